@@ -1,0 +1,31 @@
+"""The errors a user can mend.
+
+Every message is one sentence that names the file, folder or parameter at fault and says what to do.
+The command line prints it without a traceback and exits with status 1.
+"""
+
+from __future__ import annotations
+
+
+class HSCCError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ParamsError(HSCCError):
+    """A parameter in ``params.yaml`` (or its spelling) is not usable."""
+
+
+class DataError(HSCCError):
+    """A data set, a manifest or an image is missing, damaged or not what was pinned."""
+
+
+class ArtifactError(HSCCError):
+    """A file that an earlier stage should have written is missing or does not fit."""
+
+
+class CompressionError(HSCCError):
+    """A network cannot be compressed as asked."""
+
+
+class BudgetError(CompressionError):
+    """A budget is below 1, absent, or smaller than any structure can reach."""

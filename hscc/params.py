@@ -1,0 +1,210 @@
+"""Parameters of the pipeline: the schema of ``params.yaml`` and its one reader."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hscc.errors import ParamsError
+
+Protocol = Literal["grouped", "pooled", "official"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Section(BaseModel):
+    """Base of every section: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataParams(_Section):
+    """Data set, splits and decoding."""
+
+    protocol: Protocol = "grouped"
+    train_fraction: Fraction = 0.70
+    val_fraction: Fraction = 0.15
+    seed: Seed = 0
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 224
+    near_duplicate: Fraction = 0.99
+
+    @model_validator(mode="after")
+    def _leaves_a_test_split(self) -> DataParams:
+        if self.train_fraction + self.val_fraction >= 1:
+            raise ValueError("train_fraction + val_fraction must be below 1 so that a test split remains")
+        return self
+
+
+class ValidateParams(_Section):
+    """What an acceptable data set looks like."""
+
+    min_side: Count = 64
+    max_side: Count = 4096
+    modes: tuple[str, ...] = ("L", "RGB")
+    min_per_class: Count = 20
+    max_imbalance: Annotated[float, Field(ge=1)] = 3.0
+
+
+class TrainParams(_Section):
+    """The dense baseline's training."""
+
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("grouped",)
+    backbone: str = "alexnet"
+    weights: Literal["none", "imagenet"] = "none"
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    patience: Count = 12
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: Seed = 0
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name: str) -> str:
+        from hscc.models.backbones import BACKBONES
+
+        return _known(name, BACKBONES, "backbone")
+
+
+class CalibrateParams(_Section):
+    """Second moments of activations and output sensitivities."""
+
+    images: Count = 768
+    cells: Annotated[int, Field(ge=1, le=16)] = 4
+    batch_size: Count = 32
+    seed: Seed = 0
+
+
+class FinetuneParams(_Section):
+    """Distillation from the baseline, the same for every method."""
+
+    epochs: Annotated[int, Field(ge=0)] = 3
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+
+class CompressParams(_Section):
+    """The sweep: every method at every budget with every seed."""
+
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    finetune: FinetuneParams = FinetuneParams()
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.compression.methods import METHODS
+
+        return tuple(_known(name, METHODS, "method") for name in names)
+
+
+class LatencyParams(_Section):
+    """How the clock is read."""
+
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
+    threads: Count = 2
+    repeats: Annotated[int, Field(ge=3)] = 30
+
+
+class EvaluateParams(_Section):
+    """Scores, their standard errors, and latency."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: Seed = 0
+    latency: LatencyParams = LatencyParams()
+
+
+class RegisterParams(_Section):
+    """What a cell must reach to be registered."""
+
+    name: Annotated[str, Field(min_length=1)] = "hscc-brain-mri"
+    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)] = 0.01
+    min_macs_ratio: Annotated[float, Field(ge=1)] = 2.0
+    min_speedup: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Params(_Section):
+    """All of ``params.yaml``."""
+
+    data: DataParams
+    validate_: Annotated[ValidateParams, Field(alias="validate")]
+    train: TrainParams
+    calibrate: CalibrateParams
+    compress: CompressParams
+    evaluate: EvaluateParams
+    register_: Annotated[RegisterParams, Field(alias="register")]
+
+    @model_validator(mode="after")
+    def _trains_what_it_compresses(self) -> Params:
+        if self.data.protocol not in self.train.protocols:
+            raise ValueError(
+                f"train.protocols {list(self.train.protocols)} lacks data.protocol {self.data.protocol!r}; add it"
+            )
+        return self
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check ``params.yaml``.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+
+    Returns
+    -------
+    Params
+        Frozen, fully checked parameters.
+
+    Raises
+    ------
+    ParamsError
+        If the file is missing, is not YAML, or any key is unknown, absent or out of range. The
+        message names the file and the first such key.
+    """
+    if not path.is_file():
+        raise ParamsError(f"{path} does not exist; run from the folder that holds it, or pass its path.")
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
+        raise ParamsError(f"{path} is not valid YAML{where} ({problem}); mend that line.") from error
+    if not isinstance(loaded, dict):
+        raise ParamsError(f"{path} must be a mapping of sections (data, train, ...); it holds {type(loaded).__name__}.")
+    try:
+        return Params.model_validate(loaded)
+    except ValidationError as error:
+        raise ParamsError(_first_problem(path, error)) from error
+
+
+def _first_problem(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    reason = first["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    if first["type"] == "extra_forbidden":
+        return f"{path}: {key} is not a parameter; remove it or mend its spelling."
+    if first["type"] == "missing":
+        return f"{path}: {key} is missing; add it."
+    return f"{path}: {key}{got}: {reason[0].lower()}{reason[1:]}."
+
+
+def _known(name: str, registry: object, kind: str) -> str:
+    names = sorted(registry)  # type: ignore[call-overload]
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ValueError(f"{kind} {name!r} is unknown, choose one of {', '.join(names)}{hint}")

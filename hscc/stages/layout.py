@@ -1,0 +1,45 @@
+"""Where each stage reads and writes, relative to the workspace (the folder of ``dvc.yaml``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")
+PARAMS = Path("params.yaml")
+
+MANIFEST = Path("artifacts/manifest.csv")
+VALIDATION = Path("artifacts/validation")  # expectations.json, data_docs/
+DATA_REPORT = Path("reports/data.json")
+
+MOMENTS = Path("artifacts/calibration/moments.safetensors")
+CELLS = Path("artifacts/cells")
+
+RESULTS_CSV = Path("reports/results.csv")
+RESULTS_JSON = Path("reports/results.json")
+CONFUSION = Path("reports/confusion.csv")
+REPORT = Path("reports/report.html")
+REGISTRATION = Path("reports/registration.json")
+
+SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
+IMAGE_CACHE = SCRATCH / "images"
+CHECKPOINTS = SCRATCH / "checkpoints"
+
+
+def baseline(protocol: str) -> Path:
+    """Folder of the dense network of one split protocol: model.safetensors, model.onnx, metrics.json."""
+    return Path("artifacts/baseline") / protocol
+
+
+def train_metrics(protocol: str) -> Path:
+    """Final figures of one training run (a DVC metric)."""
+    return Path("reports/train") / f"{protocol}.json"
+
+
+def train_history(protocol: str) -> Path:
+    """A row an epoch of one training run (a DVC plot)."""
+    return Path("reports/train") / f"{protocol}.csv"
+
+
+def cell(method: str, budget: float, seed: int) -> Path:
+    """Folder of one cell of the sweep: model.safetensors, plan.json, model.onnx, metrics.json."""
+    return CELLS / f"{method}-{budget:g}-{seed}"
