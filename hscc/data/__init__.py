@@ -1,0 +1,1 @@
+"""The images: sources, manifest, near-copies, splits, decoding and phantoms."""
