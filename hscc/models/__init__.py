@@ -1,0 +1,1 @@
+"""Backbones by name, how they are stored, and their ONNX form."""

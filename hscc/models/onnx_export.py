@@ -1,0 +1,99 @@
+"""The ONNX form of a network: what is evaluated, registered and deployed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from hscc.errors import ArtifactError
+
+INPUT = "image"
+OUTPUT = "logits"
+
+
+def export_onnx(model: nn.Module, path: Path, image_size: int, tolerance: float = 1e-4) -> None:
+    """Export with a dynamic batch and check against eager execution.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes float32 (N, 3, S, S), gives (N, classes).
+    path : Path
+        Target file, replaced atomically.
+    image_size : int
+        S, in pixels.
+    tolerance : float
+        Largest difference to eager, relative to the largest logit.
+
+    Raises
+    ------
+    ArtifactError
+        If ONNX Runtime's result differs from eager's by more than `tolerance`.
+    """
+    model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    example = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip_provenance(proto)
+    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, partial)
+    _check(model, partial, image_size, tolerance)
+    os.replace(partial, path)
+
+
+def _strip_provenance(proto: onnx.ModelProto) -> None:
+    # The exporter notes source files and stack traces of the exporting machine; a deployed model must not.
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    proto.graph.doc_string = ""
+    for item in [*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _check(model: nn.Module, path: Path, image_size: int, tolerance: float) -> None:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = torch.randn(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        eager = model(images).numpy()
+    (exported,) = session.run([OUTPUT], {INPUT: images.numpy()})
+    difference = float(np.abs(eager - exported).max() / max(float(np.abs(eager).max()), 1e-12))
+    if not difference <= tolerance:
+        raise ArtifactError(
+            f"{path}: the exported network differs from eager by {difference:.1e} (allowed {tolerance:.0e}); "
+            "report the network and its plan as a defect."
+        )
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """Keep the exporter's banners out of a stage's log; its errors still raise."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,95 @@
+"""Fine-tuning of a compressed network by its own baseline: one recipe, whatever made it small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hscc.training.loop import Loss, Recipe, Row, Split, batches, fit
+
+
+def distil(
+    student: nn.Module,
+    teacher: nn.Module,
+    train: Split,
+    val: Split,
+    recipe: Recipe,
+    temperature: float,
+    checkpoint: Path,
+    on_epoch: Callable[[int, Row], None],
+) -> list[Row]:
+    """Fine-tune in place towards the teacher's outputs, kept by divergence on validation.
+
+    Parameters
+    ----------
+    student : nn.Module
+        The compressed network.
+    teacher : nn.Module
+        The dense baseline; left as it was, in evaluation mode.
+    train, val : Split
+        Labels are not used for learning.
+    recipe : Recipe
+        The same for every method.
+    temperature : float
+        Of the softened outputs.
+    checkpoint, on_epoch
+        As in `hscc.training.loop.fit`.
+
+    Returns
+    -------
+    list of dict
+        The history: epoch, learning_rate, train_loss, train_accuracy, val_kl, val_accuracy.
+    """
+    loss = distillation_loss(teacher, temperature)
+    targets = teacher_logits(teacher, val)
+    return fit(student, loss, lambda model: agreement(model, targets, val), train, recipe, checkpoint, on_epoch)
+
+
+def distillation_loss(teacher: nn.Module, temperature: float) -> Loss:
+    """Kullback-Leibler divergence to the teacher's softened outputs (Hinton et al., 2015), times T^2."""
+    teacher.eval()
+
+    def loss(student: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            target = F.log_softmax(teacher(inputs).float() / temperature, dim=1)
+        logits = student(inputs)
+        softened = F.log_softmax(logits.float() / temperature, dim=1)
+        return F.kl_div(softened, target, log_target=True, reduction="batchmean") * temperature**2, logits
+
+    return loss
+
+
+@torch.no_grad()
+def teacher_logits(teacher: nn.Module, split: Split) -> torch.Tensor:
+    """Outputs of a network on a whole split, float32 (N, classes), on the CPU."""
+    teacher.eval()
+    device = next(teacher.parameters()).device
+    return torch.cat([teacher(inputs.to(device)).float().cpu() for inputs, _ in batches(split)])
+
+
+@torch.no_grad()
+def agreement(student: nn.Module, targets: torch.Tensor, split: Split) -> Row:
+    """Divergence to the baseline and accuracy on a split.
+
+    Parameters
+    ----------
+    student : nn.Module
+        Any network.
+    targets : Tensor, shape (N, classes)
+        The baseline's logits, from `teacher_logits`.
+    split : Split
+        The same images.
+
+    Returns
+    -------
+    dict
+        val_kl (nats, baseline to student) and val_accuracy (0 to 1).
+    """
+    logits = teacher_logits(student, split)
+    divergence = F.kl_div(logits.log_softmax(1), targets.log_softmax(1), log_target=True, reduction="batchmean")
+    labels = torch.from_numpy(split.labels)
+    return {"val_kl": float(divergence), "val_accuracy": float((logits.argmax(1) == labels).float().mean())}

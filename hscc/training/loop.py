@@ -1,0 +1,270 @@
+"""The training loop: deterministic a seed, selected on validation, resumable after a kill.
+
+Every epoch draws its randomness from (seed, epoch) alone, and the state after an epoch is written whole, so a run
+that was killed and resumed ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from hscc.data.images import to_input
+from hscc.models.backbones import pick_device
+from hscc.training.augmentation import augment
+
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Row = dict[str, float]
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise: AdamW under a one-cycle schedule (Smith and Topin, 2018).
+
+    Attributes
+    ----------
+    learning_rate : float
+        Peak of the cycle.
+    patience : int
+        Epochs without a better selection score before stopping.
+    select : str
+        Column of the history that picks the weights to keep.
+    select_lower : bool
+        True where smaller is better.
+    precision : str
+        "bf16" (autocast, where the processor has bfloat16 arithmetic) or "fp32".
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    patience: int
+    seed: int
+    select: str
+    select_lower: bool
+    precision: str = "bf16"
+    warm_share: float = 0.3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (M, S, S)
+        All decoded images (a memory map).
+    rows : ndarray of int64, shape (N,)
+        Which of them belong to the split.
+    labels : ndarray of int64, shape (N,)
+        Class index of each.
+    """
+
+    images: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rows)
+
+    def batch(self, index: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return uint8 images (n, S, S) and labels (n,) at positions `index` of the split."""
+        rows = self.rows[index]
+        return torch.from_numpy(np.ascontiguousarray(self.images[rows])), torch.from_numpy(self.labels[index])
+
+
+@dataclass
+class _State:
+    epoch: int = 0
+    best: float = float("inf")
+    best_epoch: int = -1
+    history: list[Row] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    evaluate: Callable[[nn.Module], Row],
+    train: Split,
+    recipe: Recipe,
+    checkpoint: Path,
+    on_epoch: Callable[[int, Row], None],
+) -> list[Row]:
+    """Train in place and leave the best weights in the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained in place, moved to CUDA or MPS where there is one and back to the CPU at the end.
+    loss : callable
+        (model, inputs (n, 3, S, S), labels (n,)) -> (scalar loss, logits (n, classes)).
+    evaluate : callable
+        Model -> the validation columns of a history row.
+    train : Split
+        What to train on.
+    recipe : Recipe
+        How.
+    checkpoint : Path
+        Folder for the state after each epoch. One left by a killed run with the same recipe is taken up; it
+        is removed at the end.
+    on_epoch : callable
+        Called with (epoch, row) after each epoch, also for those a resumed run finds done.
+
+    Returns
+    -------
+    list of dict
+        A row an epoch: epoch, learning_rate, train_loss, train_accuracy and what `evaluate` gives.
+    """
+    device = pick_device()
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
+    )
+    steps = max(1, len(train) // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_share
+    )
+    store = _Checkpoint(checkpoint, recipe)
+    state = store.resume(model, optimizer, schedule, steps)
+    for row in state.history:
+        on_epoch(int(row["epoch"]), row)
+    sign = 1.0 if recipe.select_lower else -1.0
+    while state.epoch < recipe.epochs and state.epoch - state.best_epoch <= recipe.patience:
+        learned = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
+        row = {"epoch": state.epoch, "learning_rate": schedule.get_last_lr()[0], **learned, **evaluate(model)}
+        state.history.append(row)
+        if sign * row[recipe.select] < state.best:
+            state.best, state.best_epoch = sign * row[recipe.select], state.epoch
+            store.keep_best(model)
+        state.epoch += 1
+        store.save(model, optimizer, state)
+        on_epoch(int(row["epoch"]), row)
+    store.restore_best(model)
+    store.clear()
+    model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.eval()
+    return state.history
+
+
+def batches(split: Split, size: int = EVALUATION_BATCH) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield network inputs (n, 3, S, S) and labels (n,) of a split, in order."""
+    for start in range(0, len(split), size):
+        images, labels = split.batch(np.arange(start, min(start + size, len(split))))
+        yield to_input(images), labels
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Bfloat16 autocast where it was asked for and the processor computes in it."""
+    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and native)
+
+
+def _train_epoch(
+    model: nn.Module,
+    loss: Loss,
+    train: Split,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    epoch: int,
+) -> Row:
+    device = next(model.parameters()).device
+    torch.manual_seed(_mix(recipe.seed, epoch, 1))  # dropout
+    draw = torch.Generator().manual_seed(_mix(recipe.seed, epoch, 2))
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
+    steps = max(1, len(train) // recipe.batch_size)
+    total = correct = seen = 0.0
+    model.train()
+    for step in range(steps):
+        images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
+        inputs = to_input(augment(images, draw).to(device)).contiguous(memory_format=torch.channels_last)
+        labels = labels.to(device)
+        with autocast(recipe.precision, device):
+            value, logits = loss(model, inputs, labels)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        seen += len(labels)
+        total += float(value.detach()) * len(labels)
+        correct += float((logits.argmax(1) == labels).sum())
+    return {"train_loss": total / seen, "train_accuracy": correct / seen}
+
+
+def _mix(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+class _Checkpoint:
+    """State of a run on disk: weights and optimiser as safetensors, the rest as their JSON header."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.recipe = json.dumps(asdict(recipe), sort_keys=True)
+        self.state, self.best = folder / "state.safetensors", folder / "best.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: _State) -> None:
+        tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+        header = {"recipe": self.recipe, "state": json.dumps(asdict(state))}
+        _write({key: value.cpu().contiguous() for key, value in tensors.items()}, self.state, header)
+
+    def resume(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.OneCycleLR,
+        steps: int,
+    ) -> _State:
+        if not self.state.is_file():
+            return _State()
+        with safetensors.safe_open(self.state, framework="pt") as file:
+            header = file.metadata() or {}
+        if header.get("recipe") != self.recipe:
+            return _State()  # another recipe's: start anew, the file is replaced after the first epoch
+        tensors = safetensors.torch.load_file(self.state)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        moments: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        state = _State(**json.loads(header["state"]))
+        for _ in range(state.epoch * steps):
+            schedule.step()  # a function of the step count alone
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        return state
+
+    def keep_best(self, model: nn.Module) -> None:
+        _write({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, self.best, {})
+
+    def restore_best(self, model: nn.Module) -> None:
+        if self.best.is_file():
+            model.load_state_dict(safetensors.torch.load_file(self.best))
+
+    def clear(self) -> None:
+        for path in (self.state, self.best):
+            path.unlink(missing_ok=True)
+        self.state.parent.rmdir()
+
+
+def _write(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
+    partial = path.with_suffix(".partial")
+    safetensors.torch.save_file(tensors, partial, metadata=header)
+    os.replace(partial, path)

@@ -1,0 +1,62 @@
+"""The dense baseline: cross-entropy on labels, kept by validation accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hscc.training.loop import Loss, Recipe, Row, Split, autocast, batches, fit
+
+
+def train_baseline(
+    model: nn.Module,
+    train: Split,
+    val: Split,
+    recipe: Recipe,
+    label_smoothing: float,
+    checkpoint: Path,
+    on_epoch: Callable[[int, Row], None],
+) -> list[Row]:
+    """Train a classifier in place; see `hscc.training.loop.fit` for resuming.
+
+    Returns
+    -------
+    list of dict
+        The history: epoch, learning_rate, train_loss, train_accuracy, val_loss, val_accuracy.
+    """
+    loss = cross_entropy(label_smoothing)
+    return fit(model, loss, lambda m: score(m, val, recipe.precision), train, recipe, checkpoint, on_epoch)
+
+
+def cross_entropy(smoothing: float) -> Loss:
+    """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss."""
+
+    def loss(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(inputs)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
+
+    return loss
+
+
+@torch.no_grad()
+def score(model: nn.Module, split: Split, precision: str = "fp32") -> Row:
+    """Mean cross-entropy and accuracy of a classifier on a split.
+
+    Returns
+    -------
+    dict
+        val_loss (nats) and val_accuracy (0 to 1).
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    loss = correct = 0.0
+    for inputs, labels in batches(split):
+        with autocast(precision, device):
+            logits = model(inputs.to(device)).float().cpu()
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        correct += float((logits.argmax(1) == labels).sum())
+    return {"val_loss": loss / len(split), "val_accuracy": correct / len(split)}

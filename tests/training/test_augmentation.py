@@ -1,0 +1,39 @@
+"""Augmentation: small, black outside, drawn from its generator alone."""
+
+from __future__ import annotations
+
+import torch
+
+from hscc.training.augmentation import augment
+
+
+def _disc() -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = ((y - 31.5) ** 2 + (x - 31.5) ** 2 < 15**2).to(torch.uint8) * 200
+    return disc.repeat(200, 1, 1)
+
+
+def test_same_generator_same_views() -> None:
+    first, second = (augment(_disc(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, augment(_disc(), torch.Generator().manual_seed(4)))
+
+
+def test_a_disc_moves_a_little_and_stays_a_disc() -> None:
+    views = augment(_disc(), torch.Generator().manual_seed(0))
+    mass = views.sum((1, 2))
+    x = (views.sum(1) * torch.arange(64.0)).sum(1) / mass
+    assert (x - 31.5).abs().max() <= 0.07 * 64 + 0.5
+    assert (x - 31.5).abs().max() > 2
+    growth = mass / _disc()[0].sum()
+    assert 0.8 < growth.min() < 0.9 and 1.1 < growth.max() < 1.25
+    assert views.min() >= 0 and views.max() <= 200.01
+
+
+def test_half_of_the_views_are_mirrored() -> None:
+    images = torch.zeros(400, 32, 32, dtype=torch.uint8)
+    images[:, :, :16] = 255
+    views = augment(images, torch.Generator().manual_seed(0))
+    left, right = views[:, :, :16].mean((1, 2)), views[:, :, 16:].mean((1, 2))
+    mirrored = (right > left).float().mean()
+    assert 0.4 < mirrored < 0.6

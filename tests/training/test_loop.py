@@ -1,0 +1,117 @@
+"""The loop learns, stops early, keeps the best epoch, and resumes to the same weights after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hscc.models.backbones import build
+from hscc.training.distillation import agreement, distil, teacher_logits
+from hscc.training.loop import Recipe, Split, fit
+from hscc.training.supervised import cross_entropy, score, train_baseline
+
+RECIPE = Recipe(
+    epochs=4, batch_size=16, learning_rate=2e-3, weight_decay=0.01, patience=9, seed=5,
+    select="val_accuracy", select_lower=False, precision="fp32",
+)  # fmt: skip
+
+
+def _splits() -> tuple[Split, Split]:
+    """Grey squares whose bright quadrant, left-right mirrored pairs apart, is the class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 4
+    images = rng.integers(0, 60, size=(96, 32, 32), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, size = (label // 2) * 16, 8 if label % 2 else 16
+        image[top + 2 : top + 2 + size - 4, 8:24] = 220
+    rows = np.arange(96)
+    return Split(images, rows[:64], labels[:64]), Split(images, rows[64:], labels[64:])
+
+
+def _ignore(epoch: int, row: dict[str, float]) -> None:
+    return None
+
+
+def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore):
+    torch.manual_seed(0)
+    model = build("smallcnn", 4)
+    train, val = _splits()
+    history = train_baseline(model, train, val, recipe, 0.05, folder, on_epoch)
+    return model, history
+
+
+def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    model, history = _run(tmp_path / "c", replace(RECIPE, epochs=8))
+    best = max(row["val_accuracy"] for row in history)
+    assert best > 0.6
+    assert score(model, _splits()[1])["val_accuracy"] == pytest.approx(best)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole, history = _run(tmp_path / "a")
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: int, row: dict[str, float]) -> None:
+        if epoch == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        _run(tmp_path / "b", on_epoch=kill)
+    seen: list[int] = []
+    resumed, again = _run(tmp_path / "b", on_epoch=lambda epoch, row: seen.append(epoch))
+    assert seen == [0, 1, 2, 3]
+    assert again == history
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_another_recipe_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: int, row: dict[str, float]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        _run(tmp_path / "c", on_epoch=kill)
+    _, history = _run(tmp_path / "c", replace(RECIPE, learning_rate=1e-3))
+    _, fresh = _run(tmp_path / "d", replace(RECIPE, learning_rate=1e-3))
+    assert history == fresh
+
+
+def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, (train, _) = build("smallcnn", 4), _splits()
+    scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4])
+    recipe = replace(RECIPE, epochs=6, patience=2)
+    history = fit(
+        model, cross_entropy(0.0), lambda m: {"val_accuracy": next(scores)}, train, recipe, tmp_path / "c", _ignore
+    )
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+
+
+def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> None:
+    teacher, _ = _run(tmp_path / "t", replace(RECIPE, epochs=6))
+    student = build("smallcnn", 4)
+    student.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        student[0].weight += 0.15 * torch.randn(student[0].weight.shape, generator=torch.Generator().manual_seed(0))
+    train, val = _splits()
+    targets = teacher_logits(teacher, val)
+    before = agreement(student, targets, val)["val_kl"]
+    recipe = replace(RECIPE, epochs=3, learning_rate=5e-4, weight_decay=0.0, select="val_kl", select_lower=True)
+    distil(student, teacher, train, val, recipe, 2.0, tmp_path / "s", _ignore)
+    assert agreement(student, targets, val)["val_kl"] < before
+
+
+def test_a_network_agrees_with_itself(tmp_path: Path) -> None:
+    model = build("smallcnn", 4).eval()
+    _, val = _splits()
+    assert agreement(model, teacher_logits(model, val), val)["val_kl"] == pytest.approx(0.0, abs=1e-6)
