@@ -1,0 +1,1 @@
+"""Low-rank compression under an exact budget: partitions, ranks, factors, modules."""

@@ -1,0 +1,53 @@
+"""HSCC: convolutional networks made small and fast by hierarchical spatio-channel clustering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hscc.calibration.collect import Calibration, calibrate
+    from hscc.compression.api import apply, compress, plan
+    from hscc.compression.budget import Budget
+    from hscc.compression.methods import HSCC, METHODS, GlobalSVD, Tucker
+    from hscc.compression.plan import Plan
+    from hscc.compression.storage import load, save
+
+# Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
+_WHERE = {
+    "Calibration": "hscc.calibration.collect",
+    "calibrate": "hscc.calibration.collect",
+    "apply": "hscc.compression.api",
+    "compress": "hscc.compression.api",
+    "plan": "hscc.compression.api",
+    "Budget": "hscc.compression.budget",
+    "HSCC": "hscc.compression.methods",
+    "METHODS": "hscc.compression.methods",
+    "GlobalSVD": "hscc.compression.methods",
+    "Tucker": "hscc.compression.methods",
+    "Plan": "hscc.compression.plan",
+    "load": "hscc.compression.storage",
+    "save": "hscc.compression.storage",
+}
+__all__ = [
+    "HSCC",
+    "METHODS",
+    "Budget",
+    "Calibration",
+    "GlobalSVD",
+    "Plan",
+    "Tucker",
+    "apply",
+    "calibrate",
+    "compress",
+    "load",
+    "plan",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'hscc' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_WHERE[name]), name)

@@ -1,0 +1,205 @@
+"""One streaming pass over the calibration images; memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hscc.calibration.cells import area, cell_rectangles
+from hscc.calibration.layers import Layer, Rectangle, find_layers, pad, unfold
+from hscc.calibration.moments import LayerMoments
+from hscc.errors import CompressionError
+
+_SKETCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Moments of every layer of one network at one input size.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        Geometry, in the order of execution.
+    left_dense : dict
+        Name to the reason, for layers that cannot be factored.
+    moments : dict of LayerMoments
+        By layer name.
+    cells : int
+        Cells a side of the fine grid.
+    images : int
+        How many images were seen.
+    input_shape : (int, int, int)
+        Channels, rows, columns.
+    """
+
+    layers: list[Layer]
+    left_dense: dict[str, str]
+    moments: dict[str, LayerMoments]
+    cells: int
+    images: int
+    input_shape: tuple[int, int, int]
+
+
+def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) -> Calibration:
+    """Collect the moments of every layer that can be factored.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Network with logits as output; left as it was.
+    images : iterable of Tensor, shape (N, C, H, W)
+        Batches of network inputs; labels are not needed.
+    cells : int
+        Cells a side of the fine grid that regions are made of.
+
+    Returns
+    -------
+    Calibration
+        On the CPU.
+
+    Raises
+    ------
+    CompressionError
+        If there is no image, a batch is not a float tensor of shape (N, C, H, W), holds NaN, or changes size.
+    """
+    training = model.training
+    model.eval()
+    collector: _Collector | None = None
+    try:
+        for batch in images:
+            _check_batch(batch)
+            if collector is None:
+                collector = _Collector(model, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
+            collector.add(batch)
+    finally:
+        model.train(training)
+    if collector is None:
+        raise CompressionError("no calibration image was given; pass an iterable of (N, C, H, W) batches.")
+    return collector.result()
+
+
+def _check_batch(batch: torch.Tensor) -> None:
+    if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or not batch.is_floating_point():
+        raise CompressionError(
+            "calibration images must be float tensors of shape (N, C, H, W); pass the network's inputs without labels."
+        )
+    if not torch.isfinite(batch).all():
+        raise CompressionError("calibration images hold NaN or infinity; remove or mend them.")
+
+
+class _Collector:
+    """Running sums and the hooks that feed them."""
+
+    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], cells: int) -> None:
+        self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
+        self.layers, self.left_dense = find_layers(model, input_shape)
+        self.sums = {layer.name: _LayerSums(layer, cells, next(model.parameters())) for layer in self.layers}
+
+    def add(self, batch: torch.Tensor) -> None:
+        if tuple(batch.shape[1:]) != self.input_shape:
+            raise CompressionError(
+                f"calibration images changed shape from {self.input_shape} to {tuple(batch.shape[1:])}; "
+                "calibrate at one input size."
+            )
+        device = next(self.model.parameters()).device
+        outputs = self._forward(batch.to(device))
+        logits, names = outputs.pop("logits"), [layer.name for layer in self.layers]
+        centred = logits - logits.mean(1, keepdim=True)
+        classes = logits.shape[1]
+        for index in range(classes):
+            gradients = torch.autograd.grad(
+                centred[:, index].sum(), [outputs[name] for name in names], retain_graph=index + 1 < classes
+            )
+            for name, gradient in zip(names, gradients, strict=True):
+                self.sums[name].add_gradient(gradient.detach())
+        self.images += len(batch)
+
+    def _forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs: dict[str, torch.Tensor] = {}
+
+        def watch(name: str):  # type: ignore[no-untyped-def]
+            def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+                self.sums[name].add_input(inputs[0].detach())
+                outputs[name] = output
+                return output.clone()  # an in-place ReLU then overwrites the copy, not what gradients refer to
+
+            return hook
+
+        handles = [
+            self.model.get_submodule(layer.name).register_forward_hook(watch(layer.name)) for layer in self.layers
+        ]
+        try:
+            with torch.enable_grad():
+                # A graph is needed from the first layer on even where parameters are frozen.
+                logits = self.model(batch.requires_grad_(True))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if logits.ndim != 2 or logits.shape[1] < 2:
+            raise CompressionError(
+                f"the network's output has shape {tuple(logits.shape)}; calibration needs logits (N, classes >= 2)."
+            )
+        return {**outputs, "logits": logits}
+
+    def result(self) -> Calibration:
+        moments = {name: sums.result() for name, sums in self.sums.items()}
+        return Calibration(self.layers, self.left_dense, moments, self.cells, self.images, self.input_shape)
+
+
+class _LayerSums:
+    """Running sums of one layer."""
+
+    def __init__(self, layer: Layer, cells: int, like: torch.Tensor) -> None:
+        self.layer = layer
+        self.tiles: list[Rectangle] = cell_rectangles(layer.grid, cells) if layer.positions > 1 else [(0, 1, 0, 1)]
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        n, d, c = len(self.tiles), layer.features, layer.outputs
+        self.count = torch.zeros(n, dtype=torch.int64)
+        self.total = torch.zeros(n, d, dtype=dtype)
+        self.sensitivity = torch.zeros(n, c, c, dtype=dtype)
+        self.sketched = layer.positions == 1
+        self.second = None if self.sketched else torch.zeros(n, d, d, dtype=dtype)
+        self.rows: list[torch.Tensor] = []
+
+    def add_input(self, inputs: torch.Tensor) -> None:
+        padded = pad(self.layer, inputs)
+        for cell, tile in enumerate(self.tiles):
+            if not area(tile):
+                continue
+            patches = unfold(self.layer, padded, tile).to("cpu", self.total.dtype).reshape(-1, self.layer.features)
+            self.count[cell] += len(patches)
+            self.total[cell] += patches.sum(0)
+            if self.second is not None:
+                self.second[cell].addmm_(patches.T, patches)
+            else:
+                self._sketch(patches)
+
+    def add_gradient(self, gradient: torch.Tensor) -> None:
+        for cell, tile in enumerate(self.tiles):
+            if not area(tile):
+                continue
+            part = gradient if gradient.ndim == 2 else gradient[:, :, tile[0] : tile[1], tile[2] : tile[3]]
+            flat = part.movedim(1, -1).reshape(-1, self.layer.outputs).to("cpu", self.sensitivity.dtype)
+            self.sensitivity[cell].addmm_(flat.T, flat)
+
+    def _sketch(self, patches: torch.Tensor) -> None:
+        self.rows.append(torch.cat((patches, patches.new_ones(len(patches), 1)), dim=1))
+        if sum(map(len, self.rows)) >= 2 * _SKETCH_ROWS:
+            self.rows = [_shrink(torch.cat(self.rows))]
+
+    def result(self) -> LayerMoments:
+        sketch = _shrink(torch.cat(self.rows)) if self.sketched else None
+        return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
+
+
+def _shrink(rows: torch.Tensor) -> torch.Tensor:
+    """Fewer rows with (nearly) the same R^T R: the leading right singular vectors, scaled."""
+    if len(rows) <= _SKETCH_ROWS:
+        return rows
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    leading = vectors[:, -_SKETCH_ROWS:]
+    return leading.T @ rows  # singular values are kept: leading^T rows = S V^T

@@ -1,0 +1,236 @@
+"""The layers of a network that can be factored, and their geometry at one input size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hscc.errors import CompressionError
+
+Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
+_Shapes = tuple[torch.Size, torch.Size]  # input, output
+_NEGLIGIBLE = 1e-3  # share of the network's MACs below which a layer is not worth a factorisation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Geometry of one convolution or linear layer.
+
+    A linear layer is a 1 x 1 convolution on a 1 x 1 grid.
+
+    Attributes
+    ----------
+    name : str
+        Module path in the network.
+    kind : str
+        "conv" or "linear".
+    inputs, outputs : int
+        Channels (features) in and out.
+    kernel, stride, dilation : (int, int)
+        Rows and columns.
+    padding : (int, int, int, int)
+        Left, right, top, bottom, as `torch.nn.functional.pad` takes them.
+    padding_mode : str
+        "constant", "reflect", "replicate" or "circular".
+    grid : (int, int)
+        Rows and columns of output positions.
+    input_grid : (int, int)
+        Rows and columns of the input, before padding.
+    bias : bool
+        Whether the layer has one.
+    """
+
+    name: str
+    kind: str
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    padding_mode: str
+    grid: tuple[int, int]
+    input_grid: tuple[int, int]
+    bias: bool
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def features(self) -> int:
+        """Length d of an im2col patch."""
+        return self.inputs * self.taps
+
+    @property
+    def positions(self) -> int:
+        """Output positions of one image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return self.features * self.outputs * self.positions
+
+    @property
+    def weights(self) -> int:
+        """Entries of the weight."""
+        return self.features * self.outputs
+
+
+def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Layer], dict[str, str]]:
+    """List what can be factored, in the order of execution, and why the rest cannot.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it is.
+    input_shape : (int, int, int)
+        Channels, rows, columns of one image.
+
+    Returns
+    -------
+    layers : list of Layer
+        Each run once in a forward pass.
+    left_dense : dict
+        Layer name to the reason.
+
+    Raises
+    ------
+    CompressionError
+        If there is nothing to factor.
+    """
+    grids, calls = _output_grids(model, input_shape)
+    layers, left_dense = [], {}
+    for name, module in model.named_modules():
+        if name not in grids:
+            continue
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            left_dense[name] = f"{module.groups} groups: each already sees only its own channels"
+        elif calls[name] > 1:
+            left_dense[name] = f"run {calls[name]} times in one pass"
+        else:
+            layers.append(_describe(name, module, *grids[name]))
+    total = sum(layer.macs for layer in layers)
+    for layer in [layer for layer in layers if layer.macs < _NEGLIGIBLE * total]:
+        left_dense[layer.name] = f"{layer.macs / total:.2%} of the MACs: nothing to gain"
+        layers.remove(layer)
+    if not layers:
+        raise CompressionError(
+            f"{type(model).__name__} has no ungrouped Conv2d or Linear layer that runs once in a forward pass; "
+            "there is nothing to compress."
+        )
+    return layers, left_dense
+
+
+def unfold(layer: Layer, inputs: torch.Tensor, tile: Rectangle) -> torch.Tensor:
+    """Patches that a layer sees at the output positions of one tile.
+
+    Parameters
+    ----------
+    layer : Layer
+        Geometry.
+    inputs : Tensor, shape (N, C_in, rows, columns) or (N, C_in) for a linear layer
+        The layer's input, padded already by `pad`.
+    tile : Rectangle
+        Output rows and columns.
+
+    Returns
+    -------
+    Tensor, shape (N * positions, d)
+        Features in the order of the flattened weight.
+    """
+    if layer.kind == "linear":
+        return inputs
+    window = input_window(layer, inputs, tile)
+    patches = F.unfold(window, layer.kernel, dilation=layer.dilation, stride=layer.stride)
+    return patches.transpose(1, 2).reshape(-1, layer.features)
+
+
+def input_window(layer: Layer, padded: torch.Tensor, tile: Rectangle) -> torch.Tensor:
+    """Slice of a padded input from which the output positions of a tile are computed."""
+    first_row, end_row, first_column, end_column = tile
+    (step_y, step_x), (reach_y, reach_x) = layer.stride, reach(layer)
+    return padded[
+        :,
+        :,
+        first_row * step_y : (end_row - 1) * step_y + reach_y,
+        first_column * step_x : (end_column - 1) * step_x + reach_x,
+    ]
+
+
+def reach(layer: Layer) -> tuple[int, int]:
+    """Rows and columns of input that one output position covers."""
+    return tuple((k - 1) * d + 1 for k, d in zip(layer.kernel, layer.dilation, strict=True))  # type: ignore[return-value]
+
+
+def pad(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
+    """Apply a convolution's own padding."""
+    if layer.kind == "linear" or not any(layer.padding):
+        return inputs
+    return F.pad(inputs, layer.padding, mode=layer.padding_mode)
+
+
+def _output_grids(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, _Shapes], dict[str, int]]:
+    grids: dict[str, _Shapes] = {}
+    calls: dict[str, int] = {}
+    handles = []
+
+    def watch(name: str) -> None:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            grids[name] = (inputs[0].shape, output.shape)
+            calls[name] = calls.get(name, 0) + 1
+
+        handles.append(model.get_submodule(name).register_forward_hook(hook))
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            watch(name)
+    parameter = next(model.parameters(), torch.empty(0))
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return grids, calls
+
+
+def _describe(name: str, module: nn.Module, seen: torch.Size, output: torch.Size) -> Layer:
+    if isinstance(module, nn.Linear):
+        return Layer(
+            name, "linear", module.in_features, module.out_features, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0),
+            "constant", (1, 1), (1, 1), module.bias is not None,
+        )  # fmt: skip
+    assert isinstance(module, nn.Conv2d)
+    kernel, stride, dilation = (_pair(value) for value in (module.kernel_size, module.stride, module.dilation))
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return Layer(
+        name, "conv", module.in_channels, module.out_channels, kernel, stride, dilation,
+        _padding(module.padding, kernel, dilation), mode, (output[2], output[3]), (seen[2], seen[3]),
+        module.bias is not None,
+    )  # fmt: skip
+
+
+def _padding(
+    padding: str | tuple[int, ...], kernel: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0, 0, 0)
+        total_y, total_x = ((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
+        return (total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2)
+    rows, columns = _pair(padding)
+    return (columns, columns, rows, rows)
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = value
+    return (rows, columns)

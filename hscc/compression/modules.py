@@ -1,0 +1,178 @@
+"""The modules that take a layer's place. Plain convolutions, slices and concatenations: they export to ONNX as such."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hscc.calibration.cells import area, tile_rectangle
+from hscc.calibration.layers import Layer, input_window, pad, reach
+from hscc.compression.structure import Region, Structure
+
+
+class LowRankLinear(nn.Sequential):
+    """A linear layer as encoder and decoder.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    rank : int
+        Width between the two.
+    """
+
+    def __init__(self, layer: Layer, rank: int) -> None:
+        super().__init__(nn.Linear(layer.features, rank, bias=False), nn.Linear(rank, layer.outputs))
+
+
+class ClusteredConv2d(nn.Module):
+    """The factors of one region: an encoder a channel cluster, one decoder over them all.
+
+    Clusters of equal size and equal rank run as ONE grouped convolution, which costs a CPU hardly more than a plain
+    one; unequal ones run side by side. Clusters of rank 0 are never read.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    region : Region
+        Blocks with their ranks.
+    own_padding : bool
+        Whether the encoder pads its input; a region's window comes padded.
+    """
+
+    def __init__(self, layer: Layer, region: Region, own_padding: bool) -> None:
+        super().__init__()
+        blocks = [block for block in region.blocks if block.rank]
+        order = [channel for block in blocks for channel in block.channels]
+        self.sizes = [len(block.channels) for block in blocks]
+        self.permuted = order != list(range(layer.inputs))
+        if self.permuted:
+            self.register_buffer("order", torch.tensor(order, dtype=torch.int64))
+        padding = (layer.padding[2], layer.padding[0]) if own_padding else (0, 0)
+        # One grouped convolution where the blocks allow it, else a convolution a block.
+        self.grouped = len({(len(block.channels), block.rank) for block in blocks}) == 1
+        groups = [(sum(self.sizes), region.rank, len(blocks))] if self.grouped else [
+            (len(block.channels), block.rank, 1) for block in blocks
+        ]  # fmt: skip
+        self.encoders = nn.ModuleList(
+            nn.Conv2d(i, o, layer.kernel, layer.stride, padding, layer.dilation, g, bias=False) for i, o, g in groups
+        )
+        self.decoder = nn.Conv2d(region.rank, layer.outputs, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map (N, C_in, rows, columns) to (N, C_out, rows', columns')."""
+        if self.permuted:
+            inputs = inputs.index_select(1, self.order)  # type: ignore[arg-type]
+        if len(self.encoders) == 1:
+            return self.decoder(self.encoders[0](inputs))  # type: ignore[no-any-return]
+        parts = inputs.split(self.sizes, dim=1)
+        hidden = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
+        return self.decoder(torch.cat(hidden, dim=1))  # type: ignore[no-any-return]
+
+
+class ConstantTile(nn.Module):
+    """A region of rank 0: what it puts out does not depend on what it sees (the black corner of a slice)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(layer.outputs))
+        self.stride, self.reach = layer.stride, reach(layer)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map an input window (N, C_in, rows, columns) to a constant (N, C_out, rows', columns')."""
+        rows = (inputs.shape[2] - self.reach[0]) // self.stride[0] + 1
+        columns = (inputs.shape[3] - self.reach[1]) // self.stride[1] + 1
+        return self.bias.view(1, -1, 1, 1).expand(inputs.shape[0], -1, rows, columns)
+
+
+class RegionalConv2d(nn.Module):
+    """A convolution with factors of its own for each rectangle of output positions.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    structure : Structure
+        Regions in rows of tiles.
+    """
+
+    def __init__(self, layer: Layer, structure: Structure) -> None:
+        super().__init__()
+        self.layer, self.cells = layer, structure.cells
+        self.rows, self.columns = structure.region_grid
+        self.tiles_in_cells = [region.tile for region in structure.regions]
+        self.tiles = nn.ModuleList(
+            ClusteredConv2d(layer, region, own_padding=False) if region.rank else ConstantTile(layer)
+            for region in structure.regions
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map (N, C_in, rows, columns) to (N, C_out, rows', columns'); other sizes scale the regions."""
+        padded = pad(self.layer, inputs)
+        grid = tuple(
+            (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
+        )
+        bands = []
+        for row in range(self.rows):
+            band = []
+            for index in range(row * self.columns, (row + 1) * self.columns):
+                rectangle = tile_rectangle(self.tiles_in_cells[index], grid, self.cells)  # type: ignore[arg-type]
+                if area(rectangle):
+                    band.append(self.tiles[index](input_window(self.layer, padded, rectangle)))
+            if band:
+                bands.append(torch.cat(band, dim=3) if len(band) > 1 else band[0])
+        return torch.cat(bands, dim=2) if len(bands) > 1 else bands[0]
+
+
+class TuckerConv2d(nn.Sequential):
+    """Tucker-2: 1 x 1, k x k on the core, 1 x 1 (Kim et al., 2015).
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    core : (int, int)
+        Ranks of the input and of the output mode.
+    """
+
+    def __init__(self, layer: Layer, core: tuple[int, int]) -> None:
+        inner, outer = core
+        mode = "zeros" if layer.padding_mode == "constant" else layer.padding_mode
+        super().__init__(
+            nn.Conv2d(layer.inputs, inner, 1, bias=False),
+            nn.Conv2d(
+                inner, outer, layer.kernel, layer.stride, _symmetric(layer), layer.dilation,
+                bias=False, padding_mode=mode,
+            ),
+            nn.Conv2d(outer, layer.outputs, 1, bias=layer.bias),
+        )  # fmt: skip
+
+
+def replacement(layer: Layer, structure: Structure) -> nn.Module:
+    """Make the untrained module that a structure describes.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer to replace.
+    structure : Structure
+        Any kind but "dense".
+    """
+    if structure.kind == "tucker":
+        return TuckerConv2d(layer, structure.core)
+    if layer.kind == "linear":
+        return LowRankLinear(layer, structure.regions[0].rank)
+    single = len(structure.regions) == 1 and structure.regions[0].rank > 0
+    if single and layer.padding_mode == "constant" and _is_symmetric(layer):
+        return ClusteredConv2d(layer, structure.regions[0], own_padding=True)
+    return RegionalConv2d(layer, structure)
+
+
+def _is_symmetric(layer: Layer) -> bool:
+    left, right, top, bottom = layer.padding
+    return left == right and top == bottom
+
+
+def _symmetric(layer: Layer) -> str | tuple[int, int]:
+    return (layer.padding[2], layer.padding[0]) if _is_symmetric(layer) else "same"

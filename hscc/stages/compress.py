@@ -1,0 +1,136 @@
+"""Stage compress: baseline and moments in; one cell of the sweep out, fine-tuned and exported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from torch import nn
+
+from hscc.calibration.storage import load_calibration
+from hscc.compression.api import apply, plan
+from hscc.compression.budget import Budget
+from hscc.compression.methods import METHODS
+from hscc.compression.plan import Plan
+from hscc.compression.storage import Origin, save
+from hscc.data.manifest import read_manifest
+from hscc.errors import HSCCError, ParamsError
+from hscc.models.counting import count_macs, count_parameters
+from hscc.models.onnx_export import export_onnx
+from hscc.models.storage import ModelCard, load_dense
+from hscc.params import FinetuneParams, Params
+from hscc.stages import layout
+from hscc.stages.train import read_splits
+from hscc.tracking import stage_run
+from hscc.training.distillation import agreement, distil, teacher_logits
+from hscc.training.loop import Recipe, Row
+
+Metrics = dict[str, str | int | float]
+
+
+def run(params: Params, workspace: Path = Path("."), *, method: str, budget: float, seed: int) -> None:
+    """Plan, apply, fine-tune, export and measure one method at one budget with one seed.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data`` and ``compress`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+    method : str
+        Key of `hscc.compression.methods.METHODS`.
+    budget : float
+        Times fewer MACs than the baseline.
+    seed : int
+        Of clustering and fine-tuning.
+
+    Raises
+    ------
+    ParamsError
+        If the method is unknown.
+    """
+    if method not in METHODS:
+        raise ParamsError(f"--method {method!r} is unknown; choose one of {', '.join(sorted(METHODS))}.")
+    started = time.monotonic()
+    protocol = params.data.protocol
+    dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
+    train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
+    made = plan(dense, load_calibration(workspace / layout.MOMENTS), METHODS[method], Budget(budget), seed)
+    print(made, flush=True)
+    small = apply(dense, made)
+    counted = _counted(small, made, card)
+    target = workspace / layout.cell(method, budget, seed)
+    tags = {"protocol": protocol, "method": method}
+    settings = {"method": method, "budget": budget, "seed": seed, **params.compress.finetune.model_dump()}
+    with stage_run("compress", target.name, settings, tags, workspace) as tracked:
+        before = agreement(small, teacher_logits(dense, val), val)
+
+        def on_epoch(epoch: int, row: Row) -> None:
+            tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
+            print(f"{target.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
+
+        print(f"{target.name} before  {_short(before)}", flush=True)
+        if params.compress.finetune.epochs:
+            # A checkpoint belongs to one plan: its JSON holds every rank and predicted loss.
+            identity = hashlib.sha256(made.to_json().encode()).hexdigest()[:12]
+            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}-{identity}"
+            tuning = params.compress.finetune
+            distil(small, dense, train, val, _recipe(tuning, seed), tuning.temperature, checkpoint, on_epoch)
+        after = agreement(small, teacher_logits(dense, val), val)
+        metrics: Metrics = {
+            "method": method,
+            "budget": budget,
+            "seed": seed,
+            "protocol": protocol,
+            **counted,
+            "predicted_loss": made.loss,
+            "val_accuracy_before": before["val_accuracy"],
+            "val_kl_before": before["val_kl"],
+            "val_accuracy": after["val_accuracy"],
+            "val_kl": after["val_kl"],
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        _write(target, small, made, card, metrics)
+        tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+
+
+def _recipe(params: FinetuneParams, seed: int) -> Recipe:
+    return Recipe(
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        weight_decay=0.0,  # towards the teacher, not towards zero
+        patience=params.epochs,
+        seed=seed,
+        select="val_kl",
+        select_lower=True,
+        precision=params.precision,
+    )
+
+
+def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
+    macs = count_macs(small, (3, card.image_size, card.image_size))
+    if macs != made.macs or macs > made.dense_macs / made.budget:
+        raise HSCCError(
+            f"the network counts {macs:,} MACs where its plan says {made.macs:,} and the budget allows "
+            f"{made.dense_macs / made.budget:,.0f}; report the plan as a defect."
+        )
+    return {"macs": macs, "params": count_parameters(small)}
+
+
+def _short(row: Row) -> str:
+    return f"val KL {row['val_kl']:.4f}  val accuracy {row['val_accuracy']:.1%}"
+
+
+def _write(target: Path, small: nn.Module, made: Plan, card: ModelCard, metrics: Metrics) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(small, made, partial, Origin(card.backbone, len(card.classes)))
+    export_onnx(small, partial / "model.onnx", card.image_size)
+    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)

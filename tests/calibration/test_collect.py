@@ -1,0 +1,125 @@
+"""Moments: what is summed, that batches do not matter, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hscc.calibration.collect import calibrate
+from hscc.calibration.layers import pad, unfold
+from hscc.calibration.moments import region_moments
+from hscc.calibration.storage import load_calibration, save_calibration
+from hscc.errors import ArtifactError, CompressionError
+from tests.compression.conftest import tiny_images, tiny_network
+
+
+def test_one_batch_or_many_give_the_same_moments() -> None:
+    network, images = tiny_network(), tiny_images()
+    whole, parts = calibrate(network, [images]), calibrate(network, images.split(7))
+    for name, moments in whole.moments.items():
+        other = parts.moments[name]
+        assert torch.equal(moments.count, other.count)
+        torch.testing.assert_close(moments.total, other.total)
+        torch.testing.assert_close(moments.sensitivity, other.sensitivity)
+        if moments.second is not None:
+            torch.testing.assert_close(moments.second, other.second)
+        else:
+            assert moments.sketch is not None and other.sketch is not None
+            torch.testing.assert_close(moments.sketch.T @ moments.sketch, other.sketch.T @ other.sketch)
+
+
+def test_second_moment_is_that_of_the_patches() -> None:
+    network, images = tiny_network(), tiny_images(8)
+    calibration = calibrate(network, [images], cells=4)
+    layer = calibration.layers[0]
+    patches = unfold(layer, pad(layer, images), (0, layer.grid[0], 0, layer.grid[1]))
+    region = region_moments(calibration.moments[layer.name], range(16), calibration.images)
+    assert region.positions == layer.positions
+    torch.testing.assert_close(region.mean, patches.mean(0))
+    assert region.covariance is not None
+    torch.testing.assert_close(region.covariance, torch.cov(patches.T, correction=0))
+
+
+def test_patches_times_weight_are_the_layers_output() -> None:
+    network, images = tiny_network(), tiny_images(4)
+    layer = calibrate(network, [images]).layers[0]
+    conv = network[0]
+    patches = unfold(layer, pad(layer, images), (0, layer.grid[0], 0, layer.grid[1]))
+    flat = patches @ conv.weight.reshape(layer.outputs, -1).T + conv.bias
+    torch.testing.assert_close(flat.reshape(4, *layer.grid, -1).permute(0, 3, 1, 2), conv(images))
+
+
+def test_sketch_gives_the_covariance_of_a_linear_layer() -> None:
+    network, images = tiny_network(), tiny_images(20)
+    calibration = calibrate(network, images.split(5))
+    layer = next(layer for layer in calibration.layers if layer.kind == "linear")
+    inputs = network[:8](images)
+    region = region_moments(calibration.moments[layer.name], [0], calibration.images)
+    assert region.root is not None
+    torch.testing.assert_close(region.root.T @ region.root, torch.cov(inputs.T, correction=0))
+
+
+def test_sensitivity_is_that_of_the_centred_logits() -> None:
+    network, images = tiny_network(), tiny_images(6)
+    layer = calibrate(network, [images]).layers[-1]
+    expected = torch.zeros(layer.outputs, layer.outputs, dtype=torch.float64)
+    hidden = network[:8](images).detach()
+    outputs = network[8](hidden).detach().requires_grad_(True)
+    logits = network[10](F.relu(outputs))
+    for index in range(4):
+        (gradient,) = torch.autograd.grad(logits[:, index].sum() - logits.mean(1).sum(), outputs, retain_graph=True)
+        expected += gradient.T @ gradient
+    found = calibrate(network, [images]).moments[layer.name].sensitivity[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_model_is_left_as_it_was() -> None:
+    network, images = tiny_network().train(), tiny_images(4)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    calibrate(network, [images])
+    assert network.training
+    assert not any(module._forward_hooks for module in network.modules())
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_round_trip_on_disk(tmp_path) -> None:
+    calibration = calibrate(tiny_network(), [tiny_images(6)])
+    save_calibration(calibration, tmp_path / "m.safetensors")
+    loaded = load_calibration(tmp_path / "m.safetensors")
+    assert loaded.layers == calibration.layers
+    assert (loaded.cells, loaded.images, loaded.input_shape) == (4, 6, (3, 18, 18))
+    for name, moments in calibration.moments.items():
+        for part in ("count", "total", "second", "sketch", "sensitivity"):
+            one, other = getattr(moments, part), getattr(loaded.moments[name], part)
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(one, other, msg=f"{name}.{part}")
+
+
+def test_damaged_file_is_named(tmp_path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(ArtifactError, match=r"m\.safetensors.*hscc calibrate"):
+        load_calibration(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "no calibration image"),
+        ([torch.zeros(4, dtype=torch.int64)], "without labels"),
+        ([torch.full((2, 3, 18, 18), float("nan"), dtype=torch.float64)], "NaN"),
+        ([torch.zeros(2, 3, 18, 18, dtype=torch.float64), torch.zeros(2, 3, 20, 20, dtype=torch.float64)], "one input"),
+    ],
+)
+def test_bad_images_are_refused(batches: list[torch.Tensor], message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
+        calibrate(tiny_network(), batches)
+
+
+def test_network_without_layers_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten())
+    with pytest.raises(CompressionError, match="nothing to compress"):
+        calibrate(model, [torch.zeros(1, 4, 8, 8)])
