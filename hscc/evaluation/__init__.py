@@ -1,0 +1,1 @@
+"""Scores with their errors, paired comparisons, latency, and the report on them."""

@@ -1,0 +1,1 @@
+"""Which network deserves a place in the model registry, and how it gets there."""

@@ -16,7 +16,9 @@ CELLS = Path("artifacts/cells")
 
 RESULTS_CSV = Path("reports/results.csv")
 RESULTS_JSON = Path("reports/results.json")
+PREDICTIONS = Path("reports/predictions.csv")
 CONFUSION = Path("reports/confusion.csv")
+PARETO = Path("reports/pareto.csv")
 REPORT = Path("reports/report.html")
 REGISTRATION = Path("reports/registration.json")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from hscc.data.fetch import check_pin
 from hscc.data.manifest import group_near_copies, scan, write_manifest
 from hscc.data.splits import assign_splits
 from hscc.errors import DataError
@@ -45,8 +46,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Raises
     ------
     DataError
-        If the data folder is missing, or a check of severity error fails; the message names the images.
+        If the data folder is missing or is not what ``data.dvc`` pins, or a check of severity error fails; the message names the images.
     """
+    check_pin(workspace)
     data = params.data
     frame, thumbnails = scan(workspace / layout.DATA)
     frame = group_near_copies(frame, thumbnails, data.near_duplicate)

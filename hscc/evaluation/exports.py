@@ -1,0 +1,74 @@
+"""Tables from which every figure can be drawn or computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hscc.evaluation.networks import DENSE, Network
+from hscc.evaluation.results import Row, batches
+
+Ints = npt.NDArray[np.int64]
+
+
+def predictions_frame(
+    images: Mapping[str, pd.DataFrame], predicted: Mapping[Network, Ints], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Tabulate what every network predicts for every test image.
+
+    Parameters
+    ----------
+    images : mapping of str to pandas.DataFrame
+        By protocol, the test rows of the manifest (``path``, ``label``).
+    predicted : mapping of Network to ndarray of int64
+        Class index for each of its protocol's test images.
+    classes : sequence of str
+        The class names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``path``, ``protocol``, ``label``, ``dense`` and a column a compressed network; empty where a network was not
+        tested under the row's protocol.
+    """
+    parts = []
+    for protocol, rows in images.items():
+        part = rows[["path"]].assign(protocol=protocol, label=rows["label"])
+        for network, indices in predicted.items():
+            if network.protocol == protocol:
+                part[DENSE if network.is_dense else network.name] = np.asarray(classes)[indices]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def confusion_frame(labels: Ints, dense: Ints, chosen: Ints, name: str, classes: Sequence[str]) -> pd.DataFrame:
+    """Tabulate truth and prediction, a row an image, for DVC's confusion plot.
+
+    DVC counts the rows of a file into one matrix, so either network has a column of its own.
+
+    Parameters
+    ----------
+    labels, dense, chosen : ndarray of int64, shape (N,)
+        Class indices: true, predicted by the baseline, predicted by the recommended network.
+    name : str
+        Name of the recommended network.
+    classes : sequence of str
+        The class names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``actual``, ``predicted`` (by the recommended network), ``dense``, ``method`` (its name).
+    """
+    names = np.asarray(classes)
+    return pd.DataFrame({"actual": names[labels], "predicted": names[chosen], "dense": names[dense], "method": name})
+
+
+def pareto_frame(rows: Sequence[Row], protocol: str) -> pd.DataFrame:
+    """Tabulate gain against accuracy, a row a network of the protocol, for DVC's scatter plot."""
+    columns = ["method", "budget", "seed", "macs_ratio", "params_ratio", "accuracy", "accuracy_se"]
+    columns += [f"speedup_b{batch}" for batch in batches(rows)]
+    return pd.DataFrame([row for row in rows if row["protocol"] == protocol])[columns]

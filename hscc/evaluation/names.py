@@ -1,0 +1,31 @@
+"""How methods and classes are called in front of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_METHODS = {
+    "dense": "Dense baseline",
+    "hscc": "HSCC",
+    "global_svd": "Global SVD",
+    "global_svd_adaptive": "Global SVD, adaptive",
+    "tucker": "Tucker-2",
+}
+
+
+def method_label(method: str) -> str:
+    """Name of a method in running text; an unknown one keeps its own, with spaces."""
+    return _METHODS.get(method, method.replace("_", " "))
+
+
+def class_label(name: str) -> str:
+    """Name of a class in running text: ``glioma_tumor`` is glioma, ``no_tumor`` stays no tumor."""
+    words = name.replace("_", " ")
+    return words if words.startswith("no ") else words.removesuffix(" tumor")
+
+
+def network_label(row: Mapping[str, Any]) -> str:
+    """Name of a row's network in running text, such as ``HSCC, 6x``."""
+    label = method_label(row["method"])
+    return label if row["method"] == "dense" else f"{label}, {row['budget']:g}×"

@@ -1,0 +1,160 @@
+"""The networks under test: what their folders say about them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hscc.errors import ArtifactError
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One ONNX file and the figures that came with it.
+
+    Attributes
+    ----------
+    method : str
+        ``dense`` for a baseline.
+    budget : float
+        How many times fewer MACs were asked for; 1 for a baseline.
+    seed : int
+        Of training or of compression and fine-tuning.
+    protocol : str
+        Split protocol it was trained under and is tested under.
+    model : Path
+        The ONNX file.
+    macs, params : int
+        Counted on the real module, for one image.
+    val_accuracy : float
+        On the validation split, after fine-tuning.
+    val_kl : float
+        KL divergence from the baseline on the validation split, nats; 0 for a baseline.
+    predicted_loss : float or None
+        What the method foresaw before fine-tuning; None where it foresees nothing, 0 for a baseline.
+    """
+
+    method: str
+    budget: float
+    seed: int
+    protocol: str
+    model: Path
+    macs: int
+    params: int
+    val_accuracy: float
+    val_kl: float
+    predicted_loss: float | None
+
+    @property
+    def name(self) -> str:
+        """Name of the network in every table: ``dense-<protocol>`` or ``<method>-<budget>-<seed>``."""
+        return network_name(self.method, self.budget, self.seed, self.protocol)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a baseline."""
+        return self.method == DENSE
+
+
+def network_name(method: str, budget: float, seed: int, protocol: str) -> str:
+    """Compose the name of a network from the first columns of its row."""
+    return f"{DENSE}-{protocol}" if method == DENSE else f"{method}-{budget:g}-{seed}"
+
+
+def read_baseline(folder: Path, protocol: str) -> Network:
+    """Read the dense network of one protocol.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.onnx`` and ``metrics.json``.
+    protocol : str
+        The protocol it must have been trained under.
+
+    Returns
+    -------
+    Network
+        With method ``dense`` and budget 1.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or does not fit.
+    """
+    stage = f"hscc train --protocol {protocol}"
+    facts = _read_metrics(folder, stage, protocol)
+    return _network(folder, stage, {**facts, "method": DENSE, "budget": 1.0, "val_kl": 0.0, "predicted_loss": 0.0})
+
+
+def read_cell(folder: Path, method: str, budget: float, seed: int, protocol: str) -> Network:
+    """Read one compressed network.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.onnx`` and ``metrics.json``.
+    method, budget, seed
+        The cell that it must be.
+    protocol : str
+        The protocol of the baseline it was made from.
+
+    Returns
+    -------
+    Network
+        The cell.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or does not fit.
+    """
+    stage = f"hscc compress --method {method} --budget {budget:g} --seed {seed}"
+    facts = _read_metrics(folder, stage, protocol)
+    return _network(folder, stage, {**facts, "method": method, "budget": budget, "seed": seed})
+
+
+def _read_metrics(folder: Path, stage: str, protocol: str) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    for needed in (path, folder / "model.onnx"):
+        if not needed.is_file():
+            raise ArtifactError(f"{needed} does not exist; run `{stage}`, or `dvc repro`.")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON; run `{stage}` again.") from error
+    if not isinstance(facts, dict) or facts.get("protocol") != protocol:
+        raise ArtifactError(f"{path} is not about the {protocol} protocol; run `{stage}` again.")
+    return facts
+
+
+def _network(folder: Path, stage: str, facts: dict[str, Any]) -> Network:
+    try:
+        loss = facts["predicted_loss"]
+        return Network(
+            method=str(facts["method"]),
+            budget=float(facts["budget"]),
+            seed=int(facts["seed"]),
+            protocol=str(facts["protocol"]),
+            model=folder / "model.onnx",
+            macs=int(facts["macs"]),
+            params=int(facts["params"]),
+            val_accuracy=_finite(facts, "val_accuracy"),
+            val_kl=_finite(facts, "val_kl"),
+            predicted_loss=None if loss is None else float(loss),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{folder / 'metrics.json'} lacks a usable figure ({error}); run `{stage}` again."
+        ) from error
+
+
+def _finite(facts: dict[str, Any], name: str) -> float:
+    value = float(facts[name])
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}")
+    return value

@@ -1,0 +1,200 @@
+"""The results table: a row a network, and the files that hold it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hscc.errors import ArtifactError
+from hscc.evaluation.fingerprint import file_sha256
+from hscc.evaluation.latency import PairTiming
+from hscc.evaluation.networks import DENSE, Network, network_name
+from hscc.evaluation.scoring import KL, Evidence, comparison_columns, score_columns
+
+Row = dict[str, Any]
+
+_NEEDED = {"protocol", "phantom", "classes", "data_hash", "git_commit", "rows"}
+
+
+def build_row(
+    network: Network,
+    dense: Network,
+    evidence: Evidence,
+    dense_evidence: Evidence,
+    timings: Mapping[int, PairTiming],
+    provenance: Mapping[str, str],
+) -> Row:
+    """Put together all that is known about one network.
+
+    Parameters
+    ----------
+    network, dense : Network
+        The network and the baseline it is held against.
+    evidence, dense_evidence : Evidence
+        What the test split says about either.
+    timings : mapping of int to PairTiming
+        By batch size, the baseline alternating with the network.
+    provenance : mapping of str to str
+        Last columns: data hash, commit.
+
+    Returns
+    -------
+    dict
+        Plain values; None where a figure is undefined.
+    """
+    macs_ratio = dense.macs / network.macs
+    row: Row = {
+        "method": network.method,
+        "budget": network.budget,
+        "seed": network.seed,
+        "protocol": network.protocol,
+        "n_test": len(evidence.correct),
+        "macs": network.macs,
+        "params": network.params,
+        "macs_ratio": macs_ratio,
+        "params_ratio": dense.params / network.params,
+        "size_bytes": network.model.stat().st_size,
+        "model_sha256": file_sha256(network.model),
+        **score_columns(evidence),
+        **comparison_columns(evidence, dense_evidence),
+        "val_accuracy": network.val_accuracy,
+        "val_kl": network.val_kl,
+        "predicted_loss": network.predicted_loss,
+    }
+    for batch, timing in timings.items():
+        row.update(_latency_columns(batch, timing, macs_ratio, network.is_dense))
+    row.update(provenance)
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _latency_columns(batch: int, timing: PairTiming, macs_ratio: float, is_dense: bool) -> dict[str, float]:
+    # A baseline's speed-up is 1 by definition; what the clock makes of it is the noise, reported apart.
+    speedup, iqr = (1.0, 0.0) if is_dense else (timing.speedup.median, timing.speedup.iqr)
+    return {
+        f"latency_ms_b{batch}": timing.other_ms.median,
+        f"latency_ms_b{batch}_iqr": timing.other_ms.iqr,
+        f"speedup_b{batch}": speedup,
+        f"speedup_b{batch}_iqr": iqr,
+        f"efficiency_b{batch}": speedup / macs_ratio,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """Name of the network that a row is about."""
+    return network_name(row["method"], row["budget"], row["seed"], row["protocol"])
+
+
+def batches(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Batch sizes that were timed, ascending."""
+    matches = (re.fullmatch(r"latency_ms_b(\d+)", column) for column in rows[0])
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def preference(row: Mapping[str, Any]) -> tuple[float, float, float, str]:
+    """Sort key that puts the network to recommend first.
+
+    The most compressed tier first; inside a tier the best on validation: accuracy, then closeness to the baseline. The
+    test split has no say, so that its figures stay an unbiased account of what was chosen.
+    """
+    return (-row["budget"], -row["val_accuracy"], row["val_kl"], row_name(row))
+
+
+def dense_row(rows: Iterable[Row], protocol: str) -> Row:
+    """Find the baseline of one protocol among the rows."""
+    return next(row for row in rows if row["method"] == DENSE and row["protocol"] == protocol)
+
+
+def compressed_rows(rows: Iterable[Row], protocol: str) -> list[Row]:
+    """All compressed networks of one protocol, in the table's order."""
+    return [row for row in rows if row["method"] != DENSE and row["protocol"] == protocol]
+
+
+def headline_figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Pick the few figures of each network that ``dvc metrics diff`` is to show, by name."""
+    shown = ("accuracy", "macro_f1", KL, "macs_ratio", "params_ratio", "speedup_b1")
+    return {row_name(row): {name: row[name] for name in shown if row.get(name) is not None} for row in rows}
+
+
+def summarise_seeds(rows: Sequence[Row]) -> list[Row]:
+    """Average the networks that differ in their seed only.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Compressed networks of one protocol.
+
+    Returns
+    -------
+    list of dict
+        ``method``, ``budget``, ``seeds`` (how many), and ``<score>_mean``, ``<score>_sd`` of accuracy, macro F1 and KL
+        to the baseline; empty where no network was made with two seeds.
+    """
+    scores = ["accuracy", "macro_f1", KL]
+    groups = pd.DataFrame(rows).groupby(["method", "budget"], sort=False)[scores]
+    if int(groups.size().max()) < 2:
+        return []
+    table = groups.agg(["mean", "std"])
+    table.columns = pd.Index([f"{score}_{figure}" for score in scores for figure in ("mean", "sd")])
+    table["seeds"] = groups.size()
+    return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict("records")]
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read ``results.json``.
+
+    Parameters
+    ----------
+    path : Path
+        The file that evaluate wrote.
+
+    Returns
+    -------
+    dict
+        Of which ``rows`` is the table.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or is not a results file.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON; run `hscc evaluate` again.") from error
+    if not isinstance(document, dict) or not _NEEDED.issubset(document) or not document["rows"]:
+        raise ArtifactError(f"{path} is not a results table of this version; run `hscc evaluate` again.")
+    return document
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Write a document as JSON text, strict (no NaN), with a final newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Write a table as CSV text; six significant digits are more than any figure here carries."""
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
+    return buffer.getvalue()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

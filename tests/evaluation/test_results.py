@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hscc.errors import ArtifactError
+from hscc.evaluation.results import (
+    batches,
+    compressed_rows,
+    dense_row,
+    headline_figures,
+    preference,
+    read_document,
+    replace_text,
+    row_name,
+    summarise_seeds,
+    to_csv,
+    to_json,
+)
+
+Document = dict[str, Any]
+
+
+def test_ratios_and_efficiency_follow_from_the_counts(document: Document) -> None:
+    row = next(row for row in document["rows"] if row_name(row) == "hscc-6-0")
+    assert row["macs_ratio"] == pytest.approx(6.0)
+    assert row["params_ratio"] == 1.0
+    assert row["speedup_b16"] == 2.0
+    assert row["efficiency_b16"] == pytest.approx(2.0 / 6.0)
+    assert row["latency_ms_b1"] == 6.0
+
+
+def test_the_baseline_is_its_own_reference(document: Document) -> None:
+    row = dense_row(document["rows"], "pooled")
+    assert row["speedup_b1"] == row["macs_ratio"] == row["efficiency_b1"] == row["mcnemar_p"] == 1.0
+    assert row["kl_to_baseline"] == row["accuracy_difference"] == row["accuracy_difference_se"] == 0.0
+
+
+def test_every_score_has_an_error(document: Document) -> None:
+    row = document["rows"][1]
+    scores = ["accuracy", "macro_f1", "roc_auc", "ece", "kl_to_baseline", "f1_no_tumor", "recall_glioma_tumor"]
+    assert all(0 < row[f"{name}_se"] < 0.2 for name in scores)
+
+
+def test_a_figure_that_is_undefined_is_null_not_nan(document: Document) -> None:
+    text = to_json({"rows": document["rows"]})
+    assert json.loads(text)["rows"][1]["predicted_loss"] is None
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_json({"figure": float("nan")})
+
+
+def test_batches_are_read_off_the_columns(document: Document) -> None:
+    assert batches(document["rows"]) == [1, 16]
+
+
+def test_compressed_rows_are_those_of_the_protocol(document: Document) -> None:
+    assert len(compressed_rows(document["rows"], "grouped")) == 6
+    assert compressed_rows(document["rows"], "pooled") == []
+
+
+def test_headline_figures_are_numbers_by_name(document: Document) -> None:
+    figures = headline_figures(document["rows"])
+    assert figures["tucker-3-0"]["speedup_b1"] == 2.0
+    assert all(isinstance(value, float | int) for entry in figures.values() for value in entry.values())
+
+
+def candidate(budget: float, accuracy: float, kl: float, method: str = "a", test: float = 0.5) -> Document:
+    return {
+        "method": method, "budget": budget, "seed": 0, "protocol": "grouped",
+        "val_accuracy": accuracy, "val_kl": kl, "accuracy": test,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (candidate(6, 0.8, 0.3), candidate(3, 0.9, 0.1)),
+        (candidate(6, 0.9, 0.3), candidate(6, 0.8, 0.1)),
+        (candidate(6, 0.9, 0.1), candidate(6, 0.9, 0.3)),
+        (candidate(6, 0.9, 0.1, "a"), candidate(6, 0.9, 0.1, "b")),
+        (candidate(6, 0.9, 0.1, test=0.1), candidate(6, 0.8, 0.1, test=0.9)),
+    ],
+)
+def test_preference_is_tier_then_validation(better: Document, worse: Document) -> None:
+    assert preference(better) < preference(worse)
+
+
+def test_seeds_are_averaged(document: Document) -> None:
+    rows = compressed_rows(document["rows"], "grouped")
+    assert summarise_seeds(rows) == []
+    again = [{**row, "seed": 1, "accuracy": row["accuracy"] - 0.1} for row in rows]
+    summary = summarise_seeds(rows + again)
+    assert [(entry["method"], entry["budget"], entry["seeds"]) for entry in summary][:2] == [
+        ("global_svd", 3.0, 2), ("tucker", 3.0, 2),
+    ]  # fmt: skip
+    assert summary[0]["accuracy_mean"] == pytest.approx(rows[0]["accuracy"] - 0.05)
+    assert summary[0]["accuracy_sd"] == pytest.approx(0.1 / 2**0.5)
+    assert summary[0]["kl_to_baseline_sd"] == 0.0
+
+
+def test_a_document_survives_writing_and_reading(tmp_path: Path, document: Document) -> None:
+    path = tmp_path / "reports" / "results.json"
+    replace_text(path, to_json(document))
+    assert read_document(path) == json.loads(json.dumps(document))
+    assert [entry.name for entry in path.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"rows": []}'])
+def test_what_is_no_results_table_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(ArtifactError, match="hscc evaluate"):
+        read_document(path)
+
+
+def test_missing_results_name_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="does not exist; run `hscc evaluate`"):
+        read_document(tmp_path / "results.json")
+
+
+def test_csv_keeps_whole_numbers_whole() -> None:
+    assert to_csv(pd.DataFrame({"macs": [656000000], "ratio": [1 / 3]})) == "macs,ratio\n656000000,0.333333\n"

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hscc.errors import ArtifactError
+from hscc.evaluation.results import to_json
+from hscc.evaluation.table import render
+
+Document = dict[str, Any]
+
+
+def shown(tmp_path: Path, document: Document, width: int = 110) -> str:
+    path = tmp_path / "results.json"
+    path.write_text(to_json(document), encoding="utf-8")
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(path))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_every_network_is_a_row_that_is_not_cut(tmp_path: Path, document: Document) -> None:
+    text = shown(tmp_path, document)
+    assert max(len(line) for line in text.splitlines()) <= 110
+    assert "…" not in text
+    for label in ("Dense baseline", "HSCC, 6×", "Global SVD, 3×", "Dense, pooled protocol"):
+        assert label in text
+    row = document["rows"][1]
+    assert f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}" in text
+    assert "speed b16" in text and "80 test images" in text
+
+
+def test_seeds_are_told_apart(tmp_path: Path, document: Document) -> None:
+    assert "seed" not in shown(tmp_path, document)
+    document["rows"].append({**document["rows"][1], "seed": 1})
+    assert "Global SVD, 3×, seed 1" in shown(tmp_path, document)
+
+
+def test_phantoms_are_called_phantoms(tmp_path: Path, make_document: Callable[..., Document]) -> None:
+    assert "PHANTOM" in shown(tmp_path, make_document(phantom=True))
+
+
+def test_missing_results_name_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="hscc evaluate"):
+        render(tmp_path / "results.json")
