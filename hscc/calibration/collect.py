@@ -135,7 +135,7 @@ class _Collector:
         try:
             with torch.enable_grad():
                 # A graph is needed from the first layer on even where parameters are frozen.
-                logits = self.model(batch.requires_grad_(True))
+                logits = self.model(batch.detach().requires_grad_(True))
         finally:
             for handle in handles:
                 handle.remove()

@@ -95,7 +95,7 @@ def allocate(layers: list[list[Candidate]], dense_costs: list[int], budget: int)
     floor = sum(_cheapest(candidates, dense) for candidates, dense in zip(layers, dense_costs, strict=True))
     if floor > budget:
         raise BudgetError(
-            f"a budget of {budget:,} MACs cannot be reached; the smallest that rank 1 in every layer needs is {floor:,}."
+            f"a budget of {budget:,} MACs cannot be reached; the fewest ranks in every layer need {floor:,}."
         )
     low, high = -60.0, 60.0  # log2 of the price
     choices = _decide(layers, dense_costs, 2.0**high)
@@ -128,8 +128,8 @@ def _decide_layer(candidates: list[Candidate], dense: int, price: float) -> Choi
 
 def _steps(candidate: Candidate, price: float) -> tuple[int, ...]:
     steps = [int(np.searchsorted(-(c.gains / c.cost), -price, side="left")) for c in candidate.clusters]
-    if not any(steps):  # a layer must pass something on: its most useful step
-        first = [c.gains[0] / c.cost[0] if len(c.gains) else -math.inf for c in candidate.clusters]
+    if not any(steps):  # a layer must pass something on: the step that is worth most at this price
+        first = [c.gains[0] - price * c.cost[0] if len(c.gains) else -math.inf for c in candidate.clusters]
         steps[int(np.argmax(first))] = 1
     return tuple(steps)
 

@@ -22,6 +22,7 @@ from hscc.compression.structure import DENSE, Block, Region, Structure, rank_wei
 
 Grouping = Callable[[Layer, RegionMoments, int], list[tuple[int, ...]]]
 _FEWEST_CHANNELS = 8  # in a cluster: under the width of a SIMD register nothing is gained
+_STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class SearchSpace:
     shrinkage : float
         Of a region's sensitivity towards its layer's.
     multiple : int
-        Ranks come in multiples of this.
+        Ranks come in multiples of this, one by one in clusters narrower than four multiples.
     """
 
     regions: Sequence[tuple[int, int]]
@@ -170,7 +171,8 @@ def _candidate(layer: Layer, option: _Option, multiple: int) -> Candidate:
     clusters = []
     for (region, block), found in zip(blocks, option.spectra, strict=True):
         macs = tile_positions(layer, option.structure, region) * rank_weights(layer, block)
-        clusters.append(make_cluster(found.values.numpy(), macs, multiple))
+        step = multiple if len(found.values) >= _STEPS_AT_LEAST * multiple else 1
+        clusters.append(make_cluster(found.values.numpy(), macs, step))
     return Candidate(tuple(clusters))
 
 

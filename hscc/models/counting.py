@@ -17,7 +17,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
     image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
     training = model.training
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         model(image)
     model.train(training)
     return int(counter.get_total_flops()) // 2

@@ -64,7 +64,7 @@ def _full_rank(model: nn.Module, layer: Layer, calibration, grid: tuple[int, int
     return module
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(geometry, st.sampled_from([(1, 1), (2, 2), (3, 1), (4, 4)]), st.integers(1, 3), st.integers(0, 5))
 def test_full_rank_reproduces_a_convolution(shape: dict, grid: tuple[int, int], clusters: int, seed: int) -> None:
     torch.manual_seed(seed)

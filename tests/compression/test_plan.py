@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hscc.calibration.cells import tile_rectangle
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import pad, unfold
 from hscc.compression.api import apply, compress, plan
@@ -76,11 +77,10 @@ def test_predicted_loss_is_the_quadratic_form_on_the_images(
     dense, factored = network[int(layer.name)](inputs), small[int(layer.name)](inputs)
     everywhere, measured = whole_layer(moments, calibration.images).sensitivity, 0.0
     for region in entry.structure.regions:
-        rows = [round(edge * layer.grid[0] / 4 - 1e-9) for edge in region.tile[:2]]
-        columns = [round(edge * layer.grid[1] / 4 - 1e-9) for edge in region.tile[2:]]
+        top, bottom, left, right = tile_rectangle(region.tile, layer.grid, calibration.cells)
         seen = layer_region(moments, layer, entry.structure, region, calibration.images)
         sensitivity = weighting(seen, everywhere, FINE.shrinkage).sensitivity
-        difference = (dense - factored)[:, :, rows[0] : rows[1], columns[0] : columns[1]]
+        difference = (dense - factored)[:, :, top:bottom, left:right].detach()
         measured += float(torch.einsum("nohw,op,nphw->", difference, sensitivity, difference)) / len(images)
     assert measured == pytest.approx(entry.loss, rel=1e-6)
 

@@ -1,0 +1,80 @@
+"""A small graph of shell stages: pinned data, one stage, a matrix of four cells, one stage over all cells."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GRAPH = """
+stages:
+  first:
+    cmd: cp data/words.txt first.txt && echo run >> log-first
+    deps: [data]
+    outs:
+      - first.txt:
+          persist: true
+  sweep:
+    matrix:
+      method: ${methods}
+      budget: ${budgets}
+    cmd:
+      - mkdir -p cells
+      - cat first.txt > cells/${item.method}-${item.budget}.txt && echo run >> log-${item.method}-${item.budget}
+    deps: [first.txt]
+    params: [shout]
+    outs:
+      - cells/${item.method}-${item.budget}.txt
+  last:
+    cmd: cat cells/* > last.txt && echo run >> log-last
+    deps: [cells]
+    metrics:
+      - last.txt:
+          cache: false
+"""
+PARAMS = "methods: [x, y]\nbudgets: [3, 6.5]\nshout: false\n"
+CELLS = ("sweep@x-3", "sweep@x-6.5", "sweep@y-3", "sweep@y-6.5")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server() -> Iterator[None]:
+    """End the server that Prefect starts for the first flow while there is still an output to log to."""
+    yield
+    from prefect.server.api.server import SubprocessASGIServer
+
+    SubprocessASGIServer().stop()
+
+
+def dvc(workspace: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=workspace, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def times_run(workspace: Path) -> dict[str, int]:
+    """How often each stage's command has run, by its log's name."""
+    return {log.name.removeprefix("log-"): len(log.read_text().split()) for log in sorted(workspace.glob("log-*"))}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    dvc(folder, "init", "--quiet")
+    (folder / "data").mkdir()
+    (folder / "data/words.txt").write_text("one\n")
+    (folder / "dvc.yaml").write_text(GRAPH)
+    (folder / "params.yaml").write_text(PARAMS)
+    dvc(folder, "add", "--quiet", "data")
+    return folder
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh copy of the graph, nothing of it run yet; the current folder."""
+    folder = tmp_path / "workspace"
+    subprocess.run(["cp", "-R", str(template), str(folder)], check=True)
+    monkeypatch.chdir(folder)
+    return folder

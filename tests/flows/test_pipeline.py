@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
+
+import flows
+from flows.pipeline import main
+
+from .conftest import dvc, times_run
+
+ONCE = {"first": 1, "x-3": 1, "x-6.5": 1, "y-3": 1, "y-6.5": 1, "last": 1}
+CLEAN = "Data and pipelines are up to date."
+
+
+def latest_table() -> str:
+    with get_client(sync_client=True) as client:
+        (found,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["pipeline"])),
+            sort=ArtifactSort.CREATED_DESC,
+            limit=1,
+        )
+    return str(found.data)
+
+
+def test_dvc_has_nothing_to_do_after_the_flow(workspace: Path) -> None:
+    main(workspace)
+    assert times_run(workspace) == ONCE
+    assert dvc(workspace, "status") == CLEAN
+    dvc(workspace, "repro")
+    assert times_run(workspace) == ONCE
+    assert (workspace / "last.txt").read_text() == "one\n" * 4
+    assert "| sweep@y-6.5 | ran |" in latest_table()
+
+
+def test_the_flow_has_nothing_to_do_after_dvc(workspace: Path) -> None:
+    dvc(workspace, "repro")
+    lock = (workspace / "dvc.lock").read_bytes()
+    main(workspace)
+    assert times_run(workspace) == ONCE
+    assert (workspace / "dvc.lock").read_bytes() == lock
+    assert "| last | up to date |" in latest_table()
+
+
+def test_only_what_is_stale_runs(workspace: Path) -> None:
+    main(workspace)
+    (workspace / "cells/x-3.txt").unlink()
+    main(workspace)
+    # The cell comes out as it was, so what reads it has nothing to do: as with `dvc repro`.
+    assert times_run(workspace) == {**ONCE, "x-3": 2}
+    assert dvc(workspace, "status") == CLEAN
+
+
+def test_a_changed_parameter_runs_what_depends_on_it(workspace: Path) -> None:
+    main(workspace)
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("[3, 6.5]", "[3, 9]"))
+    main(workspace)
+    assert times_run(workspace) == {**ONCE, "x-9": 1, "y-9": 1, "last": 2}
+
+
+def test_force_runs_all(workspace: Path) -> None:
+    main(workspace)
+    main(workspace, force=True)
+    assert times_run(workspace) == dict.fromkeys(ONCE, 2)
+
+
+def test_a_failure_stops_and_is_taken_up_by_either_runner(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = workspace / "dvc.yaml"
+    sound = graph.read_text()
+    graph.write_text(
+        sound.replace("cat first.txt >", "echo no such method; test ${item.method} = x && cat first.txt >")
+    )
+    with pytest.raises(typer.Exit) as raised:
+        main(workspace)
+    assert raised.value.exit_code == 1
+    assert "error: stage sweep@y-3 failed with status 1: no such method\n" in capsys.readouterr().err
+    assert times_run(workspace) == {"first": 1, "x-3": 1, "x-6.5": 1}
+    assert "| sweep@x-6.5 | ran |" in latest_table()
+    graph.write_text(graph.read_text().replace("test ${item.method} = x && ", ""))
+    dvc(workspace, "repro")
+    main(workspace)
+    assert times_run(workspace)["last"] == 1
+    assert dvc(workspace, "status") == CLEAN
+
+
+def test_data_that_is_not_what_is_pinned_stops_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "data/words.txt").write_text("two\n")
+    with pytest.raises(typer.Exit):
+        main(workspace)
+    assert "error: data.dvc pins other content than is there" in capsys.readouterr().err
+    assert times_run(workspace) == {}
+
+
+def test_a_folder_without_dvc_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        main(tmp_path)
+    assert f"error: {tmp_path} is not a DVC repository" in capsys.readouterr().err
+
+
+def test_it_is_a_program_with_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "--workspace" in done.stdout
+
+
+def test_prefect_keeps_no_results_of_its_own() -> None:
+    assert flows.DEFAULTS["PREFECT_TASKS_DEFAULT_NO_CACHE"] == "true"
+    assert flows.DEFAULTS["PREFECT_RESULTS_PERSIST_BY_DEFAULT"] == "false"

@@ -1,0 +1,147 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from hscc import cli
+from hscc.errors import ArtifactError, HSCCError
+
+STAGES = ("validate", "train", "calibrate", "compress", "evaluate", "register")
+VERBS = ("fetch", "phantom", "check", "results", *STAGES)
+runner = CliRunner()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple, dict]]:
+    """Replace every stage by a recorder, and the parameters by a word."""
+    seen: list[tuple[str, tuple, dict]] = []
+    for name in STAGES:
+        module = ModuleType(f"hscc.stages.{name}")
+        module.run = lambda *args, _name=name, **named: seen.append((_name, args, named))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(f"hscc.stages.{name}", module, raising=False)
+    monkeypatch.setattr(cli, "_read_params", lambda workspace: "params")
+    return seen
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    result = runner.invoke(cli.app, [verb, "--help"])
+    assert result.exit_code == 0
+    assert "Example:" in result.output
+    assert f"hscc {verb}" in result.output
+
+
+def test_no_verb_shows_the_verbs() -> None:
+    result = runner.invoke(cli.app, [])
+    assert all(verb in result.output for verb in VERBS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "numpy", "pandas", "mlflow", "dvc", "prefect", "great_expectations", "pydantic"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, hscc.cli; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert heavy.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("stage", ["validate", "calibrate", "evaluate", "register"])
+def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Path) -> None:
+    assert runner.invoke(cli.app, [stage, "--workspace", str(tmp_path)]).exit_code == 0
+    assert calls == [(stage, ("params", tmp_path), {})]
+
+
+def test_train_gets_its_protocol(calls: list) -> None:
+    assert runner.invoke(cli.app, ["train", "--protocol", "pooled"]).exit_code == 0
+    assert calls == [("train", ("params", Path(".")), {"protocol": "pooled"})]
+
+
+def test_train_refuses_an_unknown_protocol(calls: list) -> None:
+    result = runner.invoke(cli.app, ["train", "--protocol", "poled"])
+    assert result.exit_code == 2
+    assert calls == []
+
+
+@pytest.mark.parametrize(("spelled", "budget"), [("3", 3.0), ("6.5", 6.5)])
+def test_compress_gets_its_cell(spelled: str, budget: float, calls: list) -> None:
+    arguments = ["compress", "--method", "hscc", "--budget", spelled, "--seed", "2"]
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    assert calls == [("compress", ("params", Path(".")), {"method": "hscc", "budget": budget, "seed": 2})]
+
+
+def test_a_missing_workspace_is_a_usage_error(calls: list, tmp_path: Path) -> None:
+    assert runner.invoke(cli.app, ["validate", "--workspace", str(tmp_path / "none")]).exit_code == 2
+    assert calls == []
+
+
+@pytest.mark.parametrize("error", [HSCCError("mend this."), ArtifactError("and that.")])
+def test_an_error_of_ours_is_one_line(error: HSCCError, calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["hscc.stages.validate"], "run", fail)
+    result = runner.invoke(cli.app, ["validate"])
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {error}\n"
+    assert result.stdout == ""
+
+
+def test_another_error_keeps_its_traceback(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["hscc.stages.validate"], "run", fail)
+    assert isinstance(runner.invoke(cli.app, ["validate"]).exception, ZeroDivisionError)
+
+
+def test_ctrl_c_ends_with_its_own_status(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["hscc.stages.validate"], "run", interrupt)
+    result = runner.invoke(cli.app, ["validate"])
+    assert result.exit_code == cli.INTERRUPTED
+    assert result.stderr == "interrupted\n"
+
+
+def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hscc", "check", "--workspace", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*params\.yaml does not exist.*\n", done.stderr)
+
+
+def test_phantom_draws_what_was_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[tuple[Path, dict]] = []
+    monkeypatch.setattr("hscc.data.phantom.draw_dataset", lambda root, **how: drawn.append((root, how)))
+    arguments = ["phantom", str(tmp_path), "--train-per-class", "5", "--test-per-class", "2", "--size", "64"]
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    how = {"train_per_class": 5, "test_per_class": 2, "size": 64, "seed": 0, "duplicates": 8}
+    assert drawn == [(tmp_path, how)]
+
+
+def test_fetch_passes_its_source_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched: list[tuple] = []
+    module = ModuleType("hscc.data.fetch")
+    module.fetch = lambda *args: fetched.append(args)
+    monkeypatch.setitem(sys.modules, "hscc.data.fetch", module)
+    assert runner.invoke(cli.app, ["fetch", "--from", "/somewhere", "--workspace", str(tmp_path)]).exit_code == 0
+    assert fetched == [(tmp_path, "/somewhere")]
+
+
+def test_check_reads_parameters_and_pin(calls: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checked: list[Path] = []
+    module = ModuleType("hscc.data.fetch")
+    module.check_pin = checked.append
+    monkeypatch.setitem(sys.modules, "hscc.data.fetch", module)
+    result = runner.invoke(cli.app, ["check", "--workspace", str(tmp_path)])
+    assert (result.exit_code, result.output) == (0, "ok\n")
+    assert checked == [tmp_path]
