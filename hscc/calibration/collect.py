@@ -200,6 +200,7 @@ def _shrink(rows: torch.Tensor) -> torch.Tensor:
     """Fewer rows with (nearly) the same R^T R: the leading right singular vectors, scaled."""
     if len(rows) <= _SKETCH_ROWS:
         return rows
-    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    _, vectors = torch.linalg.eigh(rows @ rows.T)
     leading = vectors[:, -_SKETCH_ROWS:]
-    return leading.T @ rows  # singular values are kept: leading^T rows = S V^T
+    kept: torch.Tensor = leading.T @ rows  # singular values are kept: leading^T rows = S V^T
+    return kept

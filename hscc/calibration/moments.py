@@ -103,4 +103,5 @@ def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
     projecting c out of the rows subtracts exactly mean mean^T.
     """
     root, ones = sketch[:, :-1] / count**0.5, sketch[:, -1] / count**0.5
-    return root - torch.outer(ones, ones @ root)
+    centred: torch.Tensor = root - torch.outer(ones, ones @ root)
+    return centred

@@ -79,9 +79,10 @@ def load_calibration(path: Path) -> Calibration:
     )
 
 
-def _read(file: safetensors.safe_open, names: set[str], layer: Layer) -> LayerMoments:  # type: ignore[valid-type]
+def _read(file: safetensors.safe_open, names: set[str], layer: Layer) -> LayerMoments:
     def tensor(part: str) -> torch.Tensor:
-        return file.get_tensor(f"{layer.name}.{part}")  # type: ignore[attr-defined,no-any-return]
+        found: torch.Tensor = file.get_tensor(f"{layer.name}.{part}")
+        return found
 
     return LayerMoments(
         count=tensor("count"),

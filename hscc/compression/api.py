@@ -60,7 +60,7 @@ def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Bud
     assert is_dataclass(method)
     return Plan(
         method=_name(method),
-        settings=asdict(method),  # type: ignore[arg-type]
+        settings=asdict(method),
         budget=budget.macs,
         seed=seed,
         dense_macs=dense,

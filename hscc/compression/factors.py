@@ -82,7 +82,8 @@ def second_moment(matrix: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
     """Covariance of ``matrix @ x`` over a region, shape (rows, rows)."""
     if moments.root is not None:
         outputs = moments.root @ matrix.T
-        return outputs.T @ outputs
+        gram: torch.Tensor = outputs.T @ outputs
+        return gram
     assert moments.covariance is not None
     return matrix @ moments.covariance @ matrix.T
 
@@ -93,7 +94,8 @@ def _fit_decoder(weight: torch.Tensor, moments: RegionMoments, encoder: torch.Te
         return weight.new_zeros(len(weight), 0)
     if rank >= features:
         # The encoder spans everything, also directions the calibration images never took: reproduce W itself.
-        return weight @ torch.linalg.pinv(encoder)
+        exact: torch.Tensor = weight @ torch.linalg.pinv(encoder)
+        return exact
     if moments.root is not None:
         codes, outputs = moments.root @ encoder.T, moments.root @ weight.T
         gram, cross = codes.T @ codes, codes.T @ outputs
@@ -106,7 +108,8 @@ def _fit_decoder(weight: torch.Tensor, moments: RegionMoments, encoder: torch.Te
     scale = encoder.square().sum(1).mean().clamp_min(1e-30)
     gram = gram + (ridge / scale) * (encoder @ encoder.T)
     cross = cross + (ridge / scale) * (encoder @ weight.T)
-    return torch.linalg.solve(gram.double(), cross.double()).T.to(weight.dtype)
+    solved: torch.Tensor = torch.linalg.solve(gram.double(), cross.double())
+    return solved.T.to(weight.dtype)
 
 
 def _balance(encoder: torch.Tensor, decoder: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

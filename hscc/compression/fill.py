@@ -28,9 +28,9 @@ def low_rank_state(layer: Layer, structure: Structure, factors: list[RegionFacto
     module = replacement(layer, structure).to(factors[0].decoder.dtype)
     with torch.no_grad():
         if isinstance(module, LowRankLinear):
-            module[0].weight.copy_(factors[0].encoder)
-            module[1].weight.copy_(factors[0].decoder)
-            module[1].bias.copy_(factors[0].bias)
+            module.encoder.weight.copy_(factors[0].encoder)
+            module.decoder.weight.copy_(factors[0].decoder)
+            module.decoder.bias.copy_(factors[0].bias)
         elif isinstance(module, ClusteredConv2d):
             _fill_tile(layer, module, structure.regions[0], factors[0])
         else:

@@ -104,14 +104,13 @@ def plan_low_rank(
 
 def dense_weight(model: nn.Module, layer: Layer) -> torch.Tensor:
     """Weight of a layer, shape (C_out, d), on the CPU in at least float32."""
-    weight = model.get_submodule(layer.name).weight.detach().cpu()  # type: ignore[union-attr,operator]
-    return weight.reshape(layer.outputs, -1).to(torch.promote_types(weight.dtype, torch.float32))  # type: ignore[union-attr,no-any-return]
+    weight = model.get_parameter(f"{layer.name}.weight").detach().cpu()
+    return weight.reshape(layer.outputs, -1).to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def dense_bias(model: nn.Module, layer: Layer) -> torch.Tensor | None:
     """Bias of a layer, shape (C_out,), or None."""
-    bias = model.get_submodule(layer.name).bias
-    return None if bias is None else bias.detach().cpu()  # type: ignore[union-attr,operator,return-value]
+    return model.get_parameter(f"{layer.name}.bias").detach().cpu() if layer.bias else None
 
 
 def layer_region(

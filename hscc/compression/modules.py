@@ -10,7 +10,7 @@ from hscc.calibration.layers import Layer, input_window, pad, reach
 from hscc.compression.structure import Region, Structure
 
 
-class LowRankLinear(nn.Sequential):
+class LowRankLinear(nn.Module):
     """A linear layer as encoder and decoder.
 
     Parameters
@@ -22,7 +22,13 @@ class LowRankLinear(nn.Sequential):
     """
 
     def __init__(self, layer: Layer, rank: int) -> None:
-        super().__init__(nn.Linear(layer.features, rank, bias=False), nn.Linear(rank, layer.outputs))
+        super().__init__()
+        self.encoder = nn.Linear(layer.features, rank, bias=False)
+        self.decoder = nn.Linear(rank, layer.outputs)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map (N, features) to (N, outputs)."""
+        return self.decoder(self.encoder(inputs))  # type: ignore[no-any-return]
 
 
 class ClusteredConv2d(nn.Module):
@@ -143,7 +149,7 @@ class TuckerConv2d(nn.Sequential):
             nn.Conv2d(layer.inputs, inner, 1, bias=False),
             nn.Conv2d(
                 inner, outer, layer.kernel, layer.stride, _symmetric(layer), layer.dilation,
-                bias=False, padding_mode=mode,
+                bias=False, padding_mode=mode,  # type: ignore[arg-type]
             ),
             nn.Conv2d(outer, layer.outputs, 1, bias=layer.bias),
         )  # fmt: skip

@@ -46,7 +46,7 @@ def channel_correlation(layer: Layer, covariance: torch.Tensor) -> npt.NDArray[n
     scale = np.sqrt(np.clip(np.diag(together), 0, None))
     active = scale > 1e-6 * max(float(scale.max()), 1e-30)
     inverse = np.where(active, 1 / np.where(active, scale, 1), 0)
-    correlation = np.clip(together * inverse[:, None] * inverse[None, :], -1, 1)
+    correlation: npt.NDArray[np.float64] = np.clip(together * inverse[:, None] * inverse[None, :], -1, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
 

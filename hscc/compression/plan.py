@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -136,19 +137,9 @@ class Plan:
             )
         for name, reason in self.left_dense.items():
             table.add_row(name, f"dense: {reason}", "", "", "", "")
-        console = Console(width=118, record=True, file=_Nowhere())
+        console = Console(width=118, record=True, file=io.StringIO())
         console.print(table)
         return console.export_text()
-
-
-class _Nowhere:
-    """A text file that keeps nothing."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return None
 
 
 def _describe(structure: Structure) -> str:
@@ -169,7 +160,8 @@ def _ranks(structure: Structure) -> str:
 
 
 def _layer_plan(entry: dict[str, Any]) -> LayerPlan:
-    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in entry["layer"].items()}
+    described = entry["layer"].items()
+    shape: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in described}
     stored = entry["structure"]
     regions = tuple(
         Region(tuple(region["tile"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))

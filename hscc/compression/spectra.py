@@ -123,7 +123,9 @@ def _thin_spectrum(part: torch.Tensor, root: torch.Tensor, sensitivity: torch.Te
 def matrix_power(matrix: torch.Tensor, exponent: float) -> torch.Tensor:
     """Power of a symmetric positive definite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(float(values[-1]) * 1e-12).pow(exponent)) @ vectors.T
+    scaled = vectors * values.clamp_min(float(values[-1]) * 1e-12).pow(exponent)
+    power: torch.Tensor = scaled @ vectors.T
+    return power
 
 
 def _symmetric(matrix: torch.Tensor) -> torch.Tensor:

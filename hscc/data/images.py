@@ -58,7 +58,8 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return images
 
 
 def _decode_all(paths: list[Path], size: int, target: Path) -> None:
@@ -75,7 +76,9 @@ def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
         with Image.open(path) as image:
             return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))
     except FileNotFoundError as error:
-        raise DataError(f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`.") from error
+        raise DataError(
+            f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`."
+        ) from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataError(f"{path} cannot be decoded ({error}); restore it with `hscc fetch` or remove it.") from error
 

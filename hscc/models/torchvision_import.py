@@ -21,7 +21,8 @@ def import_torchvision() -> ModuleType:
             raise
         _declare_missing_operators()
         import torchvision.models
-    return torchvision.models
+    models: ModuleType = torchvision.models
+    return models
 
 
 def _declare_missing_operators() -> None:

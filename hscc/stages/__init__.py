@@ -1,0 +1,1 @@
+"""One thin module a DVC stage: parameters and files in, files out."""

@@ -37,8 +37,6 @@ from hscc.tracking import StageRun, data_hash, git_commit, stage_run
 
 COMMAND = "dvc repro evaluate"
 
-
-
 Ints = npt.NDArray[np.int64]
 Images = npt.NDArray[np.uint8]
 

@@ -58,13 +58,14 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         smoothing = params.train.label_smoothing
         history = train_baseline(model, train, val, _recipe(params.train), smoothing, checkpoint, on_epoch)
         best = max(history, key=lambda row: row["val_accuracy"])
+        size = params.data.image_size
+        cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
         metrics = {
             "backbone": params.train.backbone,
             "pretrained": pretrained,
             "protocol": protocol,
             "seed": params.train.seed,
-            "macs": count_macs(model, (3, params.data.image_size, params.data.image_size)),
-            "params": count_parameters(model),
+            **cost,
             "val_accuracy": best["val_accuracy"],
             "val_loss": best["val_loss"],
             "best_epoch": int(best["epoch"]),
@@ -72,9 +73,9 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "train_images": len(train),
             "val_images": len(val),
         }
-        card = ModelCard(params.train.backbone, CLASSES, params.data.image_size, protocol, params.train.seed)
+        card = ModelCard(params.train.backbone, CLASSES, size, protocol, params.train.seed)
         _write(workspace, protocol, model, card, history, metrics)
-        tracked.metrics({"best_val_accuracy": best["val_accuracy"], "macs": metrics["macs"], "params": metrics["params"]})
+        tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
 
 
 def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:

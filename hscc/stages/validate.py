@@ -46,7 +46,8 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Raises
     ------
     DataError
-        If the data folder is missing or is not what ``data.dvc`` pins, or a check of severity error fails; the message names the images.
+        If the data folder is missing or is not what ``data.dvc`` pins, or a check of severity error fails; the
+        message names the images.
     """
     check_pin(workspace)
     data = params.data

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,12 +142,13 @@ def fit(
     )
     store = _Checkpoint(checkpoint, recipe)
     state = store.resume(model, optimizer, schedule, steps)
-    for row in state.history:
-        on_epoch(int(row["epoch"]), row)
+    for done in state.history:
+        on_epoch(int(done["epoch"]), done)
     sign = 1.0 if recipe.select_lower else -1.0
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch <= recipe.patience:
         learned = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
-        row = {"epoch": state.epoch, "learning_rate": schedule.get_last_lr()[0], **learned, **evaluate(model)}
+        rate = float(schedule.get_last_lr()[0])
+        row: Row = {"epoch": state.epoch, "learning_rate": rate, **learned, **evaluate(model)}
         state.history.append(row)
         if sign * row[recipe.select] < state.best:
             state.best, state.best_epoch = sign * row[recipe.select], state.epoch
@@ -197,7 +199,7 @@ def _train_epoch(
         with autocast(recipe.precision, device):
             value, logits = loss(model, inputs, labels)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimizer.step()
         schedule.step()
         seen += len(labels)
@@ -240,14 +242,20 @@ class _Checkpoint:
             return _State()  # another recipe's: start anew, the file is replaced after the first epoch
         tensors = safetensors.torch.load_file(self.state)
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        parameters = list(model.parameters())
         moments: dict[int, dict[str, Any]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
+                like = parameters[int(index)]
+                # The fused kernel walks memory: a moment must lie as its parameter does (channels last).
+                laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                moments.setdefault(int(index), {})[name] = laid
         state = _State(**json.loads(header["state"]))
-        for _ in range(state.epoch * steps):
-            schedule.step()  # a function of the step count alone
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no optimiser step came before: they came in the killed run
+            for _ in range(state.epoch * steps):
+                schedule.step()
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return state
 

@@ -10,10 +10,9 @@ from torch import nn
 
 from hscc.calibration.cells import tile_rectangle
 from hscc.calibration.collect import Calibration
-from hscc.calibration.layers import pad, unfold
 from hscc.compression.api import apply, compress, plan
 from hscc.compression.budget import Budget
-from hscc.compression.low_rank import dense_weight, layer_region, whole_layer
+from hscc.compression.low_rank import layer_region, whole_layer
 from hscc.compression.methods import HSCC, METHODS, GlobalSVD, Tucker
 from hscc.compression.plan import Plan
 from hscc.compression.spectra import weighting

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -72,3 +73,24 @@ def test_images_are_drawn_once_and_pinned(repository: Path, monkeypatch: pytest.
 def test_a_failed_step_is_named(tmp_path: Path) -> None:
     with pytest.raises(demo.StepError, match=rf"'dvc repro' in {tmp_path}/ ended with status \d+"):
         demo._call(tmp_path, "dvc", "repro")
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [("hscc-6-0", "models:/phantom@challenger in {workspace}/mlflow.db: because"), (None, "none registered: because")],
+)
+def test_it_ends_with_where_everything_is(
+    registered: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    shown: list[tuple] = []
+    monkeypatch.setattr(demo, "_call", lambda *call: shown.append(call))
+    decision = {"name": "phantom", "alias": "challenger", "registered": registered, "why": "because"}
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/registration.json").write_text(json.dumps(decision))
+    demo.show(tmp_path, 61.4)
+    printed = capsys.readouterr().out
+    assert shown == [(tmp_path, "hscc", "results")]
+    assert f"report  {tmp_path}/reports/report.html" in printed
+    assert said.format(workspace=tmp_path) in printed
+    assert f"make ui WORKSPACE={tmp_path}" in printed
+    assert "61 s" in printed

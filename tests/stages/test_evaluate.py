@@ -19,7 +19,7 @@ from hscc.data.manifest import COLUMNS, write_manifest
 from hscc.errors import ArtifactError
 from hscc.params import CompressParams, DataParams, EvaluateParams, LatencyParams, Params, TrainParams
 from hscc.stages import layout
-from hscc.stages.evaluate import PARETO, PREDICTIONS, run
+from hscc.stages.evaluate import run
 from hscc.tracking import tracking_uri
 
 SIDE = 16
@@ -32,7 +32,7 @@ PARAMS = Params.model_construct(
     evaluate=EvaluateParams(resamples=100, latency=LatencyParams(batches=(1, 40), threads=1, repeats=3)),
 )
 OUTPUTS = (
-    layout.RESULTS_CSV, layout.RESULTS_JSON, PREDICTIONS, layout.CONFUSION, PARETO, layout.REPORT,
+    layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.REPORT,
 )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_csv_and_json_hold_the_same_table(evaluated: Path) -> None:
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> None:
-    predictions = pd.read_csv(evaluated / PREDICTIONS)
+    predictions = pd.read_csv(evaluated / layout.PREDICTIONS)
     rows = read_rows(evaluated)
     grouped = predictions[predictions["protocol"] == "grouped"]
     assert len(grouped) == rows["hscc-4-grouped"]["n_test"] == 24
@@ -153,14 +153,14 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
 
 def test_confusion_is_of_the_network_that_validation_recommends(evaluated: Path) -> None:
     confusion = pd.read_csv(evaluated / layout.CONFUSION)
-    predictions = pd.read_csv(evaluated / PREDICTIONS).query("protocol == 'grouped'")
+    predictions = pd.read_csv(evaluated / layout.PREDICTIONS).query("protocol == 'grouped'")
     assert set(confusion["method"]) == {"tucker-4-0"}
     assert confusion["predicted"].tolist() == predictions["tucker-4-0"].tolist()
     assert confusion["dense"].tolist() == predictions["dense"].tolist()
 
 
 def test_pareto_has_a_point_a_network_of_the_protocol(evaluated: Path) -> None:
-    frame = pd.read_csv(evaluated / PARETO)
+    frame = pd.read_csv(evaluated / layout.PARETO)
     assert frame["method"].tolist() == ["dense", "tucker", "hscc", "tucker", "hscc"]
     assert frame["macs_ratio"].tolist() == [1.0, 2.0, 2.0, 4.0, 4.0]
 

@@ -56,7 +56,13 @@ def _row(path: str, label: str, digest: str, split: str, group: int) -> dict[str
 def params() -> Params:
     content = yaml.safe_load(Path("params.yaml").read_text())
     content["data"]["image_size"] = SIDE
-    content["train"] |= {"backbone": "smallcnn", "epochs": 3, "batch_size": 16, "learning_rate": 2e-3, "precision": "fp32"}
+    content["train"] |= {
+        "backbone": "smallcnn",
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 2e-3,
+        "precision": "fp32",
+    }
     content["calibrate"] |= {"images": 40, "batch_size": 16}
     content["compress"]["finetune"] |= {"epochs": 1, "batch_size": 16, "precision": "fp32"}
     return Params.model_validate(content)
@@ -97,7 +103,7 @@ def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params,
 def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params) -> None:
     compress.run(params, trained, method="tucker", budget=2, seed=0)
     before = (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes()
-    with pytest.raises(ParamsError, match="hscc, tucker|tucker"):
+    with pytest.raises(ParamsError, match="choose one of"):
         compress.run(params, trained, method="tuckre", budget=2, seed=0)
     assert (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes() == before
 

@@ -55,14 +55,14 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole, history = _run(tmp_path / "a")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(epoch: int, row: dict[str, float]) -> None:
         if epoch == 1:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         _run(tmp_path / "b", on_epoch=kill)
     seen: list[int] = []
     resumed, again = _run(tmp_path / "b", on_epoch=lambda epoch, row: seen.append(epoch))
@@ -73,13 +73,13 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_another_recipe_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(epoch: int, row: dict[str, float]) -> None:
-        raise Killed
+        raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         _run(tmp_path / "c", on_epoch=kill)
     _, history = _run(tmp_path / "c", replace(RECIPE, learning_rate=1e-3))
     _, fresh = _run(tmp_path / "d", replace(RECIPE, learning_rate=1e-3))
@@ -100,15 +100,12 @@ def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
 def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> None:
     teacher, _ = _run(tmp_path / "t", replace(RECIPE, epochs=6))
     student = build("smallcnn", 4)
-    student.load_state_dict(teacher.state_dict())
-    with torch.no_grad():
-        student[0].weight += 0.15 * torch.randn(student[0].weight.shape, generator=torch.Generator().manual_seed(0))
     train, val = _splits()
     targets = teacher_logits(teacher, val)
     before = agreement(student, targets, val)["val_kl"]
-    recipe = replace(RECIPE, epochs=3, learning_rate=5e-4, weight_decay=0.0, select="val_kl", select_lower=True)
+    recipe = replace(RECIPE, epochs=8, weight_decay=0.0, select="val_kl", select_lower=True)
     distil(student, teacher, train, val, recipe, 2.0, tmp_path / "s", _ignore)
-    assert agreement(student, targets, val)["val_kl"] < before
+    assert agreement(student, targets, val)["val_kl"] < before / 2
 
 
 def test_a_network_agrees_with_itself(tmp_path: Path) -> None:

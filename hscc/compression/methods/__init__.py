@@ -13,6 +13,7 @@ from hscc.compression.methods.tucker import Tucker
 
 METHODS: dict[str, Method] = {
     "hscc": HSCC(),
+    "hscc_bands": HSCC(regions=((1, 1), (2, 1), (4, 1))),  # bands of rows are cheaper on the clock than tiles
     "global_svd": GlobalSVD(),
     "global_svd_adaptive": GlobalSVD(adaptive=True),
     "tucker": Tucker(),

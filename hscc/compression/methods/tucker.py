@@ -53,7 +53,8 @@ def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, to
 
 
 def _leading(unfolding: torch.Tensor, rank: int) -> torch.Tensor:
-    return torch.linalg.svd(unfolding, full_matrices=False).U[:, :rank]
+    left: torch.Tensor = torch.linalg.svd(unfolding, full_matrices=False).U
+    return left[:, :rank]
 
 
 def _at_ratio(layer: Layer, ratio: float) -> Structure:

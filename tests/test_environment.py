@@ -1,0 +1,60 @@
+"""The files that make the environment agree with one another."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hscc import telemetry
+
+ROOT = Path(__file__).parent.parent
+LOCK = (ROOT / "requirements.lock").read_text()
+TORCH_LOCK = (ROOT / "requirements-torch.lock").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+PINNED = {
+    canonical(name): version
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK + TORCH_LOCK, flags=re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+def test_every_dependency_is_locked(requirement: str) -> None:
+    name, exact = re.fullmatch(r"([A-Za-z0-9._-]+)(?:==(\S+)|[<>].*)?", requirement).groups()
+    assert canonical(name) in PINNED
+    assert exact in (None, PINNED[canonical(name)])
+
+
+def test_every_locked_file_has_its_hash() -> None:
+    for lock in (LOCK, TORCH_LOCK):
+        pins = re.findall(r"^\S+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", lock, flags=re.MULTILINE)
+        assert len(pins) == len(re.findall(r"^\S+==", lock, flags=re.MULTILINE))
+
+
+def test_the_lock_holds_neither_torch_nor_a_place() -> None:
+    assert not re.search(r"^(torch|nvidia-.*)==", LOCK, flags=re.MULTILINE)
+    assert not re.search(r"file:|--(find-links|index-url|extra-index-url|trusted-host)", LOCK)
+
+
+def test_make_switches_telemetry_off_as_the_package_does() -> None:
+    exported = dict(re.findall(r"^export (\w+) := (\w+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert exported == telemetry.OFF
+
+
+def test_telemetry_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in telemetry.OFF:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "false")
+    telemetry.switch_off()
+    assert {name: os.environ[name] for name in telemetry.OFF} == {**telemetry.OFF, "DO_NOT_TRACK": "false"}
+
+
+def test_compiled_modules_do_not_make_a_stage_stale() -> None:
+    assert "__pycache__" in (ROOT / ".dvcignore").read_text().split()
