@@ -41,8 +41,12 @@ CELLS = ("sweep@x-3", "sweep@x-6.5", "sweep@y-3", "sweep@y-6.5")
 def server() -> Iterator[None]:
     """End the server that Prefect starts for the first flow while there is still an output to log to."""
     yield
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
     from prefect.server.api.server import SubprocessASGIServer
 
+    APILogWorker.instance().drain()
+    EventsWorker.drain_all()
     SubprocessASGIServer().stop()
 
 

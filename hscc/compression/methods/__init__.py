@@ -13,7 +13,7 @@ from hscc.compression.methods.tucker import Tucker
 
 METHODS: dict[str, Method] = {
     "hscc": HSCC(),
-    "hscc_bands": HSCC(regions=((1, 1), (2, 1), (4, 1))),  # bands of rows are cheaper on the clock than tiles
+    "hscc_tiles": HSCC(regions=((1, 1), (2, 2), (4, 4))),  # less loss for the same MACs, dearer on the clock
     "global_svd": GlobalSVD(),
     "global_svd_adaptive": GlobalSVD(adaptive=True),
     "tucker": Tucker(),

@@ -1,0 +1,72 @@
+# Everything a newcomer types. Python 3.11, git and make are all it needs.
+PYTHON ?= python3.11
+# A GPU machine names its own build: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
+TORCH ?=
+# Whose MLflow store `make ui` shows: make ui WORKSPACE=demo
+WORKSPACE ?= .
+
+VENV := .venv
+READY := $(VENV)/.ready
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fetch repro flow ui lock clean
+
+help: ## Say what there is
+	@printf '\nHSCC: compress a convolutional network, with the evidence.\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2 }' Makefile
+	@printf '\nStart with: make demo\n\n'
+
+setup: $(READY) ## Make the environment .venv from the hashed locks (2 to 3 minutes)
+
+$(READY): pyproject.toml requirements.lock requirements-torch.lock
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not here; install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch$(if $(TORCH),: $(TORCH), (CPU build))"
+	@$(if $(TORCH),pip install -q $(TORCH),pip install -qq --require-hashes --no-deps --retries 1 --extra-index-url $(CPU_WHEELS) -r requirements-torch.lock)
+	@echo "Installing $$(grep -c == requirements.lock) locked packages, a minute or two"
+	@pip install -qq --require-hashes --no-deps -r requirements.lock
+	@pip install -qq --no-deps --no-build-isolation -e .
+	@pip check
+	@touch $@
+
+demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (4 minutes)
+	@python -m flows.demo
+
+test: $(READY) ## Run all tests
+	python -m pytest -q
+
+lint: $(READY) ## Check style, types and the direction of imports
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+fetch: $(READY) ## Bring the MRI data set, proven by its hash (HSCC_DATA_SOURCE names a folder or archive)
+	@hscc fetch
+
+repro: fetch ## Fetch the MRI data set and run the graph on it
+	@hscc check
+	dvc repro
+
+flow: $(READY) ## Run the same graph under Prefect
+	@python -m flows.pipeline
+
+ui: $(READY) ## Show runs and models in the browser, on http://127.0.0.1:5000
+	@cd $(WORKSPACE) && mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow.db
+
+lock: $(READY) ## Resolve pyproject.toml into requirements.lock anew
+	pip-compile --upgrade --quiet --strip-extras --generate-hashes --extra dev --unsafe-package torch --unsafe-package pip \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+
+clean: ## Remove the environment, the demo and caches; data, outputs and records stay
+	rm -rf $(VENV) demo .hscc .prefect *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,138 @@
+"""``make demo``: the whole graph on drawn images, in a workspace of its own.
+
+The folder ``demo/`` gets a copy of the code and of the graph, parameters for a small network, drawn images and a DVC
+repository without git. Nothing in it can mix with results of real images: other folder, other data hash, other model
+name. Running it again refreshes the copies and lets DVC decide what must run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from hscc.data.phantom import draw_dataset
+from hscc.stages import layout
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKSPACE = Path("demo")
+PARAMS = "params.demo.yaml"
+GRAPH = "dvc.yaml"
+
+TRAIN_PER_CLASS = 250
+TEST_PER_CLASS = 60
+SIZE = 128  # pixels a side
+DUPLICATES = 12
+
+console = Console(highlight=False)
+
+
+class StepError(Exception):
+    """A step of the demo failed; what it printed says why."""
+
+
+def prepare(root: Path, workspace: Path) -> None:
+    """Make the workspace, or bring its copies of code, graph and parameters up to date.
+
+    Parameters
+    ----------
+    root : Path
+        The repository.
+    workspace : Path
+        The folder to make; outputs of an earlier demo in it stay.
+    """
+    workspace.mkdir(exist_ok=True)
+    shutil.rmtree(workspace / "hscc", ignore_errors=True)
+    shutil.copytree(root / "hscc", workspace / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
+    for source, name in ((GRAPH, GRAPH), (".dvcignore", ".dvcignore"), (PARAMS, layout.PARAMS.name)):
+        shutil.copyfile(root / source, workspace / name)
+    for folder in ("artifacts/baseline", "artifacts/cells"):
+        (workspace / folder).mkdir(parents=True, exist_ok=True)
+    if not (workspace / ".dvc").is_dir():
+        _call(workspace, "dvc", "init", "--quiet", "--no-scm")
+
+
+def draw(workspace: Path) -> None:
+    """Draw the images and pin them; those of an earlier demo stay.
+
+    Parameters
+    ----------
+    workspace : Path
+        The prepared workspace.
+    """
+    if (workspace / "data.dvc").is_file():
+        return
+    console.rule(f"Drawing {4 * (TRAIN_PER_CLASS + TEST_PER_CLASS)} phantom images")
+    draw_dataset(
+        workspace / layout.DATA,
+        train_per_class=TRAIN_PER_CLASS,
+        test_per_class=TEST_PER_CLASS,
+        size=SIZE,
+        seed=0,
+        duplicates=DUPLICATES,
+    )
+    _call(workspace, "dvc", "add", "--quiet", str(layout.DATA))
+
+
+def show(workspace: Path, seconds: float) -> None:
+    """Print the results table and where everything is.
+
+    Parameters
+    ----------
+    workspace : Path
+        The workspace after a complete run.
+    seconds : float
+        How long it took.
+    """
+    console.rule("Results on drawn images: they say nothing about MRI")
+    _call(workspace, "hscc", "results")
+    decision = json.loads((workspace / layout.REGISTRATION).read_text(encoding="utf-8"))
+    model = f"models:/{decision['name']}@{decision['alias']} in {workspace / 'mlflow.db'}"
+    places = {
+        "report": str(workspace / layout.REPORT),
+        "runs": f"make ui WORKSPACE={workspace}  (MLflow, on http://127.0.0.1:5000)",
+        "model": f"{model if decision['registered'] else 'none registered'}: {decision['why']}",
+        "took": f"{seconds:.0f} s; 'make demo' again runs only what has changed",
+    }
+    for name, place in places.items():
+        console.print(f"{name:<8}{place}", soft_wrap=True)
+
+
+def main() -> None:
+    """Make the demo's workspace, run the graph in it with `dvc repro` and show what came out."""
+    begin = time.monotonic()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # the demo's records stay in its folder
+    os.chdir(ROOT)
+    try:
+        prepare(ROOT, WORKSPACE)
+        draw(WORKSPACE)
+        console.rule("dvc repro: validate, train, calibrate, compress, evaluate, register")
+        _call(WORKSPACE, "dvc", "repro")
+        show(WORKSPACE, time.monotonic() - begin)
+    except StepError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _call(folder: Path, module: str, *arguments: str) -> None:
+    """Run ``python -m module`` in a folder, so that the folder's own copy of the code runs."""
+    sys.stdout.flush()
+    # `python` of a stage's command must be this interpreter even where the environment is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    status = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=False
+    ).returncode
+    if status != 0:
+        spoken = " ".join([module, *arguments])
+        raise StepError(f"'{spoken}' in {folder}/ ended with status {status}; its last lines say why.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
