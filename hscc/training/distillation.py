@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -46,7 +47,22 @@ def distil(
     """
     loss = distillation_loss(teacher, temperature)
     targets = teacher_logits(teacher, val)
-    return fit(student, loss, lambda model: agreement(model, targets, val), train, recipe, checkpoint, on_epoch)
+    with _without_dropout(student):
+        return fit(student, loss, lambda model: agreement(model, targets, val), train, recipe, checkpoint, on_epoch)
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    # The teacher's outputs are exact targets: noise in the student only keeps it from reaching them in a few epochs.
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+    rates = [layer.p for layer in layers]
+    for layer in layers:
+        layer.p = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.p = rate
 
 
 def distillation_loss(teacher: nn.Module, temperature: float) -> Loss:

@@ -104,7 +104,11 @@ def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> Non
     targets = teacher_logits(teacher, val)
     before = agreement(student, targets, val)["val_kl"]
     recipe = replace(RECIPE, epochs=8, weight_decay=0.0, select="val_kl", select_lower=True)
+    dropout = next(module for module in student.modules() if isinstance(module, torch.nn.Dropout))
+    rates = []
+    dropout.register_forward_hook(lambda module, inputs, output: rates.append(module.p))
     distil(student, teacher, train, val, recipe, 2.0, tmp_path / "s", _ignore)
+    assert set(rates) == {0.0} and dropout.p > 0
     assert agreement(student, targets, val)["val_kl"] < before / 2
 
 
