@@ -10,14 +10,14 @@ from rich.progress import track
 from torch import nn
 
 from hscc.calibration.collect import Calibration
-from hscc.calibration.layers import Layer
+from hscc.calibration.layers import Layer, Rectangle
 from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments
 from hscc.compression.allocation import Candidate, Choice, allocate, make_cluster
 from hscc.compression.factors import RegionFactors, region_factors
 from hscc.compression.fill import State, low_rank_state
 from hscc.compression.partition import channel_correlation, cluster_channels, region_tiles, tile_cells
 from hscc.compression.plan import LayerPlan
-from hscc.compression.spectra import Spectrum, Weighting, columns_of, spectrum, weighting
+from hscc.compression.spectra import Spectrum, Weighting, columns_of, shrink_sensitivity, spectrum, weighting
 from hscc.compression.structure import DENSE, Block, Region, Structure, rank_weights, tile_positions, with_ranks
 
 Grouping = Callable[[Layer, RegionMoments, int], list[tuple[int, ...]]]
@@ -113,12 +113,9 @@ def dense_bias(model: nn.Module, layer: Layer) -> torch.Tensor | None:
     return model.get_parameter(f"{layer.name}.bias").detach().cpu() if layer.bias else None
 
 
-def layer_region(
-    moments: LayerMoments, layer: Layer, structure: Structure, region: Region, images: int
-) -> RegionMoments:
-    """Moments of a region of a structure."""
-    cells = [0] if layer.positions == 1 else tile_cells(region.tile, structure.cells)
-    return region_moments(moments, cells, images)
+def layer_region(moments: LayerMoments, layer: Layer, cells: int, tile: Rectangle, images: int) -> RegionMoments:
+    """Moments of a tile, given in cells of a ``cells`` x ``cells`` grid."""
+    return region_moments(moments, [0] if layer.positions == 1 else tile_cells(tile, cells), images)
 
 
 def whole_layer(moments: LayerMoments, images: int) -> RegionMoments:
@@ -133,8 +130,7 @@ def _options(weight: torch.Tensor, layer: Layer, calibration: Calibration, space
     for rows, columns in _grids(layer, calibration.cells, space):
         seen = []
         for tile in region_tiles(rows, columns, calibration.cells):
-            cells = [0] if layer.positions == 1 else tile_cells(tile, calibration.cells)
-            region = region_moments(moments, cells, images)
+            region = layer_region(moments, layer, calibration.cells, tile, images)
             seen.append((tile, region, weighting(region, everywhere, space.shrinkage)))
         for clusters in _cluster_counts(layer, space):
             regions, spectra = [], []
@@ -205,9 +201,9 @@ def _factors(
     weight, bias = dense_weight(model, layer), dense_bias(model, layer)
     factors = []
     for region, encoder in zip(structure.regions, encoders, strict=True):
-        seen = layer_region(moments, layer, structure, region, images)
-        norm = weighting(seen, everywhere, space.shrinkage)
-        factors.append(region_factors(weight, bias, seen, norm.sensitivity, encoder))
+        seen = layer_region(moments, layer, structure.cells, region.tile, images)
+        sensitivity = shrink_sensitivity(seen.sensitivity, everywhere, space.shrinkage)
+        factors.append(region_factors(weight, bias, seen, sensitivity, encoder))
     return factors
 
 

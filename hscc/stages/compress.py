@@ -67,7 +67,8 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
     tags = {"protocol": protocol, "method": method}
     settings = {"method": method, "budget": budget, "seed": seed, **params.compress.finetune.model_dump()}
     with stage_run("compress", target.name, settings, tags, workspace) as tracked:
-        before = agreement(small, teacher_logits(dense, val), val)
+        targets = teacher_logits(dense, val)
+        before = agreement(small, targets, val)
 
         def on_epoch(epoch: int, row: Row) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
@@ -80,7 +81,7 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}-{identity}"
             tuning = params.compress.finetune
             distil(small, dense, train, val, _recipe(tuning, seed), tuning.temperature, checkpoint, on_epoch)
-        after = agreement(small, teacher_logits(dense, val), val)
+        after = agreement(small, targets, val)
         metrics: Metrics = {
             "method": method,
             "budget": budget,

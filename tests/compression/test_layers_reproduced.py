@@ -45,8 +45,7 @@ def _full_rank(model: nn.Module, layer: Layer, calibration, grid: tuple[int, int
     groups = random_groups(layer.inputs, clusters, seed=3)
     regions, factors = [], []
     for tile in region_tiles(*grid, calibration.cells):
-        empty = Region(tile, tuple(Block(group) for group in groups))
-        seen = layer_region(moments, layer, Structure("low_rank", calibration.cells, (empty,)), empty, images)
+        seen = layer_region(moments, layer, calibration.cells, tile, images)
         norm = weighting(seen, everywhere, 0.3)
         blocks, rows = [], []
         for group in groups:

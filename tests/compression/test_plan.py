@@ -77,7 +77,7 @@ def test_predicted_loss_is_the_quadratic_form_on_the_images(
     everywhere, measured = whole_layer(moments, calibration.images).sensitivity, 0.0
     for region in entry.structure.regions:
         top, bottom, left, right = tile_rectangle(region.tile, layer.grid, calibration.cells)
-        seen = layer_region(moments, layer, entry.structure, region, calibration.images)
+        seen = layer_region(moments, layer, calibration.cells, region.tile, calibration.images)
         sensitivity = weighting(seen, everywhere, FINE.shrinkage).sensitivity
         difference = (dense - factored)[:, :, top:bottom, left:right].detach()
         measured += float(torch.einsum("nohw,op,nphw->", difference, sensitivity, difference)) / len(images)
