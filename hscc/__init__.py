@@ -8,9 +8,21 @@ if TYPE_CHECKING:
     from hscc.calibration.collect import Calibration, calibrate
     from hscc.compression.api import apply, compress, plan
     from hscc.compression.budget import Budget
-    from hscc.compression.methods import HSCC, METHODS, GlobalSVD, Tucker
+    from hscc.compression.methods import (
+        ALDS,
+        HSCC,
+        METHODS,
+        GlobalGroups,
+        GlobalSVD,
+        RandomChannels,
+        RandomRegions,
+        SpatialSVD,
+        Tucker,
+        paper_preset,
+    )
     from hscc.compression.plan import Plan
     from hscc.compression.storage import load, save
+    from hscc.models.counting import CostReport, cost
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
 _WHERE = {
@@ -19,8 +31,16 @@ _WHERE = {
     "apply": "hscc.compression.api",
     "compress": "hscc.compression.api",
     "plan": "hscc.compression.api",
+    "CostReport": "hscc.models.counting",
+    "cost": "hscc.models.counting",
     "Budget": "hscc.compression.budget",
     "HSCC": "hscc.compression.methods",
+    "paper_preset": "hscc.compression.methods",
+    "SpatialSVD": "hscc.compression.methods",
+    "RandomRegions": "hscc.compression.methods",
+    "RandomChannels": "hscc.compression.methods",
+    "GlobalGroups": "hscc.compression.methods",
+    "ALDS": "hscc.compression.methods",
     "METHODS": "hscc.compression.methods",
     "GlobalSVD": "hscc.compression.methods",
     "Tucker": "hscc.compression.methods",
@@ -29,17 +49,25 @@ _WHERE = {
     "save": "hscc.compression.storage",
 }
 __all__ = [
+    "ALDS",
     "HSCC",
     "METHODS",
     "Budget",
     "Calibration",
+    "CostReport",
+    "GlobalGroups",
     "GlobalSVD",
     "Plan",
+    "RandomChannels",
+    "RandomRegions",
+    "SpatialSVD",
     "Tucker",
     "apply",
     "calibrate",
     "compress",
+    "cost",
     "load",
+    "paper_preset",
     "plan",
     "save",
 ]

@@ -59,6 +59,7 @@ class TrainParams(_Section):
     epochs: Count = 30
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 4e-4
+    warm_up: Fraction = 0.15
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     patience: Count = 12

@@ -33,3 +33,8 @@ def tile_rectangle(tile: Rectangle, grid: tuple[int, int], cells: int) -> Rectan
 def area(tile: Rectangle) -> int:
     """Positions (or cells) in a rectangle."""
     return (tile[1] - tile[0]) * (tile[3] - tile[2])
+
+
+def cells_of(tile: Rectangle, cells: int) -> list[int]:
+    """Indices of the cells of a tile, in a grid of `cells` a side."""
+    return [row * cells + column for row in range(tile[0], tile[1]) for column in range(tile[2], tile[3])]

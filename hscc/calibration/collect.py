@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -12,8 +14,13 @@ from hscc.calibration.cells import area, cell_rectangles
 from hscc.calibration.layers import Layer, Rectangle, find_layers, pad, unfold
 from hscc.calibration.moments import LayerMoments
 from hscc.errors import CompressionError
+from hscc.models.folding import fold_batch_norms
+from hscc.models.modes import evaluating
 
 _SKETCH_ROWS = 1024
+_IMAGES_AT_ONCE = 16  # keeps the activations and patches of a large network in memory
+_MOST_BYTES = 512 * 2**20  # of one layer's second moments
+_GRAM_BLOCK = 384
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,10 @@ class Calibration:
         How many images were seen.
     input_shape : (int, int, int)
         Channels, rows, columns.
+    network : str
+        Digest of the network's weights; see `fingerprint`.
+    memo : dict
+        What planning has computed from the moments already; never written to disk.
     """
 
     layers: list[Layer]
@@ -42,6 +53,8 @@ class Calibration:
     cells: int
     images: int
     input_shape: tuple[int, int, int]
+    network: str
+    memo: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
 
 
 def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) -> Calibration:
@@ -52,9 +65,10 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     model : nn.Module
         Network with logits as output; left as it was.
     images : iterable of Tensor, shape (N, C, H, W)
-        Batches of network inputs; labels are not needed.
+        Batches of network inputs; labels are not needed. Large batches are taken in parts.
     cells : int
-        Cells a side of the fine grid that regions are made of.
+        Cells a side of the fine grid that regions are made of. Layers whose moments would need more than 512 MB get
+        fewer.
 
     Returns
     -------
@@ -64,22 +78,59 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     Raises
     ------
     CompressionError
-        If there is no image, a batch is not a float tensor of shape (N, C, H, W), holds NaN, or changes size.
+        If there is no image, all images are constant, a batch is not a float tensor of shape (N, C, H, W), holds NaN,
+        or changes size, or the network has nothing to compress.
+
+    Warns
+    -----
+    UserWarning
+        If there are too few images for the smallest regions; the message says how many are needed.
     """
-    training = model.training
-    model.eval()
+    if cells < 1:
+        raise CompressionError(f"cells={cells} is out of range; give the cells a side, such as 4.")
     collector: _Collector | None = None
-    try:
+    varied = False
+    folded = fold_batch_norms(model)
+    with evaluating(folded):
         for batch in images:
             _check_batch(batch)
+            varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
             if collector is None:
-                collector = _Collector(model, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
-            collector.add(batch)
-    finally:
-        model.train(training)
+                collector = _Collector(folded, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
+            for part in batch.split(_IMAGES_AT_ONCE):
+                collector.add(part)
     if collector is None:
         raise CompressionError("no calibration image was given; pass an iterable of (N, C, H, W) batches.")
-    return collector.result()
+    if not varied:
+        raise CompressionError("every calibration image is constant; pass images like those the network will see.")
+    calibration = collector.result()
+    _warn_if_few(calibration)
+    return calibration
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Digest of a network's weights and their names, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _warn_if_few(calibration: Calibration) -> None:
+    """Warn where a region of one cell has fewer samples than its patches have entries."""
+    needed = 0
+    for layer in calibration.layers:
+        moments = calibration.moments[layer.name]
+        if moments.second is not None:
+            positions = max(int(moments.count[moments.count > 0].min()) // calibration.images, 1)
+            needed = max(needed, -(-layer.features // positions))
+    if calibration.images < needed:
+        warnings.warn(
+            f"{calibration.images} calibration images are few for {calibration.cells} x {calibration.cells} cells: "
+            f"the smallest regions need {needed}; pass more, or fewer cells.",
+            stacklevel=3,
+        )
 
 
 def _check_batch(batch: torch.Tensor) -> None:
@@ -147,7 +198,8 @@ class _Collector:
 
     def result(self) -> Calibration:
         moments = {name: sums.result() for name, sums in self.sums.items()}
-        return Calibration(self.layers, self.left_dense, moments, self.cells, self.images, self.input_shape)
+        network = fingerprint(self.model)
+        return Calibration(self.layers, self.left_dense, moments, self.cells, self.images, self.input_shape, network)
 
 
 class _LayerSums:
@@ -155,8 +207,9 @@ class _LayerSums:
 
     def __init__(self, layer: Layer, cells: int, like: torch.Tensor) -> None:
         self.layer = layer
-        self.tiles: list[Rectangle] = cell_rectangles(layer.grid, cells) if layer.positions > 1 else [(0, 1, 0, 1)]
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        own = _affordable_cells(layer, cells, dtype.itemsize)
+        self.tiles: list[Rectangle] = cell_rectangles(layer.grid, own)
         n, d, c = len(self.tiles), layer.features, layer.outputs
         self.count = torch.zeros(n, dtype=torch.int64)
         self.total = torch.zeros(n, d, dtype=dtype)
@@ -174,7 +227,7 @@ class _LayerSums:
             self.count[cell] += len(patches)
             self.total[cell] += patches.sum(0)
             if self.second is not None:
-                self.second[cell].addmm_(patches.T, patches)
+                _add_gram(self.second[cell], patches)
             else:
                 self._sketch(patches)
 
@@ -193,7 +246,32 @@ class _LayerSums:
 
     def result(self) -> LayerMoments:
         sketch = _shrink(torch.cat(self.rows)) if self.sketched else None
+        if self.second is not None:
+            for second in self.second:
+                _mirror(second)
         return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
+
+
+def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:
+    if layer.positions == 1:
+        return 1
+    while cells > 1 and cells**2 * layer.features**2 * itemsize > _MOST_BYTES:
+        cells //= 2
+    return cells
+
+
+def _add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add rows^T rows to the blocks on and above the diagonal: half the work for wide layers; see `_mirror`."""
+    width = len(total)
+    for first in range(0, width, _GRAM_BLOCK):
+        last = min(first + _GRAM_BLOCK, width)
+        total[first:last, first:].addmm_(rows[:, first:last].T, rows[:, first:])
+
+
+def _mirror(total: torch.Tensor) -> None:
+    for first in range(0, len(total), _GRAM_BLOCK):
+        last = min(first + _GRAM_BLOCK, len(total))
+        total[last:, first:last] = total[first:last, last:].T
 
 
 def _shrink(rows: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError
+from hscc.models.modes import evaluating
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
-_Shapes = tuple[torch.Size, torch.Size]  # input, output
+_Shapes = tuple[tuple[int, int], torch.Size]  # rows and columns of the input, shape of the output
 _NEGLIGIBLE = 1e-3  # share of the network's MACs below which a layer is not worth a factorisation
 
 
@@ -38,7 +39,7 @@ class Layer:
     grid : (int, int)
         Rows and columns of output positions.
     input_grid : (int, int)
-        Rows and columns of the input, before padding.
+        Rows and columns of the input, before padding; of the feature map that a linear layer flattens (1 x 1 if none).
     bias : bool
         Whether the layer has one.
     """
@@ -179,43 +180,55 @@ def _output_grids(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
     grids: dict[str, _Shapes] = {}
     calls: dict[str, int] = {}
     handles = []
+    maps: list[torch.Tensor] = []  # outputs with rows and columns, the latest last
+
+    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            maps.append(output)
 
     def watch(name: str) -> None:
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            grids[name] = (inputs[0].shape, output.shape)
+            seen = inputs[0]
+            grid = (int(seen.shape[2]), int(seen.shape[3])) if seen.ndim == 4 else _flattened_grid(maps, seen)
+            grids[name] = (grid, output.shape)
             calls[name] = calls.get(name, 0) + 1
 
         handles.append(model.get_submodule(name).register_forward_hook(hook))
 
     for name, module in model.named_modules():
+        handles.append(module.register_forward_hook(remember))
         if isinstance(module, nn.Conv2d | nn.Linear):
             watch(name)
     parameter = next(model.parameters(), torch.empty(0))
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return grids, calls
 
 
-def _describe(name: str, module: nn.Module, seen: torch.Size, output: torch.Size) -> Layer:
+def _flattened_grid(maps: list[torch.Tensor], seen: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of the latest feature map that a linear layer's input is the flattened form of."""
+    for candidate in reversed(maps):
+        if candidate.numel() == seen.numel() and torch.equal(candidate.flatten(), seen.flatten()):
+            return int(candidate.shape[2]), int(candidate.shape[3])
+    return 1, 1
+
+
+def _describe(name: str, module: nn.Module, input_grid: tuple[int, int], output: torch.Size) -> Layer:
     if isinstance(module, nn.Linear):
         return Layer(
             name, "linear", module.in_features, module.out_features, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0),
-            "constant", (1, 1), (1, 1), module.bias is not None,
+            "constant", (1, 1), input_grid, module.bias is not None,
         )  # fmt: skip
     assert isinstance(module, nn.Conv2d)
     kernel, stride, dilation = (_pair(value) for value in (module.kernel_size, module.stride, module.dilation))
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     return Layer(
         name, "conv", module.in_channels, module.out_channels, kernel, stride, dilation,
-        _padding(module.padding, kernel, dilation), mode, (output[2], output[3]), (seen[2], seen[3]),
-        module.bias is not None,
+        _padding(module.padding, kernel, dilation), mode, (output[2], output[3]), input_grid, module.bias is not None,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ gradients of the centred logits, a Gauss-Newton weight).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,18 @@ class LayerMoments:
     second: torch.Tensor | None
     sketch: torch.Tensor | None
     sensitivity: torch.Tensor
+
+    @property
+    def cells(self) -> int:
+        """Cells a side."""
+        return math.isqrt(len(self.count))
+
+    def energy(self) -> torch.Tensor:
+        """Sum of x squared, shape (cells, d)."""
+        if self.second is not None:
+            return self.second.diagonal(dim1=1, dim2=2)
+        assert self.sketch is not None
+        return self.sketch[None, :, :-1].square().sum(1)
 
 
 @dataclass(frozen=True)

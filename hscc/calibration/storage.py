@@ -16,7 +16,7 @@ from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments
 from hscc.errors import ArtifactError
 
-_FORMAT = "hscc-moments-1"
+_FORMAT = "hscc-moments-2"
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
@@ -41,6 +41,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "cells": str(calibration.cells),
         "images": str(calibration.images),
         "input_shape": json.dumps(calibration.input_shape),
+        "network": calibration.network,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -76,6 +77,7 @@ def load_calibration(path: Path) -> Calibration:
         int(header["cells"]),
         int(header["images"]),
         (shape[0], shape[1], shape[2]),
+        header["network"],
     )
 
 

@@ -1,22 +1,24 @@
 """Ranks and structures under a budget: a Lagrangian over every eigenvalue of every cluster of every layer.
 
-For a price per multiply-accumulate each cluster keeps the ranks that save more than they cost, and each layer the
-structure (dense included) with the smallest loss plus price times cost. Bisection on the price meets the budget from
-below; what is left over is spent on the best remaining ranks (Everett, 1963, generalised Lagrange multipliers).
+For a price of each resource each cluster keeps the ranks that save more than they cost, and each layer the structure
+(dense included) with the smallest loss plus price times cost. Bisection on the price level meets the budget from below;
+what is left over is spent on the best remaining ranks (Everett, 1963, generalised Lagrange multipliers). With more than
+one resource the prices' proportions follow use: a resource that is not used up becomes cheaper.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hscc.errors import BudgetError
+Vector = npt.NDArray[np.float64]
 
 _BISECTIONS = 60
+_PROPORTIONS = 16  # rounds that adapt the proportions of several prices
 
 
 @dataclass(frozen=True)
@@ -26,23 +28,48 @@ class Cluster:
     Attributes
     ----------
     gains : ndarray of float64, shape (steps,)
-        Loss saved by each further step of `multiple` ranks, non-increasing.
-    cost : ndarray of int64, shape (steps,)
-        MACs of each step (the last may be shorter).
+        Loss saved by each further step of ranks, non-increasing per rank.
     ranks : ndarray of int64, shape (steps,)
         Ranks of each step.
+    cost : ndarray of float64, shape (resources,)
+        Of one rank.
     """
 
-    gains: npt.NDArray[np.float64]
-    cost: npt.NDArray[np.int64]
+    gains: Vector
     ranks: npt.NDArray[np.int64]
+    cost: Vector
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One structure of one layer: its clusters, flat, in the order of regions and blocks."""
+    """One structure of one layer: its clusters, flat, in the order of regions and blocks.
+
+    Attributes
+    ----------
+    clusters : tuple of Cluster
+        At least one with a step.
+    fixed : ndarray of float64, shape (resources,)
+        Cost at rank 0.
+    """
 
     clusters: tuple[Cluster, ...]
+    fixed: Vector
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What a layer may become.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        Low-rank structures.
+    dense : ndarray of float64, shape (resources,)
+        Cost of leaving it dense, which loses nothing.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dense: Vector
 
 
 @dataclass(frozen=True)
@@ -61,26 +88,58 @@ class Choice:
     steps: tuple[int, ...]
 
 
-def make_cluster(values: npt.NDArray[np.float64], macs_per_rank: int, multiple: int) -> Cluster:
+DENSE = Choice(-1, ())
+
+
+class UnreachableError(Exception):
+    """No choice meets the limits.
+
+    Attributes
+    ----------
+    smallest : ndarray of float64, shape (resources,)
+        Least of each resource that the layers can do with, each on its own.
+    """
+
+    def __init__(self, smallest: Vector) -> None:
+        super().__init__(f"the layers need at least {smallest}")
+        self.smallest = smallest
+
+
+def make_cluster(values: Vector, cost: Sequence[float], multiple: int) -> Cluster:
     """Gather eigenvalues (largest first) into steps of `multiple` ranks."""
-    ranks = np.diff(np.append(np.arange(0, len(values), multiple), len(values)))
-    gains = np.add.reduceat(values, np.arange(0, len(values), multiple)) if len(values) else np.zeros(0)
-    # A shorter last step could gain more per MAC than a rounding error before it; keep the order non-increasing.
+    starts = np.arange(0, len(values), multiple)
+    ranks = np.diff(np.append(starts, len(values)))
+    gains = np.add.reduceat(values, starts) if len(values) else np.zeros(0)
+    # A shorter last step could gain more per rank than a rounding error before it; keep the order non-increasing.
     per_rank = np.minimum.accumulate(gains / np.maximum(ranks, 1))
-    return Cluster(per_rank * ranks, (ranks * macs_per_rank).astype(np.int64), ranks.astype(np.int64))
+    return Cluster(per_rank * ranks, ranks.astype(np.int64), np.asarray(cost, dtype=np.float64))
 
 
-def allocate(layers: list[list[Candidate]], dense_costs: list[int], budget: int) -> list[Choice]:
-    """Choose structures and ranks so that the total cost does not exceed the budget.
+def loss_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> float:
+    """Sum of the gains that the choices forgo."""
+    return sum(
+        float(cluster.gains[steps:].sum())
+        for layer, choice in zip(layers, choices, strict=True)
+        if choice.candidate >= 0
+        for cluster, steps in zip(layer.candidates[choice.candidate].clusters, choice.steps, strict=True)
+    )
+
+
+def cost_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> Vector:
+    """Cost of all choices together, shape (resources,)."""
+    costs = [_layer_cost(layer, choice) for layer, choice in zip(layers, choices, strict=True)]
+    return np.asarray(np.sum(costs, axis=0))
+
+
+def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Choice]:
+    """Choose structures and ranks so that no resource is used beyond its limit.
 
     Parameters
     ----------
-    layers : list of list of Candidate
-        Candidates of each layer.
-    dense_costs : list of int
-        MACs of each layer left dense.
-    budget : int
-        MACs for all these layers together.
+    layers : sequence of LayerOptions
+        What each layer may become.
+    limits : sequence of float, one a resource
+        For all these layers together.
 
     Returns
     -------
@@ -89,92 +148,147 @@ def allocate(layers: list[list[Candidate]], dense_costs: list[int], budget: int)
 
     Raises
     ------
-    BudgetError
-        If even the cheapest choice costs more.
+    UnreachableError
+        If even the cheapest choices exceed a limit.
     """
-    floor = sum(_cheapest(candidates, dense) for candidates, dense in zip(layers, dense_costs, strict=True))
-    if floor > budget:
-        raise BudgetError(
-            f"a budget of {budget:,} MACs cannot be reached; the fewest ranks in every layer need {floor:,}."
-        )
-    low, high = -60.0, 60.0  # log2 of the price
-    choices = _decide(layers, dense_costs, 2.0**high)
-    for _ in range(_BISECTIONS):
+    limit = np.asarray(limits, dtype=np.float64)
+    smallest = np.sum([_smallest(layer) for layer in layers], axis=0)
+    if (smallest > limit).any():
+        raise UnreachableError(smallest)
+    scale = 1 / limit
+    best: tuple[float, list[Choice]] | None = None
+    proportions = np.ones(len(limit))
+    for _ in range(_PROPORTIONS if len(limit) > 1 else 1):
+        prices = proportions / proportions.sum() * scale
+        choices, met = _at_proportions([_Ladders(layer, prices) for layer in layers], limit)
+        if met:
+            filled = _spend_rest(layers, choices, limit, prices)
+            loss = loss_of(layers, filled)
+            if best is None or loss < best[0]:
+                best = (loss, filled)
+        use = cost_of(layers, choices) * scale
+        proportions = proportions / proportions.max() * np.maximum(use, 1e-3) ** 2
+        proportions = np.maximum(proportions, 1e-9)
+    if best is None:
+        raise UnreachableError(smallest)
+    return best[1]
+
+
+class _Ladders:
+    """A layer's candidates with all steps in the order in which a falling price buys them."""
+
+    def __init__(self, layer: LayerOptions, prices: Vector) -> None:
+        self.layer, self.prices = layer, prices
+        self.rungs = [_Rungs(candidate, prices) for candidate in layer.candidates]
+
+    def at(self, level: float) -> Choice:
+        best, chosen = level * float(self.layer.dense @ self.prices), DENSE
+        for index, rungs in enumerate(self.rungs):
+            value, steps = rungs.at(level)
+            if value < best:
+                best, chosen = value, Choice(index, steps)
+        return chosen
+
+
+class _Rungs:
+    """The steps of one candidate, best gain for its price first."""
+
+    def __init__(self, candidate: Candidate, prices: Vector) -> None:
+        owner = np.concatenate([np.full(len(c.gains), i) for i, c in enumerate(candidate.clusters)])
+        gains = np.concatenate([c.gains for c in candidate.clusters])
+        price = np.concatenate([c.ranks * float(c.cost @ prices) for c in candidate.clusters])
+        order = np.argsort(-gains / price, kind="stable")
+        self.clusters, self.owner = len(candidate.clusters), owner[order]
+        self.gains, self.price = gains[order], price[order]
+        self.worth = self.gains / self.price
+        self.first = np.unique(self.owner, return_index=True)[1]  # where each cluster's first step comes
+        self.fixed, total = float(candidate.fixed @ prices), float(gains.sum())
+        self.losses = np.maximum(total - np.concatenate([[0.0], np.cumsum(self.gains)]), 0.0)
+        self.costs = self.fixed + np.concatenate([[0.0], np.cumsum(self.price)])
+
+    def at(self, level: float) -> tuple[float, tuple[int, ...]]:
+        count = int(np.searchsorted(-self.worth, -level, side="left"))
+        if count:
+            kept = np.bincount(self.owner[:count], minlength=self.clusters)
+            return self.losses[count] + level * self.costs[count], tuple(int(number) for number in kept)
+        # A layer must pass something on: the step that is worth most at this level.
+        first = int(self.first[np.argmax(self.gains[self.first] - level * self.price[self.first])])
+        value = self.losses[0] - self.gains[first] + level * (self.fixed + self.price[first])
+        return float(value), tuple(int(cluster == self.owner[first]) for cluster in range(self.clusters))
+
+
+def _at_proportions(ladders: list[_Ladders], limit: Vector) -> tuple[list[Choice], bool]:
+    """Choices at the lowest price level that meets the limits, and whether any does."""
+    layers = [ladder.layer for ladder in ladders]
+    low, high = -60.0, 60.0  # log2 of the price level
+    found = [ladder.at(2.0**high) for ladder in ladders]
+    met = bool((cost_of(layers, found) <= limit).all())
+    for _ in range(_BISECTIONS if met else 0):
         middle = (low + high) / 2
-        decided = _decide(layers, dense_costs, 2.0**middle)
-        if _total(layers, dense_costs, decided) <= budget:
-            high, choices = middle, decided
+        decided = [ladder.at(2.0**middle) for ladder in ladders]
+        if (cost_of(layers, decided) <= limit).all():
+            high, found = middle, decided
         else:
             low = middle
-    return _spend_rest(layers, dense_costs, choices, budget)
+    return found, met
 
 
-def _decide(layers: list[list[Candidate]], dense_costs: list[int], price: float) -> list[Choice]:
-    return [
-        _decide_layer(candidates, dense, price) for candidates, dense in zip(layers, dense_costs, strict=True)
-    ]  # fmt: skip
+def _layer_cost(layer: LayerOptions, choice: Choice) -> Vector:
+    if choice.candidate < 0:
+        return layer.dense
+    return _cost(layer.candidates[choice.candidate], choice.steps)
 
 
-def _decide_layer(candidates: list[Candidate], dense: int, price: float) -> Choice:
-    best, chosen = price * dense, Choice(-1, ())
-    for index, candidate in enumerate(candidates):
-        steps = _steps(candidate, price)
-        loss = sum(float(c.gains[n:].sum()) for c, n in zip(candidate.clusters, steps, strict=True))
-        cost = sum(int(c.cost[:n].sum()) for c, n in zip(candidate.clusters, steps, strict=True))
-        if loss + price * cost < best:
-            best, chosen = loss + price * cost, Choice(index, steps)
-    return chosen
+def _cost(candidate: Candidate, steps: Sequence[int]) -> Vector:
+    ranks = np.asarray([c.ranks[:n].sum() for c, n in zip(candidate.clusters, steps, strict=True)], dtype=np.float64)
+    cost: Vector = candidate.fixed + ranks @ np.stack([c.cost for c in candidate.clusters])
+    return cost
 
 
-def _steps(candidate: Candidate, price: float) -> tuple[int, ...]:
-    steps = [int(np.searchsorted(-(c.gains / c.cost), -price, side="left")) for c in candidate.clusters]
-    if not any(steps):  # a layer must pass something on: the step that is worth most at this price
-        first = [c.gains[0] - price * c.cost[0] if len(c.gains) else -math.inf for c in candidate.clusters]
-        steps[int(np.argmax(first))] = 1
-    return tuple(steps)
+def _smallest(layer: LayerOptions) -> Vector:
+    least = [
+        candidate.fixed + np.min([c.cost * c.ranks[0] for c in candidate.clusters if len(c.ranks)], axis=0)
+        for candidate in layer.candidates
+    ]
+    smallest: Vector = np.min([layer.dense, *least], axis=0)
+    return smallest
 
 
-def _total(layers: list[list[Candidate]], dense_costs: list[int], choices: list[Choice]) -> int:
-    return sum(
-        dense if choice.candidate < 0 else _cost(candidates[choice.candidate], choice.steps)
-        for candidates, dense, choice in zip(layers, dense_costs, choices, strict=True)
-    )
-
-
-def _cost(candidate: Candidate, steps: tuple[int, ...]) -> int:
-    return sum(int(c.cost[:n].sum()) for c, n in zip(candidate.clusters, steps, strict=True))
-
-
-def _cheapest(candidates: list[Candidate], dense: int) -> int:
-    return min([dense, *(min(int(c.cost[0]) for c in cand.clusters if len(c.cost)) for cand in candidates)])
-
-
-def _spend_rest(
-    layers: list[list[Candidate]], dense_costs: list[int], choices: list[Choice], budget: int
-) -> list[Choice]:
-    left = budget - _total(layers, dense_costs, choices)
+def _spend_rest(layers: Sequence[LayerOptions], choices: list[Choice], limit: Vector, prices: Vector) -> list[Choice]:
+    left = limit - cost_of(layers, choices)
+    choices = list(choices)
     steps = [list(choice.steps) for choice in choices]
+    spent = [_layer_cost(layer, choice) for layer, choice in zip(layers, choices, strict=True)]
     queue: list[tuple[float, int, int]] = []
 
     def offer(layer: int, cluster: int) -> None:
-        entry = layers[layer][choices[layer].candidate].clusters[cluster]
-        done = steps[layer][cluster]
+        entry, done = layers[layer].candidates[choices[layer].candidate].clusters[cluster], steps[layer][cluster]
         if done < len(entry.gains):
-            heapq.heappush(queue, (-float(entry.gains[done]) / int(entry.cost[done]), layer, cluster))
+            price = float(entry.cost @ prices) * int(entry.ranks[done])
+            heapq.heappush(queue, (-float(entry.gains[done]) / price, layer, cluster))
 
     for layer, choice in enumerate(choices):
-        if choice.candidate >= 0:
-            for cluster in range(len(choice.steps)):
-                offer(layer, cluster)
+        for cluster in range(len(choice.steps)):
+            offer(layer, cluster)
     while queue:
         _, layer, cluster = heapq.heappop(queue)
-        cost = int(layers[layer][choices[layer].candidate].clusters[cluster].cost[steps[layer][cluster]])
-        # A factored layer that would cost more than dense is no use; what does not fit is passed over for good.
-        spent = _cost(layers[layer][choices[layer].candidate], tuple(steps[layer]))
-        if cost <= left and spent + cost < dense_costs[layer]:
-            left -= cost
+        entry = layers[layer].candidates[choices[layer].candidate].clusters[cluster]
+        cost = entry.cost * int(entry.ranks[steps[layer][cluster]])
+        # A factored layer that is nowhere below dense is no use; what does not fit is passed over for good.
+        if (cost <= left).all() and (spent[layer] + cost < layers[layer].dense).any():
+            left, spent[layer] = left - cost, spent[layer] + cost
             steps[layer][cluster] += 1
             offer(layer, cluster)
-    return [
-        Choice(choice.candidate, tuple(row)) for choice, row in zip(choices, steps, strict=True)
-    ]  # fmt: skip
+    filled = [Choice(choice.candidate, tuple(row)) for choice, row in zip(choices, steps, strict=True)]
+    return _restore_dense(layers, filled, limit)
+
+
+def _restore_dense(layers: Sequence[LayerOptions], choices: list[Choice], limit: Vector) -> list[Choice]:
+    """Leave layers dense, the most harmed first, where the rest of the budget allows it."""
+    choices = list(choices)
+    left = limit - cost_of(layers, choices)
+    for index in sorted(range(len(layers)), key=lambda i: -loss_of([layers[i]], [choices[i]])):
+        more = layers[index].dense - _layer_cost(layers[index], choices[index])
+        if choices[index].candidate >= 0 and (more <= left).all():
+            left, choices[index] = left - more, DENSE
+    return choices

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 
 import torch
 from torch import nn
 
-from hscc.calibration.collect import Calibration, calibrate
+from hscc.calibration.collect import Calibration, calibrate, fingerprint
+from hscc.compression.allocation import UnreachableError
 from hscc.compression.budget import Budget
 from hscc.compression.methods import METHODS
 from hscc.compression.methods.base import Method
 from hscc.compression.modules import replacement
 from hscc.compression.plan import Plan
+from hscc.compression.structure import DENSE, structure_params
 from hscc.errors import BudgetError, CompressionError
-from hscc.models.counting import count_macs
+from hscc.models.counting import count_macs, count_parameters
+from hscc.models.folding import fold_batch_norms
+
+_USED = 0.98  # of a limit: less needs a reason
 
 
 def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Budget, seed: int = 0) -> Plan:
@@ -27,7 +33,7 @@ def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Bud
     model : nn.Module
         The dense network; left as it was.
     calibration : Calibration
-        From `calibrate` on the same network.
+        From `calibrate` on the same network. It keeps the spectra, so that a second plan takes a moment.
     method : Method
         Such as ``HSCC()``.
     budget : Budget
@@ -38,56 +44,87 @@ def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Bud
     Returns
     -------
     Plan
-        Its MACs never exceed the budget.
+        Never beyond the budget; `Plan.bound` says why if it is more than 2 % under it.
 
     Raises
     ------
     CompressionError
-        If the calibration belongs to another network.
+        If the calibration belongs to another network, or the method is not a dataclass with the verbs of `Method`.
     BudgetError
-        If the method cannot reach the budget.
+        If the method cannot reach the budget; the message names the most it can.
     """
-    _check_fit(model, calibration)
-    dense = count_macs(model, calibration.input_shape)
-    other = dense - sum(layer.macs for layer in calibration.layers)
-    limit = budget.limit(dense) - other
-    if limit <= 0:
-        raise BudgetError(
-            f"{budget.macs:g}x fewer MACs leave {budget.limit(dense):,}, but layers that cannot be factored need "
-            f"{other:,}; ask for less than {dense / other:.1f}x."
-        )
-    layers, weights = method.plan_layers(model, calibration, limit, seed)
-    assert is_dataclass(method)
-    return Plan(
+    if not isinstance(method, Method) or not is_dataclass(method) or isinstance(method, type):
+        raise CompressionError(f"{method!r} is not a method; pass an instance such as hscc.HSCC() or hscc.Tucker().")
+    if not isinstance(budget, Budget):
+        raise CompressionError(f"{budget!r} is not a budget; pass one such as hscc.Budget(macs=6).")
+    folded = fold_batch_norms(model)
+    digest = fingerprint(folded)
+    if digest != calibration.network:
+        raise CompressionError("the calibration is of another network, or its weights changed; calibrate this one.")
+    dense = {"macs": count_macs(model, calibration.input_shape), "params": count_parameters(model)}
+    other = {
+        "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
+        "params": count_parameters(folded) - sum(structure_params(layer, DENSE) for layer in calibration.layers),
+    }
+    limits = {name: limit - other[name] for name, limit in budget.limits(dense).items()}
+    try:
+        layers, weights = method.plan_layers(folded, calibration, limits, seed)
+    except UnreachableError as error:
+        raise _beyond(budget, dense, other, dict(zip(limits, error.smallest, strict=True))) from None
+    made = Plan(
         method=_name(method),
         settings=asdict(method),
-        budget=budget.macs,
+        budget=budget,
         seed=seed,
-        dense_macs=dense,
-        other_macs=other,
+        dense_macs=dense["macs"],
+        dense_params=dense["params"],
+        other_macs=other["macs"],
+        other_params=other["params"],
         layers=tuple(layers),
         left_dense=dict(calibration.left_dense),
+        calibration=digest,
         weights=weights,
     )
+    return replace(made, bound=_bound(made, budget.limits(dense)))
 
 
-def apply(model: nn.Module, plan: Plan) -> nn.Module:
-    """Return a copy of a network with the plan's layers in place.
+def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> nn.Module:
+    """Return a copy of a network with the plan's layers in place and its BatchNorms folded where that is safe.
 
     Parameters
     ----------
     model : nn.Module
         The dense network; left as it was.
     plan : Plan
-        With weights from `plan`; one read from JSON gives untrained layers whose state is loaded afterwards.
+        From `plan`, or read from JSON.
+    calibration : Calibration, optional
+        Only for a plan that was read from JSON: the weights are computed from it again.
 
     Returns
     -------
     nn.Module
-        On the same device, in the same mode and dtype.
+        On the same device, in the same mode and dtype. Its attribute ``hscc_plan`` is the plan.
+
+    Raises
+    ------
+    CompressionError
+        If the plan has no weights and no calibration of its network was given.
     """
-    like = next(model.parameters())
-    small = copy.deepcopy(model)
+    if not plan.weights and any(entry.structure.kind != "dense" for entry in plan.layers):
+        if calibration is None:
+            raise CompressionError(
+                "the plan was read without weights; pass its calibration too, apply(model, plan, calibration), "
+                "or read the compressed network with hscc.load."
+            )
+        plan = _refactored(model, plan, calibration)
+    return assemble(model, plan)
+
+
+def assemble(model: nn.Module, plan: Plan) -> nn.Module:
+    """Do as `apply`, but leave layers whose weights the plan lacks as they are initialised."""
+    folded = fold_batch_norms(model)
+    like = next(folded.parameters())
+    small = copy.deepcopy(folded) if folded is model else folded
     for entry in plan.layers:
         if entry.structure.kind == "dense":
             continue
@@ -97,11 +134,12 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         module.to(device=like.device, dtype=like.dtype).train(model.training)
         parent, _, child = entry.layer.name.rpartition(".")
         setattr(small.get_submodule(parent), child, module)
+    small.hscc_plan = replace(plan, weights={})  # type: ignore[assignment]
     return small
 
 
 def compress(
-    model: nn.Module, images: Iterable[torch.Tensor], method: Method, budget: Budget, seed: int = 0
+    model: nn.Module, images: Iterable[torch.Tensor], method: Method, budget: Budget, seed: int = 0, cells: int = 4
 ) -> nn.Module:
     """Calibrate, plan and apply.
 
@@ -113,19 +151,23 @@ def compress(
         Batches of network inputs.
     method, budget, seed
         As in `plan`.
+    cells
+        As in `hscc.calibration.collect.calibrate`.
     """
-    return apply(model, plan(model, calibrate(model, images), method, budget, seed))
+    return apply(model, plan(model, calibrate(model, images, cells), method, budget, seed))
 
 
-def _check_fit(model: nn.Module, calibration: Calibration) -> None:
-    modules = dict(model.named_modules())
-    for layer in calibration.layers:
-        module = modules.get(layer.name)
-        weight = getattr(module, "weight", None)
-        if weight is None or weight.numel() != layer.weights or weight.shape[0] != layer.outputs:
-            raise CompressionError(
-                f"the calibration is of another network: layer {layer.name} does not fit; calibrate this one."
-            )
+def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
+    folded = fold_batch_norms(model)
+    if not plan.calibration == calibration.network == fingerprint(folded):
+        raise CompressionError("plan, calibration and network do not belong together; plan again.")
+    method = _method(plan)
+    weights = {
+        entry.layer.name: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1]
+        for entry in plan.layers
+        if entry.structure.kind != "dense"
+    }
+    return replace(plan, weights=weights)
 
 
 def _name(method: Method) -> str:
@@ -133,3 +175,27 @@ def _name(method: Method) -> str:
         if known == method:
             return name
     return type(method).__name__
+
+
+def _method(plan: Plan) -> Method:
+    kinds = {type(method).__name__: type(method) for method in METHODS.values()}
+    kind = type(METHODS[plan.method]) if plan.method in METHODS else kinds.get(plan.method)
+    if kind is None:
+        raise CompressionError(f"the plan's method {plan.method!r} is unknown here; enter it in hscc.METHODS first.")
+    return kind(**plan.settings)
+
+
+def _beyond(budget: Budget, dense: dict[str, int], other: dict[str, int], smallest: dict[str, float]) -> BudgetError:
+    most = {name: dense[name] / (other[name] + least) for name, least in smallest.items()}
+    reach = " and ".join(f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items())
+    together = ", each on its own" if len(most) > 1 else ""
+    return BudgetError(f"{budget} cannot be reached by this method; the most it can do here is {reach}{together}.")
+
+
+def _bound(made: Plan, limits: dict[str, int]) -> str:
+    used = {"macs": made.macs, "params": made.params}
+    if any(used[name] >= _USED * limit for name, limit in limits.items()):
+        return ""
+    if all(entry.structure.kind == "dense" for entry in made.layers):
+        return "Every layer is dense: there is nothing to spend the rest of the budget on."
+    return "The next larger choice of ranks would exceed the budget."

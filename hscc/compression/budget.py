@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from hscc.errors import BudgetError
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many times fewer multiply-accumulates than the dense network, linear layers included.
+    """How many times less than the dense network, linear layers included. Give one ratio or both.
 
     Attributes
     ----------
-    macs : float
-        For example 6 for a sixth of the MACs.
+    macs : float, optional
+        For example 6 for a sixth of the multiply-accumulates.
+    params : float, optional
+        For example 3 for a third of the parameters. Regions multiply weights, so a budget of MACs alone may need more
+        weights than the dense network has.
 
     Raises
     ------
     BudgetError
-        If the ratio is not above 1.
+        If no ratio is given, or one is not above 1.
     """
 
-    macs: float
+    macs: float | None = None
+    params: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.macs > 1:
-            raise BudgetError(f"a budget of macs={self.macs:g} does not compress; give a ratio above 1, such as 6.")
+        if not self.ratios:
+            raise BudgetError("a budget needs a ratio; give macs=6, params=6 or both.")
+        for name, ratio in self.ratios.items():
+            if not ratio > 1:
+                raise BudgetError(
+                    f"a budget of {name}={ratio:g} does not compress; give a ratio above 1, such as {name}=6."
+                )
 
-    def limit(self, dense_macs: int) -> int:
-        """Most MACs that the compressed network may have."""
-        return int(dense_macs / self.macs)
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Resource to ratio, for those that were given."""
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None
+        }
+
+    def limits(self, dense: Mapping[str, int]) -> dict[str, int]:
+        """Most of each resource that the compressed network may have.
+
+        Parameters
+        ----------
+        dense : mapping
+            Resource to the dense network's.
+        """
+        return {name: int(dense[name] / ratio) for name, ratio in self.ratios.items()}
+
+    def __str__(self) -> str:
+        """Return the budget in words."""
+        words = {"macs": "MACs", "params": "parameters"}
+        return " and ".join(f"{ratio:g}x fewer {words.get(name, name)}" for name, ratio in self.ratios.items())

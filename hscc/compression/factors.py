@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from hscc.calibration.moments import RegionMoments
+from hscc.compression.spectra import Norm
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encoders of the blocks of a region, each on its own features.
+
+    Attributes
+    ----------
+    columns : sequence of Tensor of int64
+        Features of each block.
+    rows : sequence of Tensor, shape (rank, d_c)
+        One a block; rank may be 0.
+    """
+
+    columns: Sequence[torch.Tensor]
+    rows: Sequence[torch.Tensor]
+
+    def after(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return V @ matrix, shape (K, n), for a matrix (d, n)."""
+        whole = len(self.rows) == 1 and self.rows[0].shape[1] == len(matrix)
+        if whole:
+            return self.rows[0] @ matrix
+        return torch.cat([row @ matrix[columns] for row, columns in zip(self.rows, self.columns, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -15,17 +40,17 @@ class RegionFactors:
 
     Attributes
     ----------
-    encoder : Tensor, shape (K, d)
-        Block rows stacked; zero outside a block's own features.
+    encoders : list of Tensor, shape (rank, d_c)
+        One a block.
     decoder : Tensor, shape (C_out, K)
         One for all blocks.
     bias : Tensor, shape (C_out,)
         Carries the mean of what the factors leave out.
     loss : float
-        Exact quadratic loss of the region on the calibration images, in squared logits.
+        Quadratic loss of the region on the calibration images, in squared logits.
     """
 
-    encoder: torch.Tensor
+    encoders: list[torch.Tensor]
     decoder: torch.Tensor
     bias: torch.Tensor
     loss: float
@@ -35,13 +60,15 @@ def region_factors(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     moments: RegionMoments,
-    sensitivity: torch.Tensor,
-    encoder: torch.Tensor,
+    norm: Norm,
+    energy: float,
+    encoder: Encoder,
 ) -> RegionFactors:
     """Fit the decoder to an encoder and measure what is lost.
 
     The blocks' encoders were found apart; their inputs are only nearly uncorrelated. Given all of them, the decoder
     U = W A V^T (V A V^T)^-1 is the best one in every output norm (least squares), so it takes up what the blocks share.
+    Where the weights alone are decomposed, U is V's own transpose and the bias stays.
 
     Parameters
     ----------
@@ -51,16 +78,26 @@ def region_factors(
         Dense bias.
     moments : RegionMoments
         Of the region.
-    sensitivity : Tensor, shape (C_out, C_out)
-        Norm in which the loss is measured.
-    encoder : Tensor, shape (K, d)
-        K may be 0: the region becomes a constant.
+    norm : Norm
+        In which the loss is measured.
+    energy : float
+        Of the region's dense outputs in that norm; see `output_energy`.
+    encoder : Encoder
+        Of total rank K; with K = 0 the region becomes a constant.
     """
-    decoder = _fit_decoder(weight, moments, encoder)
-    residual = weight - decoder @ encoder
-    new_bias = residual @ moments.mean + (0 if bias is None else bias)
-    loss = float((sensitivity * second_moment(residual, moments)).sum()) * moments.positions
-    return RegionFactors(*_balance(encoder, decoder), new_bias, loss)
+    dense_bias = weight.new_zeros(len(weight)) if bias is None else bias.to(weight.dtype)
+    seen = _Seen(weight, moments, encoder)
+    if norm.weighting == "none":
+        decoder = _pseudo_inverse_decoder(weight, encoder)
+        new_bias = dense_bias
+        shift = weight @ moments.mean - decoder @ encoder.after(moments.mean[:, None])[:, 0]
+    else:
+        decoder = _fit_decoder(weight, seen, encoder)
+        new_bias = dense_bias + weight @ moments.mean - decoder @ encoder.after(moments.mean[:, None])[:, 0]
+        shift = torch.zeros_like(dense_bias)
+    loss = energy - seen.explained(decoder, norm.sensitivity) + float(shift @ norm.sensitivity @ shift)
+    rows, columns = _balance(encoder.rows, decoder)
+    return RegionFactors(rows, columns, new_bias, max(loss, 0.0) * moments.positions)
 
 
 def weight_loss(residual: torch.Tensor, moments: RegionMoments) -> float:
@@ -74,11 +111,11 @@ def weight_loss(residual: torch.Tensor, moments: RegionMoments) -> float:
         Of the whole layer.
     """
     shift = residual @ moments.mean
-    spread = second_moment(residual, moments) + torch.outer(shift, shift)
+    spread = output_moment(residual, moments) + torch.outer(shift, shift)
     return float((moments.sensitivity * spread).sum()) * moments.positions
 
 
-def second_moment(matrix: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
+def output_moment(matrix: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
     """Covariance of ``matrix @ x`` over a region, shape (rows, rows)."""
     if moments.root is not None:
         outputs = moments.root @ matrix.T
@@ -88,32 +125,61 @@ def second_moment(matrix: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
     return matrix @ moments.covariance @ matrix.T
 
 
-def _fit_decoder(weight: torch.Tensor, moments: RegionMoments, encoder: torch.Tensor) -> torch.Tensor:
-    rank, features = encoder.shape
+def output_energy(weight: torch.Tensor, moments: RegionMoments, sensitivity: torch.Tensor) -> float:
+    """E ||G^1/2 W (x - mean)||^2 of one position of a region."""
+    if moments.root is not None:
+        outputs = moments.root @ weight.T
+        return float(((outputs @ sensitivity) * outputs).sum(dtype=torch.float64))
+    return float((sensitivity * output_moment(weight, moments)).sum(dtype=torch.float64))
+
+
+class _Seen:
+    """Second moments of codes V x and outputs W x over a region, each computed once."""
+
+    def __init__(self, weight: torch.Tensor, moments: RegionMoments, encoder: Encoder) -> None:
+        if moments.root is not None:
+            codes = encoder.after(moments.root.T)
+            self.gram, self.cross = codes @ codes.T, (codes @ moments.root) @ weight.T
+        else:
+            assert moments.covariance is not None
+            seen = encoder.after(moments.covariance)
+            self.gram, self.cross = encoder.after(seen.T), seen @ weight.T
+
+    def explained(self, decoder: torch.Tensor, sensitivity: torch.Tensor) -> float:
+        """What the energy tr G W A W^T has too much: tr G (2 U V A W^T - U V A V^T U^T)."""
+        left = (sensitivity.double() @ decoder.double()).T
+        return float(2 * (left * self.cross.double()).sum() - (left @ decoder.double() * self.gram.double()).sum())
+
+
+def _fit_decoder(weight: torch.Tensor, seen: _Seen, encoder: Encoder) -> torch.Tensor:
+    rank, features = len(seen.gram), weight.shape[1]
     if rank == 0:
         return weight.new_zeros(len(weight), 0)
     if rank >= features:
         # The encoder spans everything, also directions the calibration images never took: reproduce W itself.
-        exact: torch.Tensor = weight @ torch.linalg.pinv(encoder)
-        return exact
-    if moments.root is not None:
-        codes, outputs = moments.root @ encoder.T, moments.root @ weight.T
-        gram, cross = codes.T @ codes, codes.T @ outputs
-    else:
-        assert moments.covariance is not None
-        seen = encoder @ moments.covariance
-        gram, cross = seen @ encoder.T, seen @ weight.T
+        return _pseudo_inverse_decoder(weight, encoder)
     # Directions without variance stay where the weights themselves put them: a small pull towards V's pseudo-inverse.
-    ridge = 1e-6 * float(gram.diagonal().mean()) + 1e-30
-    scale = encoder.square().sum(1).mean().clamp_min(1e-30)
-    gram = gram + (ridge / scale) * (encoder @ encoder.T)
-    cross = cross + (ridge / scale) * (encoder @ weight.T)
+    own = torch.block_diag(*(row @ row.T for row in encoder.rows))  # blocks share no feature
+    ridge = 1e-6 * float(seen.gram.diagonal().mean()) + 1e-30
+    scale = ridge / float(own.diagonal().mean().clamp_min(1e-30))
+    gram = seen.gram + scale * own
+    cross = seen.cross + scale * encoder.after(weight.T)
     solved: torch.Tensor = torch.linalg.solve(gram.double(), cross.double())
     return solved.T.to(weight.dtype)
 
 
-def _balance(encoder: torch.Tensor, decoder: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _pseudo_inverse_decoder(weight: torch.Tensor, encoder: Encoder) -> torch.Tensor:
+    parts = [
+        weight[:, columns] @ torch.linalg.pinv(row) for row, columns in zip(encoder.rows, encoder.columns, strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _balance(rows: Sequence[torch.Tensor], decoder: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Give each rank's two factors the same norm; unbalanced ones make fine-tuning diverge."""
-    rows, columns = encoder.norm(dim=1).clamp_min(1e-30), decoder.norm(dim=0).clamp_min(1e-30)
-    scale = (columns / rows).sqrt()
-    return encoder * scale[:, None], decoder / scale
+    before = torch.cat([row.norm(dim=1) for row in rows]).clamp_min(1e-30)
+    scale = (decoder.norm(dim=0).clamp_min(1e-30) / before).sqrt()
+    scaled = [
+        row * part[:, None] for row, part in zip(rows, scale.split([len(row) for row in rows]), strict=True)
+    ]  # fmt: skip
+    return scaled, decoder / scale

@@ -6,8 +6,13 @@ import torch
 
 from hscc.calibration.layers import Layer
 from hscc.compression.factors import RegionFactors
-from hscc.compression.modules import ClusteredConv2d, ConstantTile, LowRankLinear, RegionalConv2d, replacement
-from hscc.compression.spectra import columns_of
+from hscc.compression.modules import (
+    ClusteredConv2d,
+    ClusteredLinear,
+    ConstantRegion,
+    RegionalConv2d,
+    replacement,
+)
 from hscc.compression.structure import Region, Structure
 
 State = dict[str, torch.Tensor]
@@ -27,34 +32,30 @@ def low_rank_state(layer: Layer, structure: Structure, factors: list[RegionFacto
     """
     module = replacement(layer, structure).to(factors[0].decoder.dtype)
     with torch.no_grad():
-        if isinstance(module, LowRankLinear):
-            module.encoder.weight.copy_(factors[0].encoder)
-            module.decoder.weight.copy_(factors[0].decoder)
-            module.decoder.bias.copy_(factors[0].bias)
-        elif isinstance(module, ClusteredConv2d):
-            _fill_tile(layer, module, structure.regions[0], factors[0])
+        if isinstance(module, RegionalConv2d):
+            for part, region, factor in zip(module.regions, structure.regions, factors, strict=True):
+                _fill_region(layer, part, region, factor)
         else:
-            assert isinstance(module, RegionalConv2d)
-            for tile, region, factor in zip(module.tiles, structure.regions, factors, strict=True):
-                _fill_tile(layer, tile, region, factor)
+            _fill_region(layer, module, structure.regions[0], factors[0])
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 
-def _fill_tile(layer: Layer, tile: torch.nn.Module, region: Region, factors: RegionFactors) -> None:
-    if isinstance(tile, ConstantTile):
-        tile.bias.copy_(factors.bias)
+def _fill_region(layer: Layer, module: torch.nn.Module, region: Region, factors: RegionFactors) -> None:
+    if isinstance(module, ConstantRegion):
+        module.bias.copy_(factors.bias)
         return
-    assert isinstance(tile, ClusteredConv2d)
-    kernels, row = [], 0
-    for block in (block for block in region.blocks if block.rank):
-        part = factors.encoder[row : row + block.rank, columns_of(layer, block.channels)]
-        kernels.append(part.reshape(block.rank, len(block.channels), *layer.kernel))
-        row += block.rank
-    if tile.grouped:
-        tile.encoders[0].weight.copy_(torch.cat(kernels))  # type: ignore[operator]
+    assert isinstance(module, ClusteredConv2d | ClusteredLinear)
+    kept = [(block, rows) for block, rows in zip(region.blocks, factors.encoders, strict=True) if block.rank]
+    decoder = factors.decoder
+    if isinstance(module, ClusteredConv2d):
+        kernels = [rows.reshape(block.rank, len(block.channels), *layer.kernel) for block, rows in kept]
+        decoder = decoder[:, :, None, None]
     else:
-        for encoder, kernel in zip(tile.encoders, kernels, strict=True):
-            encoder.weight.copy_(kernel)  # type: ignore[operator]
-    tile.decoder.weight.copy_(factors.decoder[:, :, None, None])
-    assert tile.decoder.bias is not None
-    tile.decoder.bias.copy_(factors.bias)
+        kernels = [rows for _, rows in kept]
+    if isinstance(module, ClusteredConv2d) and module.grouped:
+        kernels = [torch.cat(kernels)]
+    for encoder, kernel in zip(module.encoders, kernels, strict=True):
+        encoder.weight.copy_(kernel)  # type: ignore[operator]
+    module.decoder.weight.copy_(decoder)
+    assert module.decoder.bias is not None
+    module.decoder.bias.copy_(factors.bias)

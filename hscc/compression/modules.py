@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 from torch import nn
 
 from hscc.calibration.cells import area, tile_rectangle
-from hscc.calibration.layers import Layer, input_window, pad, reach
+from hscc.calibration.layers import Layer, Rectangle, input_window, pad, reach
 from hscc.compression.structure import Region, Structure
 
 
-class LowRankLinear(nn.Module):
-    """A linear layer as encoder and decoder.
+class ClusteredLinear(nn.Module):
+    """A linear layer as an encoder a block of features and one decoder over them all.
+
+    Blocks of rank 0 are never read.
 
     Parameters
     ----------
     layer : Layer
         The layer it replaces.
-    rank : int
-        Width between the two.
+    region : Region
+        Blocks of input features with their ranks.
     """
 
-    def __init__(self, layer: Layer, rank: int) -> None:
+    def __init__(self, layer: Layer, region: Region) -> None:
         super().__init__()
-        self.encoder = nn.Linear(layer.features, rank, bias=False)
-        self.decoder = nn.Linear(rank, layer.outputs)
+        blocks = [block for block in region.blocks if block.rank]
+        order = [feature for block in blocks for feature in block.channels]
+        self.sizes = [len(block.channels) for block in blocks]
+        self.permuted = order != list(range(layer.features))
+        if self.permuted:
+            self.register_buffer("order", torch.tensor(order, dtype=torch.int64))
+        self.encoders = nn.ModuleList(nn.Linear(len(block.channels), block.rank, bias=False) for block in blocks)
+        self.decoder = nn.Linear(region.rank, layer.outputs)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map (N, features) to (N, outputs)."""
-        return self.decoder(self.encoder(inputs))  # type: ignore[no-any-return]
+        if self.permuted:
+            inputs = inputs.index_select(-1, self.order)  # type: ignore[arg-type]
+        if len(self.encoders) == 1:
+            return self.decoder(self.encoders[0](inputs))  # type: ignore[no-any-return]
+        parts = inputs.split(self.sizes, dim=-1)
+        hidden = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
+        return self.decoder(torch.cat(hidden, dim=-1))  # type: ignore[no-any-return]
 
 
 class ClusteredConv2d(nn.Module):
@@ -77,7 +93,7 @@ class ClusteredConv2d(nn.Module):
         return self.decoder(torch.cat(hidden, dim=1))  # type: ignore[no-any-return]
 
 
-class ConstantTile(nn.Module):
+class ConstantRegion(nn.Module):
     """A region of rank 0: what it puts out does not depend on what it sees (the black corner of a slice)."""
 
     def __init__(self, layer: Layer) -> None:
@@ -93,23 +109,22 @@ class ConstantTile(nn.Module):
 
 
 class RegionalConv2d(nn.Module):
-    """A convolution with factors of its own for each rectangle of output positions.
+    """A convolution with factors of its own for each region of output positions.
 
     Parameters
     ----------
     layer : Layer
         The layer it replaces.
     structure : Structure
-        Regions in rows of tiles.
+        Regions as tiles; tiles that begin in the same row of cells end in the same.
     """
 
     def __init__(self, layer: Layer, structure: Structure) -> None:
         super().__init__()
         self.layer, self.cells = layer, structure.cells
-        self.rows, self.columns = structure.region_grid
-        self.tiles_in_cells = [region.tile for region in structure.regions]
-        self.tiles = nn.ModuleList(
-            ClusteredConv2d(layer, region, own_padding=False) if region.rank else ConstantTile(layer)
+        self.bands = _bands(structure)
+        self.regions = nn.ModuleList(
+            ClusteredConv2d(layer, region, own_padding=False) if region.rank else ConstantRegion(layer)
             for region in structure.regions
         )
 
@@ -120,15 +135,24 @@ class RegionalConv2d(nn.Module):
             (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
         )
         bands = []
-        for row in range(self.rows):
-            band = []
-            for index in range(row * self.columns, (row + 1) * self.columns):
-                rectangle = tile_rectangle(self.tiles_in_cells[index], grid, self.cells)  # type: ignore[arg-type]
+        for band in self.bands:
+            row = []
+            for index, tile in band:
+                rectangle = tile_rectangle(tile, grid, self.cells)  # type: ignore[arg-type]
                 if area(rectangle):
-                    band.append(self.tiles[index](input_window(self.layer, padded, rectangle)))
-            if band:
-                bands.append(torch.cat(band, dim=3) if len(band) > 1 else band[0])
+                    row.append(self.regions[index](input_window(self.layer, padded, rectangle)))
+            if row:
+                bands.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
         return torch.cat(bands, dim=2) if len(bands) > 1 else bands[0]
+
+
+def _bands(structure: Structure) -> list[list[tuple[int, Rectangle]]]:
+    """Tiles with the index of their region, row by row and from left to right."""
+    tiles = sorted(
+        ((tile, index) for index, region in enumerate(structure.regions) for tile in region.tiles),
+        key=lambda entry: (entry[0][0], entry[0][2]),
+    )
+    return [[(index, tile) for tile, index in band] for _, band in groupby(tiles, key=lambda entry: entry[0][0])]
 
 
 class TuckerConv2d(nn.Sequential):
@@ -155,6 +179,34 @@ class TuckerConv2d(nn.Sequential):
         )  # fmt: skip
 
 
+class SpatialConv2d(nn.Sequential):
+    """Spatial SVD: k x 1, then 1 x k (Jaderberg et al., 2014).
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    rank : int
+        Channels between the two.
+    """
+
+    def __init__(self, layer: Layer, rank: int) -> None:
+        mode = "zeros" if layer.padding_mode == "constant" else layer.padding_mode
+        down, across = (_symmetric(layer), _symmetric(layer))
+        if not isinstance(down, str):
+            down, across = (layer.padding[2], 0), (0, layer.padding[0])
+        super().__init__(
+            nn.Conv2d(
+                layer.inputs, rank, (layer.kernel[0], 1), (layer.stride[0], 1), down, (layer.dilation[0], 1),
+                bias=False, padding_mode=mode,  # type: ignore[arg-type]
+            ),
+            nn.Conv2d(
+                rank, layer.outputs, (1, layer.kernel[1]), (1, layer.stride[1]), across, (1, layer.dilation[1]),
+                bias=layer.bias, padding_mode=mode,  # type: ignore[arg-type]
+            ),
+        )  # fmt: skip
+
+
 def replacement(layer: Layer, structure: Structure) -> nn.Module:
     """Make the untrained module that a structure describes.
 
@@ -167,8 +219,10 @@ def replacement(layer: Layer, structure: Structure) -> nn.Module:
     """
     if structure.kind == "tucker":
         return TuckerConv2d(layer, structure.core)
+    if structure.kind == "spatial":
+        return SpatialConv2d(layer, structure.core[0])
     if layer.kind == "linear":
-        return LowRankLinear(layer, structure.regions[0].rank)
+        return ClusteredLinear(layer, structure.regions[0])
     single = len(structure.regions) == 1 and structure.regions[0].rank > 0
     if single and layer.padding_mode == "constant" and _is_symmetric(layer):
         return ClusteredConv2d(layer, structure.regions[0], own_padding=True)

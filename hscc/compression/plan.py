@@ -7,15 +7,16 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from hscc.calibration.layers import Layer
+from hscc.compression.budget import Budget
+from hscc.compression.fill import State
 from hscc.compression.structure import DENSE, Block, Region, Structure, structure_macs, structure_params
-from hscc.errors import ArtifactError
+from hscc.errors import ArtifactError, BudgetError
 
-_FORMAT = "hscc-plan-1"
+_FORMAT = "hscc-plan-2"
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,50 @@ class Plan:
         Name of the method.
     settings : dict
         Its fields.
-    budget : float
-        MACs ratio asked for.
+    budget : Budget
+        What was asked for.
     seed : int
         Of the clustering.
-    dense_macs : int
-        MACs of the dense network, all layers.
-    other_macs : int
-        MACs of layers that are not in `layers`.
+    dense_macs, dense_params : int
+        Of the dense network, all layers.
+    other_macs, other_params : int
+        Of layers that are not in `layers`.
     layers : tuple of LayerPlan
         In the order of execution.
     left_dense : dict
         Layers that no method touches, with the reason.
+    bound : str
+        Why the network is more than 2 % under its budget, or empty.
+    calibration : str
+        Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
     weights : dict
-        Layer name to the state of its replacement. Not part of the JSON form; `hscc.save` writes the weights.
+        Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
+        network, and `hscc.apply` computes them anew from the calibration.
     """
 
     method: str
     settings: dict[str, Any]
-    budget: float
+    budget: Budget
     seed: int
     dense_macs: int
+    dense_params: int
     other_macs: int
+    other_params: int
     layers: tuple[LayerPlan, ...]
     left_dense: dict[str, str]
-    weights: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    bound: str = ""
+    calibration: str = ""
+    weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def macs(self) -> int:
         """MACs of the compressed network."""
         return self.other_macs + sum(entry.macs for entry in self.layers)
+
+    @property
+    def params(self) -> int:
+        """Parameters of the compressed network."""
+        return self.other_params + sum(entry.params for entry in self.layers)
 
     @property
     def loss(self) -> float:
@@ -98,9 +113,11 @@ class Plan:
 
     def to_json(self) -> str:
         """Everything but the weights, as JSON."""
-        content = {key: value for key, value in self.__dict__.items() if key not in ("layers", "weights")}
+        content = {key: value for key, value in self.__dict__.items() if key not in ("layers", "weights", "budget")}
         layers = [asdict(entry) for entry in self.layers]
-        return json.dumps({"format": _FORMAT, **content, "layers": layers}, indent=1) + "\n"
+        return (
+            json.dumps({"format": _FORMAT, **content, "budget": self.budget.ratios, "layers": layers}, indent=1) + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -116,28 +133,34 @@ class Plan:
             if content.pop("format") != _FORMAT:
                 raise KeyError("format")
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
-            return cls(**content, layers=layers)
-        except (KeyError, TypeError, ValueError) as error:
+            settings = {key: _tuples(value) for key, value in content.pop("settings").items()}
+            budget = Budget(**content.pop("budget"))
+            return cls(**content, settings=settings, budget=budget, layers=layers)
+        except (KeyError, TypeError, ValueError, BudgetError) as error:
             raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error
 
     def __str__(self) -> str:
         """Return a table that a person reads."""
-        table = Table(title=f"{self.method} at {self.budget:g}x fewer MACs: {self.dense_macs / self.macs:.2f}x")
-        for heading in ("layer", "structure", "ranks", "MMACs", "params k", "predicted loss"):
+        got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
+        table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
+        for heading in ("layer", "structure", "regions", "clusters", "ranks", "MMACs", "params k", "predicted loss"):
             table.add_column(heading, justify="left" if heading in ("layer", "structure") else "right")
         for entry in self.layers:
-            layer = entry.layer
+            layer, structure = entry.layer, entry.structure
+            dense = structure.kind == "dense"
             table.add_row(
                 layer.name,
-                f"dense: {entry.reason}" if entry.structure.kind == "dense" else _describe(entry.structure),
-                _ranks(entry.structure),
+                f"dense: {entry.reason}" if dense else _describe(structure),
+                "" if structure.kind != "low_rank" else str(structure.region_count),
+                "" if structure.kind != "low_rank" else str(structure.clusters),
+                _ranks(structure),
                 f"{layer.macs / 1e6:.1f} > {entry.macs / 1e6:.1f}",
                 f"{layer.weights / 1e3:.0f} > {entry.params / 1e3:.0f}",
                 f"{entry.loss:.2e}",
             )
         for name, reason in self.left_dense.items():
-            table.add_row(name, f"dense: {reason}", "", "", "", "")
-        console = Console(width=118, record=True, file=io.StringIO())
+            table.add_row(name, f"dense: {reason}", "", "", "", "", "", "")
+        console = Console(width=132, record=True, file=io.StringIO())
         console.print(table)
         return console.export_text()
 
@@ -145,14 +168,22 @@ class Plan:
 def _describe(structure: Structure) -> str:
     if structure.kind == "tucker":
         return "Tucker-2"
-    rows, columns = structure.region_grid
-    clusters = structure.clusters
-    return f"{rows}x{columns} region{'s' * (rows * columns > 1)}, {clusters} cluster{'s' * (clusters > 1)}"
+    if structure.kind == "spatial":
+        return "spatial SVD"
+    if structure.input_regions > 1:
+        return "regions of the input"
+    tiles = [tile for region in structure.regions for tile in region.tiles]
+    if len(tiles) > len(structure.regions):
+        return "irregular regions"
+    rows = len({tile[0] for tile in tiles})
+    return f"{rows}x{len(tiles) // rows} grid"
 
 
 def _ranks(structure: Structure) -> str:
     if structure.kind == "tucker":
         return "x".join(map(str, structure.core))
+    if structure.kind == "spatial":
+        return str(structure.core[0])
     ranks = [block.rank for region in structure.regions for block in region.blocks]
     if not ranks:
         return ""
@@ -160,12 +191,16 @@ def _ranks(structure: Structure) -> str:
 
 
 def _layer_plan(entry: dict[str, Any]) -> LayerPlan:
-    described = entry["layer"].items()
-    shape: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in described}
+    layer = Layer(**{key: _tuples(value) for key, value in entry["layer"].items()})
     stored = entry["structure"]
     regions = tuple(
-        Region(tuple(region["tile"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))
+        Region(_tuples(region["tiles"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))
         for region in stored["regions"]
     )
-    structure = Structure(stored["kind"], stored["cells"], regions, tuple(stored["core"]))
-    return LayerPlan(Layer(**shape), structure if structure.kind != "dense" else DENSE, entry["loss"], entry["reason"])
+    structure = Structure(stored["kind"], stored["cells"], regions, tuple(stored["core"]), stored["input_regions"])
+    return LayerPlan(layer, structure if structure.kind != "dense" else DENSE, entry["loss"], entry["reason"])
+
+
+def _tuples(value: Any) -> Any:
+    # JSON has lists where the dataclasses have tuples.
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -3,17 +3,20 @@
 For a cluster with weight W_c, patch covariance A_c and sensitivity G, the best rank-k approximation in the norm that
 the decision feels, E ||G^1/2 (W_c - W'_c) x_c||^2, follows from the eigenvectors of G^1/2 W_c A_c W_c^T G^1/2: the
 encoder is E_k^T G^1/2 W_c, and the eigenvalues are the loss each rank saves (principal components of the weighted
-output; for G = I the activation-aware SVD of Zhang et al., 2016).
+output; for G = I the activation-aware SVD of Zhang et al., 2016; for G = A = I the plain one).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from hscc.calibration.layers import Layer
 from hscc.calibration.moments import RegionMoments
+
+Weighting = Literal["output", "activation", "none"]
 
 _RIDGE = 1e-3  # of the mean eigenvalue of G: keeps directions that no gradient was seen in from costing nothing
 
@@ -26,34 +29,50 @@ class Spectrum:
     ----------
     values : Tensor of float64, shape (K,)
         Loss saved by each rank.
-    encoder : Tensor, shape (K, d_c)
-        Rows in the same order; the first k make the rank-k encoder.
+    basis : Tensor, shape (C_out, K) or (K, d_c)
+        The encoder, or the output directions that give it.
+    outward : bool
+        True where `basis` holds output directions P: the encoder is then P^T W_c, and P is the smaller of the two.
     """
 
     values: torch.Tensor
-    encoder: torch.Tensor
+    basis: torch.Tensor
+    outward: bool
+
+    def encoder(self, part: torch.Tensor, rank: int) -> torch.Tensor:
+        """First rows of the encoder, shape (rank, d_c), given the cluster's weight W_c (C_out, d_c)."""
+        return self.basis[:, :rank].T @ part if self.outward else self.basis[:rank]
 
 
 @dataclass(frozen=True)
-class Weighting:
-    """Norm in which a region's outputs are measured.
+class Norm:
+    """Norms of a region's outputs: one to measure in, one to choose in.
 
     Attributes
     ----------
     sensitivity : Tensor, shape (C_out, C_out)
-        Positive definite.
+        Positive definite G of the predicted loss.
     half : Tensor, shape (C_out, C_out) or None
-        Its square root, where the layer has many positions; thin spectra do without.
+        Square root of G where ranks are chosen by it and the layer has many positions; thin spectra do without.
+    weighting : str
+        "output": ranks are chosen by G; "activation": all outputs count alike; "none": weights alone.
     """
 
     sensitivity: torch.Tensor
     half: torch.Tensor | None
+    weighting: Weighting
 
 
-def weighting(region: RegionMoments, layer: torch.Tensor, shrinkage: float) -> Weighting:
-    """Output norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`)."""
+def region_norm(
+    region: RegionMoments, layer: torch.Tensor, weighting: Weighting, shrinkage: float, halved: bool = True
+) -> Norm:
+    """Norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`).
+
+    With `halved` false it serves to measure only, which saves the square root.
+    """
     sensitivity = shrink_sensitivity(region.sensitivity, layer, shrinkage)
-    return Weighting(sensitivity, None if region.root is not None else matrix_power(sensitivity, 0.5))
+    halved = halved and weighting == "output" and region.root is None
+    return Norm(sensitivity, matrix_root(sensitivity) if halved else None, weighting)
 
 
 def shrink_sensitivity(region: torch.Tensor, layer: torch.Tensor, shrinkage: float) -> torch.Tensor:
@@ -68,17 +87,22 @@ def shrink_sensitivity(region: torch.Tensor, layer: torch.Tensor, shrinkage: flo
     """
     mixed = (1 - shrinkage) * region + shrinkage * layer
     ridge = _RIDGE * float(mixed.diagonal().mean())
-    return mixed + max(ridge, 1e-30) * torch.eye(len(mixed), dtype=mixed.dtype)
+    mixed.diagonal().add_(max(ridge, 1e-30))
+    return mixed
 
 
-def columns_of(layer: Layer, channels: tuple[int, ...]) -> torch.Tensor:
+def columns_of(channels: Sequence[int], taps: int) -> torch.Tensor:
     """Positions of a cluster's features in the flattened patch, ascending."""
-    first = torch.tensor(channels, dtype=torch.int64)[:, None] * layer.taps
-    return (first + torch.arange(layer.taps)).reshape(-1)
+    first = torch.tensor(channels, dtype=torch.int64)[:, None] * taps
+    return (first + torch.arange(taps)).reshape(-1)
 
 
 def spectrum(
-    weight: torch.Tensor, moments: RegionMoments, weighting: Weighting, columns: torch.Tensor | None
+    weight: torch.Tensor,
+    moments: RegionMoments,
+    norm: Norm,
+    columns: torch.Tensor,
+    outputs: torch.Tensor | None = None,
 ) -> Spectrum:
     """Eigenvalues and encoder of one cluster.
 
@@ -88,45 +112,52 @@ def spectrum(
         Of the whole layer.
     moments : RegionMoments
         Of the region.
-    weighting : Weighting
-        Output norm of the region.
-    columns : Tensor of int64 or None
-        The cluster's features; None for all.
+    norm : Norm
+        Of the region's outputs.
+    columns : Tensor of int64
+        The cluster's features.
+    outputs : Tensor, shape (C_out, C_out), optional
+        Covariance W_c A_c W_c^T, where it is known already.
     """
-    part = weight if columns is None else weight[:, columns]
+    whole = len(columns) == weight.shape[1]
+    part = weight if whole else weight[:, columns]
+    if norm.weighting == "none":
+        return _from_outputs(part @ part.T, None, moments.positions, part.shape[1])
     if moments.root is not None:
-        root = moments.root if columns is None else moments.root[:, columns]
-        return _thin_spectrum(part, root, weighting.sensitivity, moments.positions)
-    assert moments.covariance is not None
-    covariance = moments.covariance if columns is None else moments.covariance[columns][:, columns]
-    assert weighting.half is not None
-    seen = weighting.half @ part
-    values, vectors = torch.linalg.eigh(_symmetric(seen @ covariance @ seen.T))
+        root = moments.root if whole else moments.root[:, columns]
+        return _thin_spectrum(part, root, norm, moments.positions)
+    if outputs is None:
+        assert moments.covariance is not None
+        covariance = moments.covariance if whole else moments.covariance[columns][:, columns]
+        outputs = part @ covariance @ part.T
+    return _from_outputs(outputs, norm.half, moments.positions, part.shape[1])
+
+
+def _from_outputs(outputs: torch.Tensor, half: torch.Tensor | None, positions: float, features: int) -> Spectrum:
+    weighted = outputs if half is None else half @ outputs @ half
+    values, vectors = torch.linalg.eigh((weighted + weighted.T) / 2)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    limit = min(len(values), part.shape[1])
-    return Spectrum(values[:limit].double() * moments.positions, (vectors.T @ seen)[:limit])
+    keep = min(len(values), features)
+    directions = vectors[:, :keep] if half is None else half @ vectors[:, :keep]
+    return Spectrum(values[:keep].double() * positions, directions.contiguous(), outward=True)
 
 
-def _thin_spectrum(part: torch.Tensor, root: torch.Tensor, sensitivity: torch.Tensor, positions: float) -> Spectrum:
+def _thin_spectrum(part: torch.Tensor, root: torch.Tensor, norm: Norm, positions: float) -> Spectrum:
     # Y = R W^T holds every calibration output; Y G Y^T is as small as the number of images, and its eigenvectors P
     # give the encoder D^-1/2 P^T Y G W without a square root of G, which is 4096 x 4096 in a classifier.
     outputs = root @ part.T
-    weighted = outputs @ sensitivity
-    values, vectors = torch.linalg.eigh(_symmetric(weighted @ outputs.T))
+    weighted = outputs @ norm.sensitivity if norm.weighting == "output" else outputs
+    gram = weighted @ outputs.T
+    values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    keep = min(int((values > 1e-7 * values[0]).sum()), *part.shape)
+    keep = max(1, min(int((values > 1e-7 * values[0]).sum()), *part.shape))
     scale = values[:keep].clamp_min(1e-30).rsqrt()
     encoder = (scale[:, None] * (vectors[:, :keep].T @ weighted)) @ part
-    return Spectrum(values[:keep].double() * positions, encoder)
+    return Spectrum(values[:keep].double() * positions, encoder, outward=False)
 
 
-def matrix_power(matrix: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Power of a symmetric positive definite matrix."""
+def matrix_root(matrix: torch.Tensor) -> torch.Tensor:
+    """Square root of a symmetric positive definite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    scaled = vectors * values.clamp_min(float(values[-1]) * 1e-12).pow(exponent)
-    power: torch.Tensor = scaled @ vectors.T
-    return power
-
-
-def _symmetric(matrix: torch.Tensor) -> torch.Tensor:
-    return (matrix + matrix.T) / 2
+    root: torch.Tensor = (vectors * values.clamp_min(float(values[-1]) * 1e-12).sqrt()) @ vectors.T
+    return root

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hscc.calibration.cells import area, tile_rectangle
 from hscc.calibration.layers import Layer, Rectangle
 
+Tiles = tuple[Rectangle, ...]
+
 
 @dataclass(frozen=True)
 class Block:
-    """One spatio-channel cluster: input channels that share a low-rank factor.
+    """One spatio-channel cluster: inputs that share a low-rank factor.
 
     Attributes
     ----------
     channels : tuple of int
-        Input channels, ascending.
+        Input channels of a convolution, input features of a linear layer; ascending.
     rank : int
         Rank of its factors; 0 drops the cluster.
     """
@@ -26,17 +29,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of output positions with factors of its own.
+    """Output positions with factors of their own.
 
     Attributes
     ----------
-    tile : Rectangle
-        First row, end row, first column, end column, in cells of the calibration grid.
+    tiles : tuple of Rectangle
+        Each first row, end row, first column, end column, in cells of the calibration grid. One for a region of a
+        grid; one a row of cells and run for an irregular region.
     blocks : tuple of Block
         They partition the input channels.
     """
 
-    tile: Rectangle
+    tiles: Tiles
     blocks: tuple[Block, ...]
 
     @property
@@ -52,30 +56,32 @@ class Structure:
     Attributes
     ----------
     kind : str
-        "dense", "low_rank" or "tucker".
+        "dense", "low_rank", "tucker" or "spatial".
     cells : int
         Cells a side that tiles are counted in.
     regions : tuple of Region
-        Tiles in rows, each row of tiles over the full width ("low_rank").
+        Of output positions ("low_rank").
     core : (int, int)
-        Ranks of the input and the output mode ("tucker").
+        Ranks of the input and the output mode ("tucker"); rank and 0 ("spatial").
+    input_regions : int
+        Regions of the feature grid that a linear layer flattens; each of its blocks lies in one.
     """
 
     kind: str
     cells: int = 1
     regions: tuple[Region, ...] = ()
     core: tuple[int, int] = (0, 0)
+    input_regions: int = 1
 
-    @property
-    def region_grid(self) -> tuple[int, int]:
-        """Rows and columns of regions."""
-        rows = len({region.tile[0] for region in self.regions})
-        return rows, len(self.regions) // rows if rows else 0
+    @cached_property
+    def region_count(self) -> int:
+        """Regions of output positions, or of the input of a linear layer."""
+        return max(len(self.regions), self.input_regions)
 
-    @property
+    @cached_property
     def clusters(self) -> int:
         """Most clusters in a region."""
-        return max((len(region.blocks) for region in self.regions), default=0)
+        return max((len(region.blocks) for region in self.regions), default=0) // self.input_regions
 
 
 DENSE = Structure("dense")
@@ -96,8 +102,10 @@ def structure_macs(layer: Layer, structure: Structure) -> int:
         return layer.macs
     if structure.kind == "tucker":
         return _tucker_macs(layer, structure.core)
+    if structure.kind == "spatial":
+        return _spatial_macs(layer, structure.core[0])
     return sum(
-        tile_positions(layer, structure, region)
+        region_positions(layer, structure.cells, region.tiles)
         * sum(rank_weights(layer, block) * block.rank for block in region.blocks)
         for region in structure.regions
     )
@@ -111,6 +119,8 @@ def structure_params(layer: Layer, structure: Structure) -> int:
     if structure.kind == "tucker":
         inner, outer = structure.core
         return layer.inputs * inner + inner * outer * layer.taps + outer * layer.outputs + bias
+    if structure.kind == "spatial":
+        return structure.core[0] * (layer.inputs * layer.kernel[0] + layer.outputs * layer.kernel[1]) + bias
     # A factored region always has a bias: it carries the mean of what the factors leave out.
     return sum(
         layer.outputs + sum(rank_weights(layer, block) * block.rank for block in region.blocks)
@@ -118,9 +128,9 @@ def structure_params(layer: Layer, structure: Structure) -> int:
     )
 
 
-def tile_positions(layer: Layer, structure: Structure, region: Region) -> int:
+def region_positions(layer: Layer, cells: int, tiles: Tiles) -> int:
     """Output positions of a region."""
-    return area(tile_rectangle(region.tile, layer.grid, structure.cells))
+    return sum(area(tile_rectangle(tile, layer.grid, cells)) for tile in tiles)
 
 
 def rank_weights(layer: Layer, block: Block) -> int:
@@ -130,7 +140,13 @@ def rank_weights(layer: Layer, block: Block) -> int:
 
 def _tucker_macs(layer: Layer, core: tuple[int, int]) -> int:
     inner, outer = core
-    rows, columns = layer.grid
     input_positions = layer.input_grid[0] * layer.input_grid[1]
-    core_and_out = (inner * outer * layer.taps + outer * layer.outputs) * rows * columns
+    core_and_out = (inner * outer * layer.taps + outer * layer.outputs) * layer.positions
     return layer.inputs * inner * input_positions + core_and_out
+
+
+def _spatial_macs(layer: Layer, rank: int) -> int:
+    # The column filters run over rows already strided and columns not yet strided.
+    columns_between = layer.input_grid[1]
+    down = layer.inputs * layer.kernel[0] * layer.grid[0] * columns_between
+    return rank * (down + layer.outputs * layer.kernel[1] * layer.positions)

@@ -95,7 +95,7 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
             "val_kl": after["val_kl"],
             "seconds": round(time.monotonic() - started, 1),
         }
-        _write(target, small, made, card, metrics)
+        _write(target, small, card, metrics)
         tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
 
 
@@ -115,10 +115,11 @@ def _recipe(params: FinetuneParams, seed: int) -> Recipe:
 
 def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
     macs = count_macs(small, (3, card.image_size, card.image_size))
-    if macs != made.macs or macs > made.dense_macs / made.budget:
+    allowed = made.budget.limits({"macs": made.dense_macs, "params": made.dense_params})["macs"]
+    if macs != made.macs or macs > allowed:
         raise HSCCError(
-            f"the network counts {macs:,} MACs where its plan says {made.macs:,} and the budget allows "
-            f"{made.dense_macs / made.budget:,.0f}; report the plan as a defect."
+            f"the network counts {macs:,} MACs where its plan says {made.macs:,} and the budget allows {allowed:,}; "
+            "report the plan as a defect."
         )
     return {"macs": macs, "params": count_parameters(small)}
 
@@ -127,10 +128,10 @@ def _short(row: Row) -> str:
     return f"val KL {row['val_kl']:.4f}  val accuracy {row['val_accuracy']:.1%}"
 
 
-def _write(target: Path, small: nn.Module, made: Plan, card: ModelCard, metrics: Metrics) -> None:
+def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save(small, made, partial, Origin(card.backbone, len(card.classes)))
+    save(small, partial, Origin(card.backbone, len(card.classes)))
     export_onnx(small, partial / "model.onnx", card.image_size)
     (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

@@ -97,6 +97,7 @@ def _recipe(params: TrainParams) -> Recipe:
         select="val_accuracy",
         select_lower=False,
         precision=params.precision,
+        warm_up=params.warm_up,
     )
 
 

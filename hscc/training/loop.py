@@ -47,6 +47,8 @@ class Recipe:
         True where smaller is better.
     precision : str
         "bf16" (autocast, where the processor has bfloat16 arithmetic) or "fp32".
+    warm_up : float
+        Share of the steps in which the rate rises to its peak.
     """
 
     epochs: int
@@ -58,7 +60,7 @@ class Recipe:
     select: str
     select_lower: bool
     precision: str = "bf16"
-    warm_share: float = 0.3
+    warm_up: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def fit(
     )
     steps = max(1, len(train) // recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_share
+        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_up
     )
     store = _Checkpoint(checkpoint, recipe)
     state = store.resume(model, optimizer, schedule, steps)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
 from hscc.compression.fill import State
-from hscc.compression.plan import LayerPlan
-
-LayerPlans = tuple[list[LayerPlan], dict[str, State]]
+from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
+from hscc.compression.search import Measure, SearchSpace
+from hscc.compression.structure import Structure
 
 
 @runtime_checkable
 class Method(Protocol):
     """A dataclass whose fields are the method's settings."""
 
-    def plan_layers(self, model: nn.Module, calibration: Calibration, limit: int, seed: int) -> LayerPlans:
+    def plan_layers(
+        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
+    ) -> LayerPlans:
         """Decide every layer of a calibration and compute the weights.
 
         Parameters
@@ -26,8 +30,8 @@ class Method(Protocol):
             The dense network; left as it is.
         calibration : Calibration
             Of the same network.
-        limit : int
-            MACs that all layers of the calibration may have together.
+        limits : mapping
+            Resource ("macs", "params") to the most of it that all layers of the calibration may use together.
         seed : int
             Of whatever the method draws.
 
@@ -40,7 +44,45 @@ class Method(Protocol):
 
         Raises
         ------
-        BudgetError
-            If the limit cannot be met.
+        hscc.compression.allocation.UnreachableError
+            If a limit cannot be met.
         """
         ...
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """Compute the weights of a layer whose structure and ranks are decided.
+
+        Returns
+        -------
+        float
+            Predicted loss.
+        dict
+            State of the replacement.
+        """
+        ...
+
+
+class Searched:
+    """Base of the methods that differ only in the structures they may choose from."""
+
+    def space(self, calibration: Calibration, seed: int) -> SearchSpace:
+        """Structures to choose from."""
+        raise NotImplementedError
+
+    def measure(self) -> Measure:
+        """How to choose among them."""
+        raise NotImplementedError
+
+    def plan_layers(
+        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
+    ) -> LayerPlans:
+        """See `Method`."""
+        return plan_low_rank(model, calibration, limits, self.space(calibration, seed))
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """See `Method`."""
+        return factor_low_rank(model, layer, calibration, self.measure(), structure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,9 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.compression.factors import RegionFactors, weight_loss
 from hscc.compression.fill import State, low_rank_state
-from hscc.compression.low_rank import SearchSpace, co_activation, dense_bias, dense_weight, plan_low_rank, whole_layer
-from hscc.compression.methods.base import LayerPlans
+from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
 from hscc.compression.methods.uniform import plan_uniform
+from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace, dense_bias, dense_weight, whole_layer
 from hscc.compression.structure import Block, Region, Structure
 
 
@@ -34,18 +35,31 @@ class GlobalSVD:
     shrinkage: float = 0.3
     rank_multiple: int = 8
 
-    def plan_layers(self, model: nn.Module, calibration: Calibration, limit: int, seed: int) -> LayerPlans:
+    def plan_layers(
+        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
+    ) -> LayerPlans:
         """See `hscc.compression.methods.base.Method`."""
         if self.adaptive:
-            space = SearchSpace(((1, 1),), (1,), co_activation(seed), self.shrinkage, self.rank_multiple)
-            return plan_low_rank(model, calibration, limit, space)
-        return plan_uniform(model, calibration, limit, svd_structure, svd_layer)
+            space = SearchSpace((WHOLE,), (TOGETHER,), self._measure(), self.rank_multiple)
+            return plan_low_rank(model, calibration, limits, space)
+        return plan_uniform(model, calibration, limits, svd_structure, self.factor_layer)
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """See `hscc.compression.methods.base.Method`."""
+        if self.adaptive:
+            return factor_low_rank(model, layer, calibration, self._measure(), structure)
+        return svd_layer(model, layer, calibration, structure)
+
+    def _measure(self) -> Measure:
+        return Measure("output", self.shrinkage)
 
 
 def svd_structure(layer: Layer, ratio: float) -> Structure:
     """One region and one cluster with a share of the largest rank, at least 1."""
     rank = max(1, round(ratio * min(layer.outputs, layer.features)))
-    whole = Region((0, 1, 0, 1), (Block(tuple(range(layer.inputs)), rank),))
+    whole = Region(((0, 1, 0, 1),), (Block(tuple(range(layer.inputs)), rank),))
     return Structure("low_rank", 1, (whole,))
 
 
@@ -59,4 +73,4 @@ def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structur
     seen = whole_layer(calibration.moments[layer.name], calibration.images)
     loss = weight_loss(weight - decoder @ encoder, seen)
     kept_bias = bias if bias is not None else weight.new_zeros(layer.outputs)
-    return loss, low_rank_state(layer, structure, [RegionFactors(encoder, decoder, kept_bias, loss)])
+    return loss, low_rank_state(layer, structure, [RegionFactors([encoder], decoder, kept_bias, loss)])

@@ -1,42 +1,121 @@
-"""Hierarchical Spatio-Channel Clustering (arXiv 2604.23375), as this project reads it."""
+"""Hierarchical Spatio-Channel Clustering (arXiv 2604.23375), as this project reads it, and as the paper states it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from hscc.calibration.collect import Calibration
-from hscc.compression.low_rank import SearchSpace, co_activation, plan_low_rank
-from hscc.compression.methods.base import LayerPlans
+from hscc.compression.clusters import CoActivation, Grouping, SimilarChannels
+from hscc.compression.methods.base import Searched
+from hscc.compression.regions import Grid, Merged, Partition
+from hscc.compression.search import TOGETHER, Measure, SearchSpace
+from hscc.compression.spectra import Weighting
+from hscc.errors import CompressionError
+
+Regions = int | str | tuple[int, int]
+Clusters = int | float | str
+
+AUTO_REGIONS: tuple[Regions, ...] = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4))
+AUTO_CLUSTERS: tuple[Clusters, ...] = (1, 4)
 
 
 @dataclass(frozen=True)
-class HSCC:
+class HSCC(Searched):
     """Regions of positions, clusters of co-active channels inside each, a rank for each cluster.
 
     Every layer gets the structure with the smallest loss for its cost among all combinations of `regions` and
-    `clusters`; one region and one cluster (adaptive Global SVD) and the dense layer are among them.
+    `clusters`, the dense layer included. With one region and one cluster it is adaptive Global SVD.
 
     Attributes
     ----------
-    regions : tuple of (int, int)
-        Grids of regions to choose from, rows by columns. Bands of rows are the default: tiles lose less for the same
-        MACs but take more slices and joins.
-    clusters : tuple of int
-        Numbers of channel clusters a region to choose from.
+    regions : int, (int, int), "merged", "auto", or a tuple of these
+        Regions a side, rows by columns, or neighbouring cells merged by `region_similarity`. "auto" chooses a layer at
+        a time among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. For a linear layer that flattens a
+        feature map the regions are of its input.
+    clusters : int, float, "auto", or a tuple of these
+        Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
+        their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
+    weighting : str
+        What makes an output count: "output" its effect on the logits, "activation" its variance alone, "none" nothing
+        (weights are decomposed as they are).
     shrinkage : float
         How far a region's output sensitivity is drawn towards its layer's, 0 to 1.
     rank_multiple : int
         Ranks come in multiples of this, the SIMD width.
+    region_similarity : float
+        Similarity of activity (0 to 1) above which "merged" joins neighbouring cells.
+
+    Raises
+    ------
+    CompressionError
+        If a field has a value outside these.
     """
 
-    regions: tuple[tuple[int, int], ...] = ((1, 1), (2, 1), (4, 1))
-    clusters: tuple[int, ...] = (1, 4)
+    regions: Regions | tuple[Regions, ...] = "auto"
+    clusters: Clusters | tuple[Clusters, ...] = "auto"
+    weighting: Weighting = "output"
     shrinkage: float = 0.3
     rank_multiple: int = 8
+    region_similarity: float = 0.8
 
-    def plan_layers(self, model: nn.Module, calibration: Calibration, limit: int, seed: int) -> LayerPlans:
-        """See `hscc.compression.methods.base.Method`."""
-        space = SearchSpace(self.regions, self.clusters, co_activation(seed), self.shrinkage, self.rank_multiple)
-        return plan_low_rank(model, calibration, limit, space)
+    def __post_init__(self) -> None:
+        if self.weighting not in ("output", "activation", "none"):
+            raise CompressionError(f"HSCC weighting={self.weighting!r} is unknown; take output, activation or none.")
+        for name, value in (("shrinkage", self.shrinkage), ("region_similarity", self.region_similarity)):
+            if not 0 <= value <= 1:
+                raise CompressionError(f"HSCC {name}={value:g} is out of range; give a number from 0 to 1.")
+        if self.rank_multiple < 1:
+            raise CompressionError(f"HSCC rank_multiple={self.rank_multiple} is out of range; give 1 or more.")
+        self.partitions()
+        self.groupings(seed=0)
+
+    def space(self, calibration: Calibration, seed: int) -> SearchSpace:
+        """See `Searched`."""
+        return SearchSpace(self.partitions(), self.groupings(seed), self.measure(), self.rank_multiple)
+
+    def measure(self) -> Measure:
+        """See `Searched`."""
+        return Measure(self.weighting, self.shrinkage)
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """Partitions of the positions that `regions` names."""
+        if self.regions == "auto":
+            named = AUTO_REGIONS
+        else:
+            named = self.regions if _is_list_of_regions(self.regions) else (self.regions,)  # type: ignore[assignment]
+        return tuple(self._partition(regions) for regions in named)
+
+    def groupings(self, seed: int) -> tuple[Grouping, ...]:
+        """Groupings of the channels that `clusters` names."""
+        named = AUTO_CLUSTERS if self.clusters == "auto" else self.clusters
+        return tuple(_grouping(clusters, seed) for clusters in (named if isinstance(named, tuple) else (named,)))
+
+    def _partition(self, regions: Regions) -> Partition:
+        if regions == "merged":
+            return Merged(self.region_similarity)
+        sides = (regions, regions) if isinstance(regions, int) else regions
+        if isinstance(sides, str) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise CompressionError(
+                f"HSCC regions={regions!r} is not a partition; give a number a side, (rows, columns), merged or auto."
+            )
+        return Grid(*sides)
+
+
+def paper_preset() -> HSCC:
+    """HSCC as the paper's text states it: a grid, a similarity threshold, activations, no weight on the outputs."""
+    return HSCC(regions=2, clusters=0.5, weighting="activation", rank_multiple=1)
+
+
+def _is_list_of_regions(regions: object) -> bool:
+    # (2, 1) is one grid; ((2, 1), (1, 1)) and (1, "merged", 4) are choices.
+    return isinstance(regions, tuple) and not (len(regions) == 2 and all(isinstance(side, int) for side in regions))
+
+
+def _grouping(clusters: Clusters, seed: int) -> Grouping:
+    if isinstance(clusters, bool) or not isinstance(clusters, int | float) or clusters <= 0:
+        raise CompressionError(f"HSCC clusters={clusters!r} is neither a number of clusters nor a threshold nor auto.")
+    if isinstance(clusters, float):
+        if clusters > 1:
+            raise CompressionError(f"HSCC clusters={clusters:g} is no threshold; give an int, or a float up to 1.")
+        return SimilarChannels(clusters)
+    return TOGETHER if clusters == 1 else CoActivation(clusters, seed)

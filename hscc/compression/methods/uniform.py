@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
+from hscc.compression.allocation import UnreachableError
+from hscc.compression.cost_models import COST_MODELS
 from hscc.compression.fill import State
-from hscc.compression.methods.base import LayerPlans
+from hscc.compression.low_rank import LayerPlans
 from hscc.compression.plan import LayerPlan
-from hscc.compression.structure import DENSE, Structure, structure_macs
-from hscc.errors import BudgetError
+from hscc.compression.structure import DENSE, Structure
 
 _BISECTIONS = 40
 
@@ -21,13 +23,13 @@ Factor = Callable[[nn.Module, Layer, Calibration, Structure], tuple[float, State
 
 
 def plan_uniform(
-    model: nn.Module, calibration: Calibration, limit: int, structure_at: StructureAt, factor: Factor
+    model: nn.Module, calibration: Calibration, limits: Mapping[str, int], structure_at: StructureAt, factor: Factor
 ) -> LayerPlans:
     """Plan every layer at the largest common rank ratio.
 
     Parameters
     ----------
-    model, calibration, limit
+    model, calibration, limits
         As in `hscc.compression.methods.base.Method`.
     structure_at : callable
         (layer, ratio in 0 to 1) -> factored structure.
@@ -35,7 +37,7 @@ def plan_uniform(
         (model, layer, calibration, structure) -> predicted loss, state of the replacement.
     """
     plans, weights = [], {}
-    structures = largest_ratio(calibration.layers, structure_at, limit)
+    structures = largest_ratio(calibration.layers, structure_at, limits)
     for layer, structure in zip(calibration.layers, structures, strict=True):
         if structure.kind == "dense":
             plans.append(LayerPlan(layer, structure, 0.0, "its factors would cost more than itself"))
@@ -45,7 +47,7 @@ def plan_uniform(
     return plans, weights
 
 
-def largest_ratio(layers: list[Layer], structure_at: StructureAt, limit: int) -> list[Structure]:
+def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Mapping[str, int]) -> list[Structure]:
     """Structures of all layers at the largest common rank ratio that meets the limit.
 
     A layer whose factors would cost no less than the dense layer stays dense.
@@ -56,31 +58,43 @@ def largest_ratio(layers: list[Layer], structure_at: StructureAt, limit: int) ->
         All layers.
     structure_at : callable
         (layer, ratio in 0 to 1) -> factored structure.
-    limit : int
-        MACs for all layers together.
+    limits : mapping
+        Resource to the most of it for all layers together.
 
     Raises
     ------
-    BudgetError
+    UnreachableError
         If rank 1 everywhere is too much.
     """
 
     def decide(ratio: float) -> list[Structure]:
         found = [structure_at(layer, ratio) for layer in layers]
         return [
-            structure if structure_macs(layer, structure) < layer.macs else DENSE
+            structure if _pays(layer, structure, limits) else DENSE
             for layer, structure in zip(layers, found, strict=True)
-        ]  # fmt: skip
+        ]
 
-    def cost(structures: list[Structure]) -> int:
-        return sum(structure_macs(layer, structure) for layer, structure in zip(layers, structures, strict=True))
+    def meets(structures: list[Structure]) -> bool:
+        return all(_cost(layers, structures, name) <= limit for name, limit in limits.items())
 
     low, high = 0.0, 1.0
-    if cost(decide(low)) > limit:
-        raise BudgetError(
-            f"a budget of {limit:,} MACs cannot be reached; rank 1 in every layer needs {cost(decide(low)):,}."
-        )
+    smallest = decide(low)
+    if not meets(smallest):
+        raise UnreachableError(np.asarray([_cost(layers, smallest, name) for name in limits], dtype=np.float64))
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(decide(middle)) <= limit else (low, middle)
+        low, high = (middle, high) if meets(decide(middle)) else (low, middle)
     return decide(low)
+
+
+def _pays(layer: Layer, structure: Structure, limits: Mapping[str, int]) -> bool:
+    return any(
+        COST_MODELS[name].of_structure(layer, structure) < COST_MODELS[name].of_structure(layer, DENSE)
+        for name in limits
+    )
+
+
+def _cost(layers: Sequence[Layer], structures: Sequence[Structure], name: str) -> float:
+    return sum(
+        COST_MODELS[name].of_structure(layer, structure) for layer, structure in zip(layers, structures, strict=True)
+    )

@@ -1,0 +1,71 @@
+"""What a budget counts. Each resource is a model of a layer's cost: dense, by structure, and by rank.
+
+To add one (milliseconds from a measured table, bytes of a format), write a class with these three functions and enter
+it in `COST_MODELS`; `hscc.compression.budget.Budget` then takes its name as a field.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hscc.calibration.layers import Layer
+from hscc.compression.structure import (
+    Block,
+    Region,
+    Structure,
+    rank_weights,
+    region_positions,
+    structure_macs,
+    structure_params,
+)
+
+
+class CostModel(Protocol):
+    """Cost of one image through a layer. Additive over ranks, so that the allocation can price each."""
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """Cost of a structure with its ranks (the dense layer is one of them)."""
+        ...
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """Cost of a low-rank structure at rank 0: what its regions and clusters cost by being there."""
+        ...
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """Cost of one more rank in a block."""
+        ...
+
+
+class Macs:
+    """Multiply-accumulates, as torch's FlopCounterMode sees them."""
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """See `CostModel`."""
+        return structure_macs(layer, structure)
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """Biases and copies are not multiplied."""
+        return 0
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """Weights of the rank times the region's positions."""
+        return region_positions(layer, structure.cells, region.tiles) * rank_weights(layer, block)
+
+
+class Params:
+    """Trainable numbers."""
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """See `CostModel`."""
+        return structure_params(layer, structure)
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """A bias a region."""
+        return layer.outputs * len(structure.regions)
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """A row of the encoder and a column of the decoder, whatever the region's size."""
+        return rank_weights(layer, block)
+
+
+COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}
