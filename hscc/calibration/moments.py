@@ -102,10 +102,10 @@ def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> 
         root = _centred_root(moments.sketch, count)
         return RegionMoments(count / images, mean, None, root, sensitivity)
     assert moments.second is not None
-    covariance = moments.second[index[0]].clone()
+    covariance = moments.second[index[0]] / count
     for cell in index[1:]:
-        covariance += moments.second[cell]
-    covariance.div_(count).addr_(mean, mean, alpha=-1.0)
+        covariance.add_(moments.second[cell], alpha=1 / count)
+    covariance.addr_(mean, mean, alpha=-1.0)
     return RegionMoments(count / images, mean, covariance, None, sensitivity)
 
 

@@ -147,7 +147,7 @@ class _Seen:
 
     def explained(self, decoder: torch.Tensor, sensitivity: torch.Tensor) -> float:
         """What the energy tr G W A W^T has too much: tr G (2 U V A W^T - U V A V^T U^T)."""
-        left = (sensitivity.double() @ decoder.double()).T
+        left = (sensitivity @ decoder).T.double()
         return float(2 * (left * self.cross.double()).sum() - (left @ decoder.double() * self.gram.double()).sum())
 
 

@@ -54,12 +54,21 @@ class SearchSpace:
         How to choose among them.
     multiple : int
         Ranks come in multiples of this, one by one in clusters narrower than four multiples.
+    linear : tuple of (Partition, Grouping)
+        What linear layers choose from instead, if not empty.
     """
 
     partitions: tuple[Partition, ...]
     groupings: tuple[Grouping, ...]
     measure: Measure
     multiple: int
+    linear: tuple[tuple[Partition, Grouping], ...] = ()
+
+    def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
+        """Structures for a layer of a kind, "conv" or "linear"."""
+        if kind == "linear" and self.linear:
+            return list(self.linear)
+        return [(partition, grouping) for partition in self.partitions for grouping in self.groupings]
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,7 @@ def layer_options(model: nn.Module, layer: Layer, calibration: Calibration, spac
     work = _Work(model, layer, calibration, space.measure)
     found = [
         option
-        for partition in space.partitions
-        for grouping in space.groupings
+        for partition, grouping in space.pairs(layer.kind)
         if (option := _remembered(work, partition, grouping)) is not None
     ]
     if not found:
@@ -189,7 +197,7 @@ class _Place:
     tiles: Tiles
     seen: RegionMoments
     norm: Norm
-    outputs: torch.Tensor | None  # covariance of the dense outputs
+    outputs: torch.Tensor  # of the dense layer, in the form that `spectrum` takes
     energy: float
 
 
@@ -225,8 +233,13 @@ def _region(work: _Work, partition: Partition, tiles: Tiles) -> RegionMoments:
 
 def _place(work: _Work, tiles: Tiles, seen: RegionMoments) -> _Place:
     norm = region_norm(seen, work.whole.sensitivity, work.measure.weighting, work.measure.shrinkage)
-    outputs = output_moment(work.weight, seen)
-    return _Place(tiles, seen, norm, outputs, float((norm.sensitivity * outputs).sum(dtype=torch.float64)))
+    if seen.root is None:
+        outputs = output_moment(work.weight, seen)
+        energy = norm.sensitivity * outputs
+    else:
+        outputs = seen.root @ work.weight.T
+        energy = (outputs @ norm.sensitivity) * outputs
+    return _Place(tiles, seen, norm, outputs, float(energy.sum(dtype=torch.float64)))
 
 
 def _block_spectrum(work: _Work, place: _Place, group: tuple[int, ...]) -> Spectrum:
@@ -244,25 +257,20 @@ def _linear_option(work: _Work, partition: Partition, grouping: Grouping) -> Opt
     channels = layer.inputs // (grid[0] * grid[1])
     if _too_narrow(channels, grouping) or (grouping != TOGETHER and grid == (1, 1)):
         return None
-    place = work.once("place", lambda: _linear_place(work))
+    place = work.once("place", lambda: _place(work, ((0, 1, 0, 1),), work.whole))
     blocks = [
         Block(tuple(sorted(features[list(group)].reshape(-1).tolist())))
         for features in _input_regions(partition, grid, channels)
         for group in _linear_groups(work, grouping, features)
     ]
+    known = place.outputs if len(blocks) == 1 else None
     spectra = [
-        _scaled(work, spectrum(work.weight, place.seen, place.norm, torch.tensor(block.channels), None))
+        _scaled(work, spectrum(work.weight, place.seen, place.norm, torch.tensor(block.channels), known))
         for block in blocks
     ]  # fmt: skip
     region = Region(place.tiles, tuple(blocks))
     structure = Structure("low_rank", 1, (region,), input_regions=partition.rows * partition.columns)
     return Option(structure, spectra, [place.energy])
-
-
-def _linear_place(work: _Work) -> _Place:
-    norm = region_norm(work.whole, work.whole.sensitivity, work.measure.weighting, work.measure.shrinkage)
-    energy = output_energy(work.weight, work.whole, norm.sensitivity)
-    return _Place(((0, 1, 0, 1),), work.whole, norm, None, energy)
 
 
 def _input_regions(partition: Grid, grid: tuple[int, int], channels: int) -> list[torch.Tensor]:
@@ -299,4 +307,4 @@ def _too_narrow(channels: int, grouping: Grouping) -> bool:
 
 
 def _scaled(work: _Work, found: Spectrum) -> Spectrum:
-    return Spectrum(found.values * work.scale(), found.basis, found.outward)
+    return Spectrum(found.values * work.scale(), found.directions)

@@ -29,19 +29,16 @@ class Spectrum:
     ----------
     values : Tensor of float64, shape (K,)
         Loss saved by each rank.
-    basis : Tensor, shape (C_out, K) or (K, d_c)
-        The encoder, or the output directions that give it.
-    outward : bool
-        True where `basis` holds output directions P: the encoder is then P^T W_c, and P is the smaller of the two.
+    directions : Tensor, shape (C_out, K)
+        Output directions P; the encoder is P^T W_c, which takes more memory.
     """
 
     values: torch.Tensor
-    basis: torch.Tensor
-    outward: bool
+    directions: torch.Tensor
 
     def encoder(self, part: torch.Tensor, rank: int) -> torch.Tensor:
         """First rows of the encoder, shape (rank, d_c), given the cluster's weight W_c (C_out, d_c)."""
-        return self.basis[:, :rank].T @ part if self.outward else self.basis[:rank]
+        return self.directions[:, :rank].T @ part
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def shrink_sensitivity(region: torch.Tensor, layer: torch.Tensor, shrinkage: flo
     shrinkage : float
         Weight of the layer's, 0 to 1.
     """
-    mixed = (1 - shrinkage) * region + shrinkage * layer
+    mixed = region.clone() if region is layer else torch.lerp(region, layer, shrinkage)
     ridge = _RIDGE * float(mixed.diagonal().mean())
     mixed.diagonal().add_(max(ridge, 1e-30))
     return mixed
@@ -116,16 +113,18 @@ def spectrum(
         Of the region's outputs.
     columns : Tensor of int64
         The cluster's features.
-    outputs : Tensor, shape (C_out, C_out), optional
-        Covariance W_c A_c W_c^T, where it is known already.
+    outputs : Tensor, optional
+        Covariance W_c A_c W_c^T (C_out, C_out), or R_c W_c^T (rows, C_out) of a single-position layer, where it is
+        known already.
     """
     whole = len(columns) == weight.shape[1]
     part = weight if whole else weight[:, columns]
     if norm.weighting == "none":
         return _from_outputs(part @ part.T, None, moments.positions, part.shape[1])
     if moments.root is not None:
-        root = moments.root if whole else moments.root[:, columns]
-        return _thin_spectrum(part, root, norm, moments.positions)
+        if outputs is None:
+            outputs = (moments.root if whole else moments.root[:, columns]) @ part.T
+        return _thin_spectrum(outputs, norm, moments.positions, part.shape[1])
     if outputs is None:
         assert moments.covariance is not None
         covariance = moments.covariance if whole else moments.covariance[columns][:, columns]
@@ -139,21 +138,19 @@ def _from_outputs(outputs: torch.Tensor, half: torch.Tensor | None, positions: f
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     keep = min(len(values), features)
     directions = vectors[:, :keep] if half is None else half @ vectors[:, :keep]
-    return Spectrum(values[:keep].double() * positions, directions.contiguous(), outward=True)
+    return Spectrum(values[:keep].double() * positions, directions.contiguous())
 
 
-def _thin_spectrum(part: torch.Tensor, root: torch.Tensor, norm: Norm, positions: float) -> Spectrum:
+def _thin_spectrum(outputs: torch.Tensor, norm: Norm, positions: float, features: int) -> Spectrum:
     # Y = R W^T holds every calibration output; Y G Y^T is as small as the number of images, and its eigenvectors P
-    # give the encoder D^-1/2 P^T Y G W without a square root of G, which is 4096 x 4096 in a classifier.
-    outputs = root @ part.T
+    # give the directions G Y^T P D^-1/2 without a square root of G, which is 4096 x 4096 in a classifier.
     weighted = outputs @ norm.sensitivity if norm.weighting == "output" else outputs
     gram = weighted @ outputs.T
     values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    keep = max(1, min(int((values > 1e-7 * values[0]).sum()), *part.shape))
-    scale = values[:keep].clamp_min(1e-30).rsqrt()
-    encoder = (scale[:, None] * (vectors[:, :keep].T @ weighted)) @ part
-    return Spectrum(values[:keep].double() * positions, encoder, outward=False)
+    keep = max(1, min(int((values > 1e-7 * values[0]).sum()), outputs.shape[1], features))
+    directions = (weighted.T @ vectors[:, :keep]) * values[:keep].clamp_min(1e-30).rsqrt()
+    return Spectrum(values[:keep].double() * positions, directions)
 
 
 def matrix_root(matrix: torch.Tensor) -> torch.Tensor:

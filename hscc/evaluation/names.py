@@ -8,6 +8,13 @@ from typing import Any
 _METHODS = {
     "dense": "Dense baseline",
     "hscc": "HSCC",
+    "hscc_bands": "HSCC, bands only",
+    "hscc_paper": "HSCC as the paper has it",
+    "global_groups": "Global co-activation groups",
+    "random_channels": "HSCC, random channel groups",
+    "random_regions": "HSCC, random regions",
+    "alds": "ALDS groups",
+    "spatial_svd": "Spatial SVD",
     "global_svd": "Global SVD",
     "global_svd_adaptive": "Global SVD, adaptive",
     "tucker": "Tucker-2",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hscc.calibration.collect import Calibration
 from hscc.compression.clusters import CoActivation, ContiguousGroups, GlobalCoActivation, RandomGroups
 from hscc.compression.methods.base import Searched
-from hscc.compression.methods.hscc import HSCC
+from hscc.compression.methods.hscc import AUTO_LINEAR, HSCC
 from hscc.compression.regions import RandomCells
 from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace
 
@@ -64,7 +64,7 @@ class RandomChannels(_Control):
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
         groupings = tuple(TOGETHER if count == 1 else RandomGroups(count, seed) for count in self.clusters)
-        return SearchSpace(HSCC().partitions(), groupings, self.measure(), self.rank_multiple)
+        return SearchSpace(HSCC().partitions(), groupings, self.measure(), self.rank_multiple, AUTO_LINEAR)
 
 
 @dataclass(frozen=True)
@@ -78,4 +78,4 @@ class RandomRegions(_Control):
         """See `Searched`."""
         groupings = tuple(TOGETHER if count == 1 else CoActivation(count, seed) for count in self.clusters)
         partitions = tuple(WHOLE if count == 1 else RandomCells(count, seed) for count in self.regions)
-        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple)
+        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, AUTO_LINEAR)

@@ -8,7 +8,7 @@ from hscc.calibration.collect import Calibration
 from hscc.compression.clusters import CoActivation, Grouping, SimilarChannels
 from hscc.compression.methods.base import Searched
 from hscc.compression.regions import Grid, Merged, Partition
-from hscc.compression.search import TOGETHER, Measure, SearchSpace
+from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.spectra import Weighting
 from hscc.errors import CompressionError
 
@@ -17,6 +17,8 @@ Clusters = int | float | str
 
 AUTO_REGIONS: tuple[Regions, ...] = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4))
 AUTO_CLUSTERS: tuple[Clusters, ...] = (1, 4)
+# Each block of a linear layer is an eigenproblem of all its outputs, and on AlexNet finer ones were never chosen.
+AUTO_LINEAR = ((WHOLE, TOGETHER), (Grid(2, 2), TOGETHER))
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class HSCC(Searched):
     regions : int, (int, int), "merged", "auto", or a tuple of these
         Regions a side, rows by columns, or neighbouring cells merged by `region_similarity`. "auto" chooses a layer at
         a time among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. For a linear layer that flattens a
-        feature map the regions are of its input.
+        feature map the regions are of its input; there "auto" chooses between one and 2 x 2.
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
@@ -71,7 +73,8 @@ class HSCC(Searched):
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        return SearchSpace(self.partitions(), self.groupings(seed), self.measure(), self.rank_multiple)
+        linear = AUTO_LINEAR if self.regions == "auto" else ()
+        return SearchSpace(self.partitions(), self.groupings(seed), self.measure(), self.rank_multiple, linear)
 
     def measure(self) -> Measure:
         """See `Searched`."""
