@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from hscc import telemetry
+from hscc import memory, telemetry
 from hscc.errors import HSCCError
 from hscc.stages import layout
 
@@ -24,6 +24,7 @@ telemetry.switch_off()
 # OpenMP's idle threads sleep instead of spinning. Spinning pays only on an idle machine; beside other work it makes
 # torch five times slower (measured). Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+memory.keep_freed()
 
 INTERRUPTED = 130  # the shell's own status after Ctrl-C
 

@@ -18,6 +18,7 @@ from hscc.calibration.moments import RegionMoments
 
 Weighting = Literal["output", "activation", "none"]
 
+_NARROW = 0.5  # a cluster with fewer features than this share of the outputs is solved on its own side
 _RIDGE = 1e-3  # of the mean eigenvalue of G: keeps directions that no gradient was seen in from costing nothing
 
 
@@ -128,6 +129,8 @@ def spectrum(
     if outputs is None:
         assert moments.covariance is not None
         covariance = moments.covariance if whole else moments.covariance[columns][:, columns]
+        if len(columns) < _NARROW * len(part):
+            return _narrow_spectrum(part, covariance, norm, moments.positions)
         outputs = part @ covariance @ part.T
     return _from_outputs(outputs, norm.half, moments.positions, part.shape[1])
 
@@ -139,6 +142,19 @@ def _from_outputs(outputs: torch.Tensor, half: torch.Tensor | None, positions: f
     keep = min(len(values), features)
     directions = vectors[:, :keep] if half is None else half @ vectors[:, :keep]
     return Spectrum(values[:keep].double() * positions, directions.contiguous())
+
+
+def _narrow_spectrum(part: torch.Tensor, covariance: torch.Tensor, norm: Norm, positions: float) -> Spectrum:
+    # With B = G^1/2 W A^1/2 the eigenvalues of B B^T are those of B^T B = A^1/2 W^T G W A^1/2, which is as small as the
+    # cluster; its eigenvectors Q give the directions G^1/2 (B Q D^-1/2) = G W A^1/2 Q D^-1/2.
+    root = matrix_root(covariance)
+    weighted = norm.sensitivity @ part if norm.weighting == "output" else part
+    gram = root @ (part.T @ weighted) @ root
+    values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    scale = values.clamp_min(1e-12 * max(float(values[0]), 1e-30)).rsqrt()
+    directions = (weighted @ (root @ vectors)) * scale
+    return Spectrum(values.double() * positions, directions)
 
 
 def _thin_spectrum(outputs: torch.Tensor, norm: Norm, positions: float, features: int) -> Spectrum:
