@@ -43,9 +43,7 @@ def main(
             environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
             times.append(float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout))
     given, stays = (statistics.median(times) for times in found.values())
-    print(
-        f"{backbone}, {batch} images a step: given back {given:.0f} ms, kept {stays:.0f} ms, {given / stays:.2f}x faster"
-    )
+    print(f"{backbone}, {batch} images a step: given back {given:.0f} ms, kept {stays:.0f} ms, {given / stays:.2f}x")
 
 
 def _step(backbone: str, batch: int, size: int) -> float:

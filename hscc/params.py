@@ -87,8 +87,8 @@ class FinetuneParams(_Section):
     """Distillation from the baseline, the same for every method."""
 
     epochs: Annotated[int, Field(ge=0)] = 3
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     temperature: Annotated[float, Field(gt=0)] = 2.0
     precision: Literal["bf16", "fp32"] = "bf16"
 

@@ -110,6 +110,7 @@ def _recipe(params: FinetuneParams, seed: int) -> Recipe:
         select="val_kl",
         select_lower=True,
         precision=params.precision,
+        keep_start=True,
     )
 
 

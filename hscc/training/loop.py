@@ -49,6 +49,8 @@ class Recipe:
         "bf16" (autocast, where the processor has bfloat16 arithmetic) or "fp32".
     warm_up : float
         Share of the steps in which the rate rises to its peak.
+    keep_start : bool
+        Whether the weights as given count among those to keep, so that training never makes them worse.
     """
 
     epochs: int
@@ -61,6 +63,7 @@ class Recipe:
     select_lower: bool
     precision: str = "bf16"
     warm_up: float = 0.3
+    keep_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,9 @@ def fit(
     for done in state.history:
         on_epoch(int(done["epoch"]), done)
     sign = 1.0 if recipe.select_lower else -1.0
+    if recipe.keep_start and not state.history:
+        state.best = sign * evaluate(model)[recipe.select]
+        store.keep_best(model)
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch <= recipe.patience:
         learned = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
         rate = float(schedule.get_last_lr()[0])

@@ -116,3 +116,12 @@ def test_a_network_agrees_with_itself(tmp_path: Path) -> None:
     model = build("smallcnn", 4).eval()
     _, val = _splits()
     assert agreement(model, teacher_logits(model, val), val)["val_kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_start_is_kept_where_training_only_harms(tmp_path: Path) -> None:
+    trained, _ = _run(tmp_path / "a", replace(RECIPE, epochs=8))
+    before = {key: value.clone() for key, value in trained.state_dict().items()}
+    train, val = _splits()
+    harmful = replace(RECIPE, epochs=2, learning_rate=10.0, keep_start=True)
+    train_baseline(trained, train, val, harmful, 0.05, tmp_path / "b", _ignore)
+    assert all(torch.equal(value, before[key]) for key, value in trained.state_dict().items())
