@@ -10,17 +10,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from hscc.calibration.cells import area, cell_rectangles
-from hscc.calibration.layers import Layer, Rectangle, find_layers, pad, unfold
+from hscc.calibration.layers import Layer, find_layers
 from hscc.calibration.moments import LayerMoments
+from hscc.calibration.sums import LayerSums
 from hscc.errors import CompressionError
 from hscc.models.folding import fold_batch_norms
 from hscc.models.modes import evaluating
 
-_SKETCH_ROWS = 1024
 _IMAGES_AT_ONCE = 16  # keeps the activations and patches of a large network in memory
-_MOST_BYTES = 512 * 2**20  # of one layer's second moments
-_GRAM_BLOCK = 384
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
         raise CompressionError(f"cells={cells} is out of range; give the cells a side, such as 4.")
     collector: _Collector | None = None
     varied = False
-    folded = fold_batch_norms(model)
-    with evaluating(folded):
+    # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
         for batch in images:
             _check_batch(batch)
             varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
@@ -148,7 +145,7 @@ class _Collector:
     def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], cells: int) -> None:
         self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
         self.layers, self.left_dense = find_layers(model, input_shape)
-        self.sums = {layer.name: _LayerSums(layer, cells, next(model.parameters())) for layer in self.layers}
+        self.sums = {layer.name: LayerSums(layer, cells, next(model.parameters())) for layer in self.layers}
 
     def add(self, batch: torch.Tensor) -> None:
         if tuple(batch.shape[1:]) != self.input_shape:
@@ -156,129 +153,79 @@ class _Collector:
                 f"calibration images changed shape from {self.input_shape} to {tuple(batch.shape[1:])}; "
                 "calibrate at one input size."
             )
-        device = next(self.model.parameters()).device
-        outputs = self._forward(batch.to(device))
-        logits, names = outputs.pop("logits"), [layer.name for layer in self.layers]
+        like = next(self.model.parameters())
+        outputs = self._forward(batch.to(like.device, like.dtype))
+        logits = outputs.pop("logits")
         centred = logits - logits.mean(1, keepdim=True)
-        classes = logits.shape[1]
-        for index in range(classes):
+        if not self.images:
+            self._leave_unreached(centred, outputs)
+        names = [layer.name for layer in self.layers]
+        for index in range(logits.shape[1]):
             gradients = torch.autograd.grad(
-                centred[:, index].sum(), [outputs[name] for name in names], retain_graph=index + 1 < classes
+                centred[:, index].sum(), [outputs[name] for name in names], retain_graph=True
             )
             for name, gradient in zip(names, gradients, strict=True):
                 self.sums[name].add_gradient(gradient.detach())
         self.images += len(batch)
 
+    def _leave_unreached(self, centred: torch.Tensor, outputs: dict[str, torch.Tensor]) -> None:
+        """Leave layers dense whose effect on the logits autograd cannot tell: behind a detach, or without any."""
+        linked = [layer for layer in self.layers if outputs[layer.name].requires_grad]
+        gradients: tuple[torch.Tensor | None, ...] = ()
+        if linked and centred.requires_grad:
+            gradients = torch.autograd.grad(
+                centred.square().sum(),
+                [outputs[layer.name] for layer in linked],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        reached = {layer.name for layer, gradient in zip(linked, gradients, strict=False) if gradient is not None}
+        for layer in [layer for layer in self.layers if layer.name not in reached]:
+            self.left_dense[layer.name] = "no gradient of the logits reaches it"
+            self.layers.remove(layer)
+            del self.sums[layer.name]
+        if not self.layers:
+            raise CompressionError(
+                "no gradient of the logits reaches any layer; take torch.no_grad() or detach() out of the forward pass."
+            )
+
     def _forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         outputs: dict[str, torch.Tensor] = {}
 
         def watch(name: str):  # type: ignore[no-untyped-def]
-            def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-                self.sums[name].add_input(inputs[0].detach())
+            def hook(
+                module: nn.Module,
+                inputs: tuple[torch.Tensor, ...],
+                named: dict[str, torch.Tensor],
+                output: torch.Tensor,
+            ) -> torch.Tensor:
+                self.sums[name].add_input((inputs[0] if inputs else named["input"]).detach())
                 outputs[name] = output
                 return output.clone()  # an in-place ReLU then overwrites the copy, not what gradients refer to
 
             return hook
 
         handles = [
-            self.model.get_submodule(layer.name).register_forward_hook(watch(layer.name)) for layer in self.layers
+            self.model.get_submodule(layer.name).register_forward_hook(watch(layer.name), with_kwargs=True)
+            for layer in self.layers
         ]
         try:
-            with torch.enable_grad():
-                # A graph is needed from the first layer on even where parameters are frozen.
-                logits = self.model(batch.detach().requires_grad_(True))
+            # A graph is needed from the first layer on even where parameters are frozen; a clone is no leaf, which a
+            # network may overwrite, and is the caller's no more.
+            logits = self.model(batch.detach().clone().requires_grad_(True).clone())
         finally:
             for handle in handles:
                 handle.remove()
-        if logits.ndim != 2 or logits.shape[1] < 2:
-            raise CompressionError(
-                f"the network's output has shape {tuple(logits.shape)}; calibration needs logits (N, classes >= 2)."
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+            found = (
+                f"has shape {tuple(logits.shape)}"
+                if isinstance(logits, torch.Tensor)
+                else f"is a {type(logits).__name__}"
             )
+            raise CompressionError(f"the network's output {found}; calibration needs logits (N, classes >= 2).")
         return {**outputs, "logits": logits}
 
     def result(self) -> Calibration:
         moments = {name: sums.result() for name, sums in self.sums.items()}
         network = fingerprint(self.model)
         return Calibration(self.layers, self.left_dense, moments, self.cells, self.images, self.input_shape, network)
-
-
-class _LayerSums:
-    """Running sums of one layer."""
-
-    def __init__(self, layer: Layer, cells: int, like: torch.Tensor) -> None:
-        self.layer = layer
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        own = _affordable_cells(layer, cells, dtype.itemsize)
-        self.tiles: list[Rectangle] = cell_rectangles(layer.grid, own)
-        n, d, c = len(self.tiles), layer.features, layer.outputs
-        self.count = torch.zeros(n, dtype=torch.int64)
-        self.total = torch.zeros(n, d, dtype=dtype)
-        self.sensitivity = torch.zeros(n, c, c, dtype=dtype)
-        self.sketched = layer.positions == 1
-        self.second = None if self.sketched else torch.zeros(n, d, d, dtype=dtype)
-        self.rows: list[torch.Tensor] = []
-
-    def add_input(self, inputs: torch.Tensor) -> None:
-        padded = pad(self.layer, inputs)
-        for cell, tile in enumerate(self.tiles):
-            if not area(tile):
-                continue
-            patches = unfold(self.layer, padded, tile).to("cpu", self.total.dtype).reshape(-1, self.layer.features)
-            self.count[cell] += len(patches)
-            self.total[cell] += patches.sum(0)
-            if self.second is not None:
-                _add_gram(self.second[cell], patches)
-            else:
-                self._sketch(patches)
-
-    def add_gradient(self, gradient: torch.Tensor) -> None:
-        for cell, tile in enumerate(self.tiles):
-            if not area(tile):
-                continue
-            part = gradient if gradient.ndim == 2 else gradient[:, :, tile[0] : tile[1], tile[2] : tile[3]]
-            flat = part.movedim(1, -1).reshape(-1, self.layer.outputs).to("cpu", self.sensitivity.dtype)
-            self.sensitivity[cell].addmm_(flat.T, flat)
-
-    def _sketch(self, patches: torch.Tensor) -> None:
-        self.rows.append(torch.cat((patches, patches.new_ones(len(patches), 1)), dim=1))
-        if sum(map(len, self.rows)) >= 2 * _SKETCH_ROWS:
-            self.rows = [_shrink(torch.cat(self.rows))]
-
-    def result(self) -> LayerMoments:
-        sketch = _shrink(torch.cat(self.rows)) if self.sketched else None
-        if self.second is not None:
-            for second in self.second:
-                _mirror(second)
-        return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
-
-
-def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:
-    if layer.positions == 1:
-        return 1
-    while cells > 1 and cells**2 * layer.features**2 * itemsize > _MOST_BYTES:
-        cells //= 2
-    return cells
-
-
-def _add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:
-    """Add rows^T rows to the blocks on and above the diagonal: half the work for wide layers; see `_mirror`."""
-    width = len(total)
-    for first in range(0, width, _GRAM_BLOCK):
-        last = min(first + _GRAM_BLOCK, width)
-        total[first:last, first:].addmm_(rows[:, first:last].T, rows[:, first:])
-
-
-def _mirror(total: torch.Tensor) -> None:
-    for first in range(0, len(total), _GRAM_BLOCK):
-        last = min(first + _GRAM_BLOCK, len(total))
-        total[last:, first:last] = total[first:last, last:].T
-
-
-def _shrink(rows: torch.Tensor) -> torch.Tensor:
-    """Fewer rows with (nearly) the same R^T R: the leading right singular vectors, scaled."""
-    if len(rows) <= _SKETCH_ROWS:
-        return rows
-    _, vectors = torch.linalg.eigh(rows @ rows.T)
-    leading = vectors[:, -_SKETCH_ROWS:]
-    kept: torch.Tensor = leading.T @ rows  # singular values are kept: leading^T rows = S V^T
-    return kept

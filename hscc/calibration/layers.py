@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError
-from hscc.models.modes import evaluating
+from hscc.models.modes import evaluating, intercepted
+from hscc.models.readers import WeightReaders
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
 _Shapes = tuple[tuple[int, int], torch.Size]  # rows and columns of the input, shape of the output
@@ -105,27 +107,47 @@ def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[li
     CompressionError
         If there is nothing to factor.
     """
-    grids, calls = _output_grids(model, input_shape)
+    grids, calls, read = _output_grids(model, input_shape)
+    holders = Counter(id(tensor) for module in model.modules() for tensor in module.parameters(recurse=False))
     layers, left_dense = [], {}
     for name, module in model.named_modules():
         if name not in grids:
             continue
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            left_dense[name] = f"{module.groups} groups: each already sees only its own channels"
-        elif calls[name] > 1:
-            left_dense[name] = f"run {calls[name]} times in one pass"
+        shared = any(holders[id(tensor)] > 1 for tensor in module.parameters(recurse=False))
+        reason = _why_not(module, calls[name], grids[name][1], shared or id(module) in read)
+        if reason:
+            left_dense[name] = reason
         else:
             layers.append(_describe(name, module, *grids[name]))
-    total = sum(layer.macs for layer in layers)
-    for layer in [layer for layer in layers if layer.macs < _NEGLIGIBLE * total]:
-        left_dense[layer.name] = f"{layer.macs / total:.2%} of the MACs: nothing to gain"
-        layers.remove(layer)
+    macs, weights = sum(layer.macs for layer in layers), sum(layer.weights for layer in layers)
+    for layer in list(layers):
+        if layer.macs < _NEGLIGIBLE * macs and layer.weights < _NEGLIGIBLE * weights:
+            left_dense[layer.name] = f"{layer.macs / macs:.2%} of the MACs: nothing to gain"
+            layers.remove(layer)
     if not layers:
         raise CompressionError(
             f"{type(model).__name__} has no ungrouped Conv2d or Linear layer that runs once in a forward pass; "
             "there is nothing to compress."
         )
     return layers, left_dense
+
+
+def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
+    """Why a layer cannot be factored, or nothing."""
+    if isinstance(module, nn.Conv2d) and module.groups > 1:
+        return f"{module.groups} groups: each already sees only its own channels"
+    if calls > 1:
+        return f"run {calls} times in one pass"
+    # Exact types: a subclass or a parametrized layer may compute anything.
+    if type(module) not in (nn.Conv2d, nn.Linear):
+        return f"a {type(module).__name__}: it may compute something else than its weight says"
+    if intercepted(module):
+        return "it carries hooks or is pruned: it computes something else than its weight says"
+    if shared:
+        return "its weight is read elsewhere too"
+    if output[0] != 1 or len(output) != (4 if isinstance(module, nn.Conv2d) else 2):
+        return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
+    return ""
 
 
 def unfold(layer: Layer, inputs: torch.Tensor, tile: Rectangle) -> torch.Tensor:
@@ -176,7 +198,9 @@ def pad(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     return F.pad(inputs, layer.padding, mode=layer.padding_mode)
 
 
-def _output_grids(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, _Shapes], dict[str, int]]:
+def _output_grids(
+    model: nn.Module, input_shape: tuple[int, int, int]
+) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
     grids: dict[str, _Shapes] = {}
     calls: dict[str, int] = {}
     handles = []
@@ -187,26 +211,41 @@ def _output_grids(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
             maps.append(output)
 
     def watch(name: str) -> None:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            seen = inputs[0]
+        def before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            readers.running.append(id(module))
+
+        def hook(
+            module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor
+        ) -> None:
+            readers.running.pop()
+            seen = inputs[0] if inputs else named["input"]
             grid = (int(seen.shape[2]), int(seen.shape[3])) if seen.ndim == 4 else _flattened_grid(maps, seen)
             grids[name] = (grid, output.shape)
             calls[name] = calls.get(name, 0) + 1
 
-        handles.append(model.get_submodule(name).register_forward_hook(hook))
+        handles.append(model.get_submodule(name).register_forward_pre_hook(before, prepend=True))
+        handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
 
-    for name, module in model.named_modules():
+    watched = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    readers = WeightReaders({id(module): module for module in watched.values()})
+    for module in model.modules():
         handles.append(module.register_forward_hook(remember))
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            watch(name)
+    for name in watched:
+        watch(name)
     parameter = next(model.parameters(), torch.empty(0))
     try:
-        with evaluating(model), torch.no_grad():
-            model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
+        image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
+        with evaluating(model), torch.no_grad(), readers:
+            model(image)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CompressionError(
+            f"the network cannot run on images of shape {input_shape} ({reason}); pass images it was made for."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
-    return grids, calls
+    return grids, calls, readers.read
 
 
 def _flattened_grid(maps: list[torch.Tensor], seen: torch.Tensor) -> tuple[int, int]:

@@ -121,17 +121,18 @@ def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) 
 def assemble(model: nn.Module, plan: Plan) -> nn.Module:
     """Do as `apply`, but leave layers whose weights the plan lacks as they are initialised."""
     folded = fold_batch_norms(model)
-    like = next(folded.parameters())
-    small = copy.deepcopy(folded) if folded is model else folded
+    small = _copy(folded) if folded is model else folded
     for entry in plan.layers:
         if entry.structure.kind == "dense":
             continue
-        module = replacement(entry.layer, entry.structure)
+        old = small.get_submodule(entry.layer.name)
+        assert isinstance(old, nn.Conv2d | nn.Linear)
+        module = replacement(entry.layer, entry.structure).to(old.weight.dtype)  # before weights come: they keep bits
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
-        module.to(device=like.device, dtype=like.dtype).train(model.training)
-        parent, _, child = entry.layer.name.rpartition(".")
-        setattr(small.get_submodule(parent), child, module)
+        module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)
+        for name in [name for name, held in small.named_modules(remove_duplicate=False) if held is old]:
+            small.set_submodule(name, module)
     small.hscc_plan = replace(plan, weights={})  # type: ignore[assignment]
     return small
 
@@ -177,6 +178,16 @@ def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
         if entry.structure.kind != "dense"
     }
     return replace(plan, weights=weights)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise CompressionError(
+            f"{type(model).__name__} cannot be copied ({error}); where it is pruned, make that permanent with "
+            "torch.nn.utils.prune.remove, and remove weight norms."
+        ) from error
 
 
 def _name(method: Method) -> str:

@@ -158,14 +158,25 @@ def _fit_decoder(weight: torch.Tensor, seen: _Seen, encoder: Encoder) -> torch.T
     if rank >= features:
         # The encoder spans everything, also directions the calibration images never took: reproduce W itself.
         return _pseudo_inverse_decoder(weight, encoder)
-    # Directions without variance stay where the weights themselves put them: a small pull towards V's pseudo-inverse.
-    own = torch.block_diag(*(row @ row.T for row in encoder.rows))  # blocks share no feature
-    ridge = 1e-6 * float(seen.gram.diagonal().mean()) + 1e-30
-    scale = ridge / float(own.diagonal().mean().clamp_min(1e-30))
-    gram = seen.gram + scale * own
-    cross = seen.cross + scale * encoder.after(weight.T)
-    solved: torch.Tensor = torch.linalg.solve(gram.double(), cross.double())
-    return solved.T.to(weight.dtype)
+    # In the units of unit encoder rows, so that what is noise does not depend on how the rows are scaled.
+    own = torch.block_diag(*(row.double() @ row.double().T for row in encoder.rows))  # blocks share no feature
+    unit = own.diagonal().clamp_min(1e-60).rsqrt()
+    own, gram = own * torch.outer(unit, unit), seen.gram.double() * torch.outer(unit, unit)
+    # Directions without variance stay where the weights themselves put them: V's pseudo-inverse. A solve without a
+    # threshold would divide rounding errors by each other there.
+    start = _solve_above(own, unit[:, None] * encoder.after(weight.T).double(), 1e-12)
+    rest = unit[:, None] * seen.cross.double() - gram @ start
+    solved = start + _solve_above(gram, rest, 10 * torch.finfo(weight.dtype).eps)
+    decoder: torch.Tensor = (unit[:, None] * solved).T.to(weight.dtype)
+    return decoder
+
+
+def _solve_above(matrix: torch.Tensor, right: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Least-squares solution of a positive semidefinite system in the directions that stand above rounding."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    inverse = torch.where(values > tolerance * values[-1].clamp_min(1e-300), 1 / values, 0.0)
+    solved: torch.Tensor = vectors @ (inverse[:, None] * (vectors.T @ right))
+    return solved
 
 
 def _pseudo_inverse_decoder(weight: torch.Tensor, encoder: Encoder) -> torch.Tensor:

@@ -28,9 +28,7 @@ from hscc.compression.factors import Encoder, RegionFactors, output_energy, regi
 from hscc.compression.fill import State, low_rank_state
 from hscc.compression.plan import LayerPlan
 from hscc.compression.search import (
-    Measure,
     Option,
-    SearchSpace,
     block_columns,
     dense_bias,
     dense_weight,
@@ -38,6 +36,7 @@ from hscc.compression.search import (
     regional_moments,
     whole_layer,
 )
+from hscc.compression.space import Measure, SearchSpace
 from hscc.compression.spectra import Spectrum, region_norm, spectrum
 from hscc.compression.structure import DENSE, Region, Structure, with_ranks
 

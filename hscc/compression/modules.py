@@ -36,13 +36,13 @@ class ClusteredLinear(nn.Module):
         self.encoders = nn.ModuleList(nn.Linear(len(block.channels), block.rank, bias=False) for block in blocks)
         self.decoder = nn.Linear(region.rank, layer.outputs)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, features) to (N, outputs)."""
         if self.permuted:
-            inputs = inputs.index_select(-1, self.order)  # type: ignore[arg-type]
+            input = input.index_select(-1, self.order)  # type: ignore[arg-type]
         if len(self.encoders) == 1:
-            return self.decoder(self.encoders[0](inputs))  # type: ignore[no-any-return]
-        parts = inputs.split(self.sizes, dim=-1)
+            return self.decoder(self.encoders[0](input))  # type: ignore[no-any-return]
+        parts = input.split(self.sizes, dim=-1)
         hidden = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
         return self.decoder(torch.cat(hidden, dim=-1))  # type: ignore[no-any-return]
 
@@ -82,13 +82,13 @@ class ClusteredConv2d(nn.Module):
         )
         self.decoder = nn.Conv2d(region.rank, layer.outputs, 1)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C_in, rows, columns) to (N, C_out, rows', columns')."""
         if self.permuted:
-            inputs = inputs.index_select(1, self.order)  # type: ignore[arg-type]
+            input = input.index_select(1, self.order)  # type: ignore[arg-type]
         if len(self.encoders) == 1:
-            return self.decoder(self.encoders[0](inputs))  # type: ignore[no-any-return]
-        parts = inputs.split(self.sizes, dim=1)
+            return self.decoder(self.encoders[0](input))  # type: ignore[no-any-return]
+        parts = input.split(self.sizes, dim=1)
         hidden = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
         return self.decoder(torch.cat(hidden, dim=1))  # type: ignore[no-any-return]
 
@@ -101,11 +101,11 @@ class ConstantRegion(nn.Module):
         self.bias = nn.Parameter(torch.zeros(layer.outputs))
         self.stride, self.reach = layer.stride, reach(layer)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map an input window (N, C_in, rows, columns) to a constant (N, C_out, rows', columns')."""
-        rows = (inputs.shape[2] - self.reach[0]) // self.stride[0] + 1
-        columns = (inputs.shape[3] - self.reach[1]) // self.stride[1] + 1
-        return self.bias.view(1, -1, 1, 1).expand(inputs.shape[0], -1, rows, columns)
+        rows = (input.shape[2] - self.reach[0]) // self.stride[0] + 1
+        columns = (input.shape[3] - self.reach[1]) // self.stride[1] + 1
+        return self.bias.view(1, -1, 1, 1).expand(input.shape[0], -1, rows, columns)
 
 
 class RegionalConv2d(nn.Module):
@@ -128,9 +128,9 @@ class RegionalConv2d(nn.Module):
             for region in structure.regions
         )
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C_in, rows, columns) to (N, C_out, rows', columns'); other sizes scale the regions."""
-        padded = pad(self.layer, inputs)
+        padded = pad(self.layer, input)
         grid = tuple(
             (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
         )

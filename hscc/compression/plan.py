@@ -144,7 +144,8 @@ class Plan:
         got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
         table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
         for heading in ("layer", "structure", "regions", "clusters", "ranks", "MMACs", "params k", "predicted loss"):
-            table.add_column(heading, justify="left" if heading in ("layer", "structure") else "right")
+            left = heading in ("layer", "structure")
+            table.add_column(heading, justify="left" if left else "right", overflow="fold")  # names are never cut
         for entry in self.layers:
             layer, structure = entry.layer, entry.structure
             dense = structure.kind == "dense"

@@ -12,63 +12,15 @@ from torch import nn
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments
-from hscc.compression.clusters import ContiguousGroups, Correlation, Grouping, channel_correlation
+from hscc.compression.clusters import Correlation, Grouping, channel_correlation
 from hscc.compression.factors import output_energy, output_moment
 from hscc.compression.regions import Grid, Partition, region_cells
-from hscc.compression.spectra import Norm, Spectrum, Weighting, columns_of, region_norm, spectrum
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
+from hscc.compression.spectra import Norm, Spectrum, columns_of, region_norm, spectrum
 from hscc.compression.structure import Block, Region, Structure, Tiles
 
 _T = TypeVar("_T")
 _FEWEST_CHANNELS = 8  # in a cluster: under the width of a SIMD register nothing is gained
-WHOLE = Grid(1, 1)
-TOGETHER = ContiguousGroups(1)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How ranks are chosen and losses measured.
-
-    Attributes
-    ----------
-    weighting : str
-        "output", "activation" or "none"; see `hscc.compression.spectra.Norm`.
-    shrinkage : float
-        Of a region's sensitivity towards its layer's, 0 to 1.
-    """
-
-    weighting: Weighting = "output"
-    shrinkage: float = 0.3
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """Structures to choose from: every partition with every grouping.
-
-    Attributes
-    ----------
-    partitions : tuple of Partition
-        Of output positions; for a linear layer after a flattened feature map, of its input positions.
-    groupings : tuple of Grouping
-        Of channels inside a region.
-    measure : Measure
-        How to choose among them.
-    multiple : int
-        Ranks come in multiples of this, one by one in clusters narrower than four multiples.
-    linear : tuple of (Partition, Grouping)
-        What linear layers choose from instead, if not empty.
-    """
-
-    partitions: tuple[Partition, ...]
-    groupings: tuple[Grouping, ...]
-    measure: Measure
-    multiple: int
-    linear: tuple[tuple[Partition, Grouping], ...] = ()
-
-    def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
-        """Structures for a layer of a kind, "conv" or "linear"."""
-        if kind == "linear" and self.linear:
-            return list(self.linear)
-        return [(partition, grouping) for partition in self.partitions for grouping in self.groupings]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hscc.models.modes import intercepted
+
 _NORM_OF = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}
 _ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.PReLU, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.SiLU, nn.Tanh)
 _KEEPS_AXES = (nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Linear, *_ACTIVATIONS)
@@ -117,8 +119,8 @@ def _fit(layer: nn.Module, norm: nn.Module) -> bool:
         norm.track_running_stats is True
         and isinstance(mean, torch.Tensor)
         and mean.device == layer.weight.device
-        and not _intercepted(layer)
-        and not _intercepted(norm)
+        and not intercepted(layer)
+        and not intercepted(norm)
     )
 
 
@@ -131,12 +133,6 @@ def _holders(model: nn.Module) -> Counter[int]:
     parameters = model.named_parameters(remove_duplicate=False)
     buffers = model.named_buffers(remove_duplicate=False)
     return Counter(id(tensor) for _, tensor in (*parameters, *buffers))
-
-
-def _intercepted(module: nn.Module) -> bool:
-    """Whether a call does more than the class's forward: hooks, or a forward put on the object."""
-    before, after = module._forward_pre_hooks, module._forward_hooks
-    return bool(before or after or module._backward_pre_hooks or module._backward_hooks or "forward" in vars(module))
 
 
 def _run_once(graph: fx.Graph) -> set[fx.Node]:
@@ -155,7 +151,7 @@ def _has_two_axes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
             module = modules[str(node.target)]
             if isinstance(module, nn.Flatten):
                 return (module.start_dim, module.end_dim) == (1, -1)
-            if type(module) not in _KEEPS_AXES or _intercepted(module):
+            if type(module) not in _KEEPS_AXES or intercepted(module):
                 return False
         elif node.target in (torch.flatten, "flatten"):
             return (node.args[1:], node.kwargs) in (((1,), {}), ((), {"start_dim": 1}))
@@ -171,7 +167,7 @@ class _Tracer(fx.Tracer):
     """Follows a network, but not into hooked modules: their hooks would run, and on symbols instead of tensors."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _intercepted(m) or super().is_leaf_module(m, module_qualified_name)
+        return intercepted(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _trace(model: nn.Module) -> fx.Graph | None:

@@ -18,3 +18,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def intercepted(module: nn.Module) -> bool:
+    """Whether a call does more than the class's forward: hooks, or a forward put on the object."""
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    return bool(before or after or module._backward_pre_hooks or module._backward_hooks or "forward" in vars(module))

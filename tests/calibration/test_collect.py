@@ -63,7 +63,7 @@ def test_sketch_gives_the_covariance_of_a_linear_layer() -> None:
 
 def test_sensitivity_is_that_of_the_centred_logits() -> None:
     network, images = tiny_network(), tiny_images(6)
-    layer = calibrate(network, [images]).layers[-1]
+    layer = next(layer for layer in calibrate(network, [images]).layers if layer.name == "8")
     expected = torch.zeros(layer.outputs, layer.outputs, dtype=torch.float64)
     hidden = network[:8](images).detach()
     outputs = network[8](hidden).detach().requires_grad_(True)

@@ -14,7 +14,7 @@ from hscc.compression.clusters import RandomGroups
 from hscc.compression.low_rank import factor_low_rank
 from hscc.compression.modules import replacement
 from hscc.compression.regions import Grid, Partition, RandomCells
-from hscc.compression.search import Measure
+from hscc.compression.space import Measure
 from hscc.compression.structure import Block, Region, Structure, structure_macs, structure_params
 from hscc.models.counting import count_macs, count_parameters
 

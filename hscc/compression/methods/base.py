@@ -11,7 +11,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
-from hscc.compression.search import Measure, SearchSpace
+from hscc.compression.space import Measure, SearchSpace
 from hscc.compression.structure import Structure
 
 

@@ -9,7 +9,7 @@ from hscc.compression.clusters import CoActivation, ContiguousGroups, GlobalCoAc
 from hscc.compression.methods.base import Searched
 from hscc.compression.methods.hscc import AUTO_LINEAR, HSCC
 from hscc.compression.regions import RandomCells
-from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 
 
 @dataclass(frozen=True)

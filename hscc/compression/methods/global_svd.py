@@ -14,7 +14,8 @@ from hscc.compression.factors import RegionFactors, weight_loss
 from hscc.compression.fill import State, low_rank_state
 from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
 from hscc.compression.methods.uniform import plan_uniform
-from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace, dense_bias, dense_weight, whole_layer
+from hscc.compression.search import dense_bias, dense_weight, whole_layer
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.structure import Block, Region, Structure
 
 

@@ -8,7 +8,7 @@ from hscc.calibration.collect import Calibration
 from hscc.compression.clusters import CoActivation, Grouping, SimilarChannels
 from hscc.compression.methods.base import Searched
 from hscc.compression.regions import Grid, Merged, Partition
-from hscc.compression.search import TOGETHER, WHOLE, Measure, SearchSpace
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.spectra import Weighting
 from hscc.errors import CompressionError
 

@@ -1,0 +1,59 @@
+"""What a search may choose from, and how it measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hscc.compression.clusters import ContiguousGroups, Grouping
+from hscc.compression.regions import Grid, Partition
+from hscc.compression.spectra import Weighting
+
+WHOLE = Grid(1, 1)
+TOGETHER = ContiguousGroups(1)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How ranks are chosen and losses measured.
+
+    Attributes
+    ----------
+    weighting : str
+        "output", "activation" or "none"; see `hscc.compression.spectra.Norm`.
+    shrinkage : float
+        Of a region's sensitivity towards its layer's, 0 to 1.
+    """
+
+    weighting: Weighting = "output"
+    shrinkage: float = 0.3
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Structures to choose from: every partition with every grouping.
+
+    Attributes
+    ----------
+    partitions : tuple of Partition
+        Of output positions; for a linear layer after a flattened feature map, of its input positions.
+    groupings : tuple of Grouping
+        Of channels inside a region.
+    measure : Measure
+        How to choose among them.
+    multiple : int
+        Ranks come in multiples of this, one by one in clusters narrower than four multiples.
+    linear : tuple of (Partition, Grouping)
+        What linear layers choose from instead, if not empty.
+    """
+
+    partitions: tuple[Partition, ...]
+    groupings: tuple[Grouping, ...]
+    measure: Measure
+    multiple: int
+    linear: tuple[tuple[Partition, Grouping], ...] = ()
+
+    def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
+        """Structures for a layer of a kind, "conv" or "linear"."""
+        if kind == "linear" and self.linear:
+            return list(self.linear)
+        return [(partition, grouping) for partition in self.partitions for grouping in self.groupings]
