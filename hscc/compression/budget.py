@@ -33,6 +33,10 @@ class Budget:
         if not self.ratios:
             raise BudgetError("a budget needs a ratio; give macs=6, params=6 or both.")
         for name, ratio in self.ratios.items():
+            if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+                raise BudgetError(
+                    f"a budget of {name}={ratio!r} is not a number; give a ratio above 1, such as {name}=6."
+                )
             if not ratio > 1:
                 raise BudgetError(
                     f"a budget of {name}={ratio:g} does not compress; give a ratio above 1, such as {name}=6."

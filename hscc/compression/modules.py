@@ -217,6 +217,11 @@ def replacement(layer: Layer, structure: Structure) -> nn.Module:
     structure : Structure
         Any kind but "dense".
     """
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not spent on weights that are overwritten
+        return _untrained(layer, structure)
+
+
+def _untrained(layer: Layer, structure: Structure) -> nn.Module:
     if structure.kind == "tucker":
         return TuckerConv2d(layer, structure.core)
     if structure.kind == "spatial":

@@ -188,7 +188,7 @@ def _ranks(structure: Structure) -> str:
     ranks = [block.rank for region in structure.regions for block in region.blocks]
     if not ranks:
         return ""
-    return str(ranks[0]) if len(ranks) == 1 else f"{min(ranks)} to {max(ranks)}"
+    return str(ranks[0]) if len(set(ranks)) == 1 else f"{min(ranks)} to {max(ranks)}"
 
 
 def _layer_plan(entry: dict[str, Any]) -> LayerPlan:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import track
 
 from hscc.calibration.collect import calibrate
 from hscc.calibration.storage import save_calibration
@@ -41,7 +42,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     rows = balanced_sample(train.labels, params.calibrate.images, params.calibrate.seed)
     tags = {"protocol": protocol}
     with stage_run("calibrate", protocol, params.calibrate.model_dump(), tags, workspace) as tracked:
-        batches = _batches(train, rows, params.calibrate.batch_size)
+        batches = _Batches(train, rows, params.calibrate.batch_size)
         calibration = calibrate(model.to(pick_device()), batches, params.calibrate.cells)
         save_calibration(calibration, workspace / layout.MOMENTS)
         seconds = time.monotonic() - started
@@ -67,8 +68,19 @@ def balanced_sample(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt
     return np.sort(np.asarray(chosen, dtype=np.int64))
 
 
-def _batches(split: Split, rows: npt.NDArray[np.int64], size: int) -> Iterator[torch.Tensor]:
-    order = np.random.default_rng(0).permutation(rows)  # mixes the classes, so that each batch resembles the whole
-    for start in track(range(0, len(order), size), "calibrating"):
-        images, _ = split.batch(order[start : start + size])
-        yield to_input(images)
+@dataclass(frozen=True)
+class _Batches:
+    """Network inputs of some images, mixed over the classes so that each batch resembles the whole."""
+
+    split: Split
+    rows: npt.NDArray[np.int64]
+    size: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.size)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        order = np.random.default_rng(0).permutation(self.rows)
+        for start in range(0, len(order), self.size):
+            images, _ = self.split.batch(order[start : start + self.size])
+            yield to_input(images)

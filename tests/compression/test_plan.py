@@ -214,6 +214,18 @@ def test_budget_must_compress(ratios: dict) -> None:
         Budget(**ratios)
 
 
+@pytest.mark.parametrize("ratio", ["6", True, [6]])
+def test_a_budget_is_a_number(ratio) -> None:
+    with pytest.raises(BudgetError, match="not a number"):
+        Budget(macs=ratio)
+
+
+def test_applying_spends_no_random_numbers(calibration: Calibration, network: nn.Module) -> None:
+    before = torch.random.get_rng_state()
+    apply(network, plan(network, calibration, HSCC(), Budget(3)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_budget_needs_a_ratio() -> None:
     with pytest.raises(BudgetError, match="macs=6"):
         Budget()
