@@ -19,7 +19,8 @@ from hscc.errors import CompressionError
 from hscc.models.folding import fold_batch_norms
 from hscc.models.modes import evaluating
 
-_IMAGES_AT_ONCE = 16  # keeps the activations and patches of a large network in memory
+_IMAGES_AT_ONCE = 16
+_MOST_BYTES = 256 * 2**20  # of layer outputs at once; a pass holds each several times
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
             varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
             if collector is None:
                 collector = _Collector(folded, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
-            for part in batch.split(_IMAGES_AT_ONCE):
+            for part in batch.split(collector.at_once):
                 collector.add(part)
     if collector is None:
         raise CompressionError("no calibration image was given; pass an iterable of (N, C, H, W) batches.")
@@ -147,6 +148,8 @@ class _Collector:
     def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], cells: int) -> None:
         self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
         self.layers, self.left_dense = find_layers(model, input_shape)
+        size = sum(layer.outputs * layer.positions for layer in self.layers) * 4
+        self.at_once = max(1, min(_IMAGES_AT_ONCE, _MOST_BYTES // size))
         self.sums = {layer.name: LayerSums(layer, cells, next(model.parameters())) for layer in self.layers}
 
     def add(self, batch: torch.Tensor) -> None:
