@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from hscc.calibration.collect import Calibration
@@ -43,6 +46,8 @@ from hscc.compression.structure import DENSE, Region, Structure, with_ranks
 _STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 _WORTH_A_LOOK = 1.25  # a uniform structure this near to the search's own choice is measured exactly as well
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 LayerPlans = tuple[list[LayerPlan], dict[str, State]]
 
 
@@ -78,9 +83,7 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
-    console = Console(stderr=True)
-    for layer in track(calibration.layers, "spectra", console=console, transient=True, disable=not console.is_terminal):
-        layer_options(model, layer, calibration, space)
+    _each(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
     best_loss, best = _plan_within(model, calibration, limits, space, float("inf"))
     assert best is not None
     for uniform in _uniform(space):
@@ -107,6 +110,22 @@ def factor_low_rank(
     return _factor(model, layer, calibration, measure, structure, spectra, energies)
 
 
+def _each(work: Callable[[_T], _R], items: Sequence[_T], title: str) -> list[_R]:
+    """Apply to every layer, a layer a thread: eigenproblems of a few hundred rows gain nothing from more.
+
+    The results do not depend on how many threads there are.
+    """
+    console, threads = Console(stderr=True), torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with threadpool_limits(1), pool:
+            done = pool.map(work, items)
+            quiet = not console.is_terminal
+            return list(track(done, title, len(items), console=console, transient=True, disable=quiet))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
     if len(space.partitions) * len(space.groupings) == 1:
         return []
@@ -129,18 +148,19 @@ def _plan_within(
     chosen = allocate(offers, list(limits.values()))
     if loss_of(offers, chosen) >= worth:
         return float("inf"), None
-    plans: list[LayerPlan] = []
-    weights = {}
-    for layer, found, offer, choice in zip(calibration.layers, options, offers, chosen, strict=True):
+
+    def factor(index: int) -> tuple[LayerPlan, State | None]:
+        layer, choice = calibration.layers[index], chosen[index]
         if choice.candidate < 0:
-            plans.append(LayerPlan(layer, DENSE, 0.0, "no factorisation saves enough for what it loses"))
-            continue
-        option = found[choice.candidate]
-        structure = _with_choice(option, offer.candidates[choice.candidate], choice)
-        loss, weights[layer.name] = _factor(
-            model, layer, calibration, space.measure, structure, option.spectra, option.energies
-        )
-        plans.append(LayerPlan(layer, structure, loss))
+            return LayerPlan(layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
+        option = options[index][choice.candidate]
+        structure = _with_choice(option, offers[index].candidates[choice.candidate], choice)
+        loss, state = _factor(model, layer, calibration, space.measure, structure, option.spectra, option.energies)
+        return LayerPlan(layer, structure, loss), state
+
+    made = _each(factor, range(len(chosen)), "factors")
+    weights = {entry.layer.name: state for entry, state in made if state is not None}
+    plans = [entry for entry, _ in made]
     return sum(entry.loss for entry in plans), (plans, weights)
 
 
