@@ -18,6 +18,7 @@ from hscc.compression.methods.base import Method
 from hscc.compression.modules import replacement
 from hscc.compression.plan import Plan
 from hscc.compression.structure import DENSE, structure_params
+from hscc.compression.threads import each_layer
 from hscc.errors import BudgetError, CompressionError
 from hscc.models.counting import count_macs, count_parameters
 from hscc.models.folding import fold_batch_norms
@@ -172,11 +173,11 @@ def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
     if plan.calibration != calibration.network:
         raise CompressionError("the plan was made from another calibration; plan again from this one.")
     method = _method(plan)
-    weights = {
-        entry.layer.name: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1]
-        for entry in plan.layers
-        if entry.structure.kind != "dense"
-    }
+    factored = [entry for entry in plan.layers if entry.structure.kind != "dense"]
+    states = each_layer(
+        lambda entry: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1], factored, "factors"
+    )
+    weights = {entry.layer.name: state for entry, state in zip(factored, states, strict=True)}
     return replace(plan, weights=weights)
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from hscc.calibration.collect import Calibration
@@ -42,12 +37,11 @@ from hscc.compression.search import (
 from hscc.compression.space import Measure, SearchSpace
 from hscc.compression.spectra import Spectrum, region_norm, spectrum
 from hscc.compression.structure import DENSE, Region, Structure, with_ranks
+from hscc.compression.threads import each_layer
 
 _STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 _WORTH_A_LOOK = 1.25  # a uniform structure this near to the search's own choice is measured exactly as well
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 LayerPlans = tuple[list[LayerPlan], dict[str, State]]
 
 
@@ -83,7 +77,7 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
-    _each(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
+    each_layer(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
     best_loss, best = _plan_within(model, calibration, limits, space, float("inf"))
     assert best is not None
     for uniform in _uniform(space):
@@ -108,22 +102,6 @@ def factor_low_rank(
         energies.append(output_energy(weight, seen, norm.sensitivity))
         spectra += [spectrum(weight, seen, norm, block_columns(layer, block)) for block in region.blocks]
     return _factor(model, layer, calibration, measure, structure, spectra, energies)
-
-
-def _each(work: Callable[[_T], _R], items: Sequence[_T], title: str) -> list[_R]:
-    """Apply to every layer, a layer a thread: eigenproblems of a few hundred rows gain nothing from more.
-
-    The results do not depend on how many threads there are.
-    """
-    console, threads = Console(stderr=True), torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        with threadpool_limits(1), pool:
-            done = pool.map(work, items)
-            quiet = not console.is_terminal
-            return list(track(done, title, len(items), console=console, transient=True, disable=quiet))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
@@ -158,7 +136,7 @@ def _plan_within(
         loss, state = _factor(model, layer, calibration, space.measure, structure, option.spectra, option.energies)
         return LayerPlan(layer, structure, loss), state
 
-    made = _each(factor, range(len(chosen)), "factors")
+    made = each_layer(factor, range(len(chosen)), "factors")
     weights = {entry.layer.name: state for entry, state in made if state is not None}
     plans = [entry for entry, _ in made]
     return sum(entry.loss for entry in plans), (plans, weights)

@@ -111,6 +111,8 @@ class _Work:
         self.moments = calibration.moments[layer.name]
         self.model = model
         self.shared: dict[object, object] = {}
+        self.current: Partition | None = None
+        self.found: list[_Place] = []
 
     def once(self, key: object, make: Callable[[], _T]) -> _T:
         if key not in self.shared:
@@ -124,6 +126,13 @@ class _Work:
     @property
     def whole(self) -> RegionMoments:
         return self.once("whole", lambda: whole_layer(self.moments, self.calibration.images))
+
+    def places(self, partition: Partition, tiles: list[Tiles]) -> list[_Place]:
+        # Only the last partition's: covariances of a wide layer's regions would fill the memory together.
+        if partition != self.current:
+            self.found = []
+            self.current, self.found = partition, [_place(self, part, _region(self, partition, part)) for part in tiles]
+        return self.found
 
     def everywhere(self) -> Correlation:
         return self.once("correlation", lambda: _correlation(self.layer, self.whole))
@@ -163,12 +172,12 @@ def _remembered(work: _Work, partition: Partition, grouping: Grouping) -> Option
 
 def _conv_option(work: _Work, partition: Partition, grouping: Grouping) -> Option | None:
     layer = work.layer
-    tiles = [((0, 1, 0, 1),)] if partition == WHOLE else partition.tiles(layer, work.moments)
+    tiles: list[Tiles] | None = [((0, 1, 0, 1),)] if partition == WHOLE else partition.tiles(layer, work.moments)
     single = layer.positions == 1 and grouping != TOGETHER
     if tiles is None or single or _too_narrow(layer.inputs, grouping):
         return None
     regions, spectra, energies = [], [], []
-    for place in work.once(partition, lambda: [_place(work, part, _region(work, partition, part)) for part in tiles]):
+    for place in work.places(partition, tiles):
         groups = [tuple(range(layer.inputs))]
         if grouping != TOGETHER:
             groups = grouping.groups(_correlation(layer, place.seen), work.everywhere)

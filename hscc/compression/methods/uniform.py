@@ -15,6 +15,7 @@ from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans
 from hscc.compression.plan import LayerPlan
 from hscc.compression.structure import DENSE, Structure
+from hscc.compression.threads import each_layer
 
 _BISECTIONS = 40
 
@@ -36,15 +37,18 @@ def plan_uniform(
     factor : callable
         (model, layer, calibration, structure) -> predicted loss, state of the replacement.
     """
-    plans, weights = [], {}
     structures = largest_ratio(calibration.layers, structure_at, limits)
-    for layer, structure in zip(calibration.layers, structures, strict=True):
+
+    def made(index: int) -> tuple[LayerPlan, State | None]:
+        layer, structure = calibration.layers[index], structures[index]
         if structure.kind == "dense":
-            plans.append(LayerPlan(layer, structure, 0.0, "its factors would cost more than itself"))
-        else:
-            loss, weights[layer.name] = factor(model, layer, calibration, structure)
-            plans.append(LayerPlan(layer, structure, loss))
-    return plans, weights
+            return LayerPlan(layer, structure, 0.0, "its factors would cost more than itself"), None
+        loss, state = factor(model, layer, calibration, structure)
+        return LayerPlan(layer, structure, loss), state
+
+    found = each_layer(made, range(len(structures)), "factors")
+    weights = {entry.layer.name: state for entry, state in found if state is not None}
+    return [entry for entry, _ in found], weights
 
 
 def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Mapping[str, int]) -> list[Structure]:
