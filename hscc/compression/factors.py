@@ -125,12 +125,15 @@ def output_moment(matrix: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
     return matrix @ moments.covariance @ matrix.T
 
 
-def output_energy(weight: torch.Tensor, moments: RegionMoments, sensitivity: torch.Tensor) -> float:
-    """E ||G^1/2 W (x - mean)||^2 of one position of a region."""
-    if moments.root is not None:
-        outputs = moments.root @ weight.T
-        return float(((outputs @ sensitivity) * outputs).sum(dtype=torch.float64))
-    return float((sensitivity * output_moment(weight, moments)).sum(dtype=torch.float64))
+def dense_outputs(weight: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
+    """Outputs of the dense layer over a region: R W^T of a single-position layer, else their covariance W A W^T."""
+    return output_moment(weight, moments) if moments.root is None else moments.root @ weight.T
+
+
+def output_energy(outputs: torch.Tensor, moments: RegionMoments, sensitivity: torch.Tensor) -> float:
+    """E ||G^1/2 W (x - mean)||^2 of one position of a region, from its `dense_outputs`."""
+    weighted = sensitivity * outputs if moments.root is None else (outputs @ sensitivity) * outputs
+    return float(weighted.sum(dtype=torch.float64))
 
 
 class _Seen:

@@ -22,7 +22,7 @@ from hscc.compression.allocation import (
     make_cluster,
 )
 from hscc.compression.cost_models import COST_MODELS
-from hscc.compression.factors import Encoder, RegionFactors, output_energy, region_factors
+from hscc.compression.factors import Encoder, RegionFactors, dense_outputs, output_energy, region_factors
 from hscc.compression.fill import State, low_rank_state
 from hscc.compression.plan import LayerPlan
 from hscc.compression.search import (
@@ -99,8 +99,10 @@ def factor_low_rank(
     for region in structure.regions:
         seen = _seen(calibration, layer, structure, region, everywhere)
         norm = region_norm(seen, everywhere.sensitivity, measure.weighting, measure.shrinkage)
-        energies.append(output_energy(weight, seen, norm.sensitivity))
-        spectra += [spectrum(weight, seen, norm, block_columns(layer, block)) for block in region.blocks]
+        outputs = dense_outputs(weight, seen)
+        energies.append(output_energy(outputs, seen, norm.sensitivity))
+        known = outputs if len(region.blocks) == 1 else None
+        spectra += [spectrum(weight, seen, norm, block_columns(layer, block), known) for block in region.blocks]
     return _factor(model, layer, calibration, measure, structure, spectra, energies)
 
 

@@ -13,7 +13,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments
 from hscc.compression.clusters import Correlation, Grouping, channel_correlation
-from hscc.compression.factors import output_energy, output_moment
+from hscc.compression.factors import dense_outputs, output_energy
 from hscc.compression.regions import Grid, Partition, region_cells
 from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.spectra import Norm, Spectrum, columns_of, region_norm, spectrum
@@ -148,7 +148,7 @@ class _Work:
         if self.measure.weighting == "none":
             return float(self.weight.square().sum(dtype=torch.float64))
         identity = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
-        return output_energy(self.weight, self.whole, identity)
+        return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,8 @@ def _region(work: _Work, partition: Partition, tiles: Tiles) -> RegionMoments:
 
 def _place(work: _Work, tiles: Tiles, seen: RegionMoments) -> _Place:
     norm = region_norm(seen, work.whole.sensitivity, work.measure.weighting, work.measure.shrinkage)
-    if seen.root is None:
-        outputs = output_moment(work.weight, seen)
-        energy = norm.sensitivity * outputs
-    else:
-        outputs = seen.root @ work.weight.T
-        energy = (outputs @ norm.sensitivity) * outputs
-    return _Place(tiles, seen, norm, outputs, float(energy.sum(dtype=torch.float64)))
+    outputs = dense_outputs(work.weight, seen)
+    return _Place(tiles, seen, norm, outputs, output_energy(outputs, seen, norm.sensitivity))
 
 
 def _block_spectrum(work: _Work, place: _Place, group: tuple[int, ...]) -> Spectrum:

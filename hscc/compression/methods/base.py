@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -64,16 +65,16 @@ class Method(Protocol):
         ...
 
 
-class Searched:
+class Searched(ABC):
     """Base of the methods that differ only in the structures they may choose from."""
 
+    @abstractmethod
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """Structures to choose from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self) -> Measure:
         """How to choose among them."""
-        raise NotImplementedError
 
     def plan_layers(
         self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int

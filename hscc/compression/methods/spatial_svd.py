@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.compression.factors import weight_loss
-from hscc.compression.fill import State
-from hscc.compression.low_rank import LayerPlans
-from hscc.compression.methods.global_svd import svd_layer, svd_structure
-from hscc.compression.methods.uniform import plan_uniform
-from hscc.compression.search import dense_bias, dense_weight, whole_layer
+from hscc.compression.methods.uniform import Uniform
 from hscc.compression.structure import Structure
 
 
 @dataclass(frozen=True)
-class SpatialSVD:
+class SpatialSVD(Uniform):
     """One rank ratio for all convolutions wider than one tap; the others, and linear layers, by SVD at that ratio."""
 
-    def plan_layers(
-        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
-    ) -> LayerPlans:
-        """See `hscc.compression.methods.base.Method`."""
-        return plan_uniform(model, calibration, limits, _at_ratio, self.factor_layer)
+    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+        """See `Uniform`."""
+        largest = min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1])
+        return Structure("spatial", core=(max(1, round(ratio * largest)), 0))
 
-    def factor_layer(
-        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
-    ) -> tuple[float, State]:
-        """See `hscc.compression.methods.base.Method`."""
-        if structure.kind != "spatial":
-            return svd_layer(model, layer, calibration, structure)
-        weight, bias = dense_weight(model, layer), dense_bias(model, layer)
-        down, across = separate(weight.reshape(layer.outputs, layer.inputs, *layer.kernel), structure.core[0])
-        approximation = torch.einsum("rik,orl->oikl", down, across).flatten(1)
-        seen = whole_layer(calibration.moments[layer.name], calibration.images)
-        state = {"0.weight": down[:, :, :, None], "1.weight": across[:, :, None, :]}
-        if bias is not None:
-            state["1.bias"] = bias
-        loss = weight_loss(weight - approximation, seen)
-        return loss, {key: value.contiguous().clone() for key, value in state.items()}
+    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See `Uniform`."""
+        down, across = separate(weight, core[0])
+        approximation = torch.einsum("rik,orl->oikl", down, across)
+        return approximation, [down[:, :, :, None], across[:, :, None, :]]
 
 
 def separate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,10 +51,3 @@ def separate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
     down = (left[:, :rank] * root).T.reshape(rank, inputs, height)
     across = (root[:, None] * right[:rank]).reshape(rank, outputs, width).transpose(0, 1)
     return down, across
-
-
-def _at_ratio(layer: Layer, ratio: float) -> Structure:
-    if layer.kind == "linear" or layer.taps == 1:
-        return svd_structure(layer, ratio)
-    largest = min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1])
-    return Structure("spatial", core=(max(1, round(ratio * largest)), 0))

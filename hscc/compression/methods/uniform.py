@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.compression.allocation import UnreachableError
 from hscc.compression.cost_models import COST_MODELS
+from hscc.compression.factors import weight_loss
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans
+from hscc.compression.methods.weight_svd import svd_layer, svd_structure
 from hscc.compression.plan import LayerPlan
+from hscc.compression.search import dense_bias, dense_weight, whole_layer
 from hscc.compression.structure import DENSE, Structure
 from hscc.compression.threads import each_layer
 
 _BISECTIONS = 40
+
+
+class Uniform(ABC):
+    """Base of the methods that decompose each convolution's weight alone, at one ratio for all layers.
+
+    Linear layers and 1 x 1 convolutions go by SVD at that ratio.
+    """
+
+    @abstractmethod
+    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+        """Structure of a layer at a rank ratio, 0 to 1."""
+
+    @abstractmethod
+    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Approximate a weight (C_out, C_in, kh, kw): itself again, and the kernels of the replacement in order."""
+
+    def plan_layers(
+        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
+    ) -> LayerPlans:
+        """See `hscc.compression.methods.base.Method`."""
+        return plan_uniform(model, calibration, limits, self._structure, self.factor_layer)
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """See `hscc.compression.methods.base.Method`."""
+        if structure.kind == "low_rank":
+            return svd_layer(model, layer, calibration, structure)
+        weight, bias = dense_weight(model, layer), dense_bias(model, layer)
+        kernel = weight.reshape(layer.outputs, layer.inputs, *layer.kernel)
+        approximation, kernels = self.decompose(kernel, structure.core)
+        state = {f"{index}.weight": part.contiguous().clone() for index, part in enumerate(kernels)}
+        if bias is not None:
+            state[f"{len(kernels) - 1}.bias"] = bias.contiguous().clone()
+        seen = whole_layer(calibration.moments[layer.name], calibration.images)
+        return weight_loss(weight - approximation.flatten(1), seen), state
+
+    def _structure(self, layer: Layer, ratio: float) -> Structure:
+        if layer.kind == "linear" or layer.taps == 1:
+            return svd_structure(layer, ratio)
+        return self.at_ratio(layer, ratio)
+
 
 StructureAt = Callable[[Layer, float], Structure]
 Factor = Callable[[nn.Module, Layer, Calibration, Structure], tuple[float, State]]
