@@ -50,10 +50,13 @@ class Candidate:
         At least one with a step.
     fixed : ndarray of float64, shape (resources,)
         Cost at rank 0.
+    lost : float
+        Loss that no rank brings back.
     """
 
     clusters: tuple[Cluster, ...]
     fixed: Vector
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,17 @@ def make_cluster(values: Vector, cost: Sequence[float], multiple: int) -> Cluste
 
 
 def loss_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> float:
-    """Sum of the gains that the choices forgo."""
+    """Sum of the gains that the choices forgo, and of what their structures lose at any rank."""
     return sum(
-        float(cluster.gains[steps:].sum())
+        _loss(layer.candidates[choice.candidate], choice.steps)
         for layer, choice in zip(layers, choices, strict=True)
         if choice.candidate >= 0
-        for cluster, steps in zip(layer.candidates[choice.candidate].clusters, choice.steps, strict=True)
     )
+
+
+def _loss(candidate: Candidate, steps: Sequence[int]) -> float:
+    forgone = (float(c.gains[kept:].sum()) for c, kept in zip(candidate.clusters, steps, strict=True))
+    return candidate.lost + sum(forgone)
 
 
 def cost_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> Vector:
@@ -203,7 +210,7 @@ class _Rungs:
         self.worth = self.gains / self.price
         self.first = np.unique(self.owner, return_index=True)[1]  # where each cluster's first step comes
         self.fixed, total = float(candidate.fixed @ prices), float(gains.sum())
-        self.losses = np.maximum(total - np.concatenate([[0.0], np.cumsum(self.gains)]), 0.0)
+        self.losses = candidate.lost + np.maximum(total - np.concatenate([[0.0], np.cumsum(self.gains)]), 0.0)
         self.costs = self.fixed + np.concatenate([[0.0], np.cumsum(self.price)])
 
     def at(self, level: float) -> tuple[float, tuple[int, ...]]:

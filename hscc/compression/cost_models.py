@@ -13,6 +13,9 @@ from hscc.compression.structure import (
     Block,
     Region,
     Structure,
+    behind_projection,
+    projection_macs,
+    projection_params,
     rank_weights,
     region_positions,
     structure_macs,
@@ -44,12 +47,13 @@ class Macs:
         return structure_macs(layer, structure)
 
     def fixed(self, layer: Layer, structure: Structure) -> float:
-        """Biases and copies are not multiplied."""
-        return 0
+        """The projection; biases and copies are not multiplied."""
+        return projection_macs(layer, structure)
 
     def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
         """Weights of the rank times the region's positions."""
-        return region_positions(layer, structure.cells, region.tiles) * rank_weights(layer, block)
+        positions = region_positions(layer, structure.cells, region.tiles)
+        return positions * rank_weights(behind_projection(layer, structure), block)
 
 
 class Params:
@@ -60,12 +64,12 @@ class Params:
         return structure_params(layer, structure)
 
     def fixed(self, layer: Layer, structure: Structure) -> float:
-        """A bias a region."""
-        return layer.outputs * len(structure.regions)
+        """The projection, and a bias a region."""
+        return projection_params(layer, structure) + layer.outputs * len(structure.regions)
 
     def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
         """A row of the encoder and a column of the decoder, whatever the region's size."""
-        return rank_weights(layer, block)
+        return rank_weights(behind_projection(layer, structure), block)
 
 
 COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}

@@ -10,15 +10,18 @@ from hscc.compression.modules import (
     ClusteredConv2d,
     ClusteredLinear,
     ConstantRegion,
+    ProjectedConv2d,
     RegionalConv2d,
     replacement,
 )
-from hscc.compression.structure import Region, Structure
+from hscc.compression.structure import Region, Structure, behind_projection
 
 State = dict[str, torch.Tensor]
 
 
-def low_rank_state(layer: Layer, structure: Structure, factors: list[RegionFactors]) -> State:
+def low_rank_state(
+    layer: Layer, structure: Structure, factors: list[RegionFactors], projection: torch.Tensor | None = None
+) -> State:
     """State of `hscc.compression.modules.replacement` for a "low_rank" structure.
 
     Parameters
@@ -29,14 +32,22 @@ def low_rank_state(layer: Layer, structure: Structure, factors: list[RegionFacto
         With ranks.
     factors : list of RegionFactors
         One a region.
+    projection : Tensor, shape (directions, C_in), optional
+        Of the structure, if it has one.
     """
     module = replacement(layer, structure).to(factors[0].decoder.dtype)
+    inner = behind_projection(layer, structure)
     with torch.no_grad():
-        if isinstance(module, RegionalConv2d):
-            for part, region, factor in zip(module.regions, structure.regions, factors, strict=True):
-                _fill_region(layer, part, region, factor)
+        factored = module
+        if isinstance(module, ProjectedConv2d):
+            assert projection is not None
+            module[0].weight.copy_(projection[:, :, None, None])  # type: ignore[operator]
+            factored = module[1]
+        if isinstance(factored, RegionalConv2d):
+            for part, region, factor in zip(factored.regions, structure.regions, factors, strict=True):
+                _fill_region(inner, part, region, factor)
         else:
-            _fill_region(layer, module, structure.regions[0], factors[0])
+            _fill_region(inner, factored, structure.regions[0], factors[0])
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.calibration.moments import RegionMoments
 from hscc.compression.allocation import (
     Candidate,
     Choice,
@@ -22,21 +21,15 @@ from hscc.compression.allocation import (
     make_cluster,
 )
 from hscc.compression.cost_models import COST_MODELS
-from hscc.compression.factors import Encoder, RegionFactors, dense_outputs, output_energy, region_factors
+from hscc.compression.factors import Encoder, RegionFactors, region_factors
 from hscc.compression.fill import State, low_rank_state
+from hscc.compression.places import Places, dense_bias
 from hscc.compression.plan import LayerPlan
-from hscc.compression.search import (
-    Option,
-    block_columns,
-    dense_bias,
-    dense_weight,
-    layer_options,
-    regional_moments,
-    whole_layer,
-)
-from hscc.compression.space import Measure, SearchSpace
-from hscc.compression.spectra import Spectrum, region_norm, spectrum
-from hscc.compression.structure import DENSE, Region, Structure, with_ranks
+from hscc.compression.projection import balance_projection
+from hscc.compression.search import Option, block_columns, layer_options
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
+from hscc.compression.spectra import Spectrum, spectrum
+from hscc.compression.structure import DENSE, Structure, with_ranks
 from hscc.compression.threads import each_layer
 
 _STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
@@ -94,26 +87,24 @@ def factor_low_rank(
     model: nn.Module, layer: Layer, calibration: Calibration, measure: Measure, structure: Structure
 ) -> tuple[float, State]:
     """Factors of a layer whose structure and ranks are known: predicted loss and state of the replacement."""
-    weight, everywhere = dense_weight(model, layer), whole_layer(calibration.moments[layer.name], calibration.images)
-    spectra, energies = [], []
-    for region in structure.regions:
-        seen = _seen(calibration, layer, structure, region, everywhere)
-        norm = region_norm(seen, everywhere.sensitivity, measure.weighting, measure.shrinkage)
-        outputs = dense_outputs(weight, seen)
-        energies.append(output_energy(outputs, seen, norm.sensitivity))
-        known = outputs if len(region.blocks) == 1 else None
-        spectra += [spectrum(weight, seen, norm, block_columns(layer, block), known) for block in region.blocks]
-    return _factor(model, layer, calibration, measure, structure, spectra, energies)
+    places = Places(model, layer, calibration, measure)
+    spectra = []
+    for region, place in zip(structure.regions, places.of_structure(structure), strict=True):
+        known = place.outputs if len(region.blocks) == 1 else None
+        columns = [block_columns(places.layer, block) for block in region.blocks]
+        spectra += [spectrum(place.weight, place.seen, place.norm, part, known) for part in columns]
+    return _factor(places, dense_bias(model, layer), structure, spectra)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
-    if len(space.partitions) * len(space.groupings) == 1:
-        return []
-    return [
-        replace(space, partitions=(partition,), groupings=(grouping,))
+    spaces = [
+        replace(space, partitions=(partition,), groupings=(grouping,), projections=())
         for partition in space.partitions
         for grouping in space.groupings
     ]
+    if space.projections:
+        spaces.append(replace(space, partitions=(WHOLE,), groupings=(TOGETHER,)))
+    return spaces if len(spaces) > 1 else []
 
 
 def _plan_within(
@@ -135,7 +126,8 @@ def _plan_within(
             return LayerPlan(layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
         option = options[index][choice.candidate]
         structure = _with_choice(option, offers[index].candidates[choice.candidate], choice)
-        loss, state = _factor(model, layer, calibration, space.measure, structure, option.spectra, option.energies)
+        places = Places(model, layer, calibration, space.measure)
+        loss, state = _factor(places, dense_bias(model, layer), structure, option.spectra)
         return LayerPlan(layer, structure, loss), state
 
     made = each_layer(factor, range(len(chosen)), "factors")
@@ -156,7 +148,7 @@ def _offers(layer: Layer, options: Sequence[Option], multiple: int, resources: S
             step = multiple if len(found.values) >= _STEPS_AT_LEAST * multiple else 1
             clusters.append(make_cluster(found.values.numpy(), cost, step))
         fixed = np.asarray([model.fixed(layer, option.structure) for model in models], dtype=np.float64)
-        candidates.append(Candidate(tuple(clusters), fixed))
+        candidates.append(Candidate(tuple(clusters), fixed, option.lost))
     return LayerOptions(tuple(candidates), dense)
 
 
@@ -167,36 +159,32 @@ def _with_choice(option: Option, candidate: Candidate, choice: Choice) -> Struct
 
 
 def _factor(
-    model: nn.Module,
-    layer: Layer,
-    calibration: Calibration,
-    measure: Measure,
-    structure: Structure,
-    spectra: Sequence[Spectrum],
-    energies: Sequence[float],
+    places: Places, bias: torch.Tensor | None, structure: Structure, spectra: Sequence[Spectrum]
 ) -> tuple[float, State]:
-    everywhere = whole_layer(calibration.moments[layer.name], calibration.images)
-    weight, bias = dense_weight(model, layer), dense_bias(model, layer)
     factors: list[RegionFactors] = []
-    remaining = iter(spectra)
-    for region, energy in zip(structure.regions, energies, strict=True):
-        seen = _seen(calibration, layer, structure, region, everywhere)
-        norm = region_norm(seen, everywhere.sensitivity, measure.weighting, measure.shrinkage, halved=False)
-        columns = [block_columns(layer, block) for block in region.blocks]
+    loss, remaining = 0.0, iter(spectra)
+    for region, place in zip(structure.regions, places.of_structure(structure, halved=False), strict=True):
+        columns = [block_columns(places.layer, block) for block in region.blocks]
         rows = [
-            next(remaining).encoder(_part(weight, part), block.rank)
+            next(remaining).encoder(_part(place.weight, part), block.rank)
             for block, part in zip(region.blocks, columns, strict=True)
         ]
-        factors.append(region_factors(weight, bias, seen, norm, energy, Encoder(columns, rows)))
-    return sum(factor.loss for factor in factors), low_rank_state(layer, structure, factors)
+        carried = bias if place.offset is None else place.offset + (0 if bias is None else bias)
+        found = region_factors(place.weight, carried, place.seen, place.norm, place.energy, Encoder(columns, rows))
+        factors.append(found)
+        loss += found.loss + place.lost * place.seen.positions
+    if not structure.projection:
+        return loss, low_rank_state(places.layer, structure, factors)
+    directions, factors = _balanced(places.projected(structure.projection).matrix[: structure.projection], factors)
+    return loss, low_rank_state(places.layer, structure, factors, directions)
 
 
-def _seen(
-    calibration: Calibration, layer: Layer, structure: Structure, region: Region, everywhere: RegionMoments
-) -> RegionMoments:
-    if len(structure.regions) == 1:
-        return everywhere
-    return regional_moments(calibration.moments[layer.name], region.tiles, calibration.images)
+def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[torch.Tensor, list[RegionFactors]]:
+    scale = balance_projection(directions, [row for found in factors for row in found.encoders])
+    taps = factors[0].encoders[0].shape[1] // len(directions)
+    read = scale.repeat_interleave(taps)
+    divided = [replace(found, encoders=[row / read for row in found.encoders]) for found in factors]
+    return directions * scale[:, None], divided
 
 
 def _part(weight: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

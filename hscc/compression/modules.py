@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from hscc.calibration.cells import area, tile_rectangle
 from hscc.calibration.layers import Layer, Rectangle, input_window, pad, reach
-from hscc.compression.structure import Region, Structure
+from hscc.compression.structure import Region, Structure, behind_projection
 
 
 class ClusteredLinear(nn.Module):
@@ -122,7 +123,7 @@ class RegionalConv2d(nn.Module):
     def __init__(self, layer: Layer, structure: Structure) -> None:
         super().__init__()
         self.layer, self.cells = layer, structure.cells
-        self.bands = _bands(structure)
+        self.bands = bands(structure)
         self.regions = nn.ModuleList(
             ClusteredConv2d(layer, region, own_padding=False) if region.rank else ConstantRegion(layer)
             for region in structure.regions
@@ -134,7 +135,7 @@ class RegionalConv2d(nn.Module):
         grid = tuple(
             (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
         )
-        bands = []
+        joined = []
         for band in self.bands:
             row = []
             for index, tile in band:
@@ -142,17 +143,33 @@ class RegionalConv2d(nn.Module):
                 if area(rectangle):
                     row.append(self.regions[index](input_window(self.layer, padded, rectangle)))
             if row:
-                bands.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
-        return torch.cat(bands, dim=2) if len(bands) > 1 else bands[0]
+                joined.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
+        return torch.cat(joined, dim=2) if len(joined) > 1 else joined[0]
 
 
-def _bands(structure: Structure) -> list[list[tuple[int, Rectangle]]]:
+def bands(structure: Structure) -> list[list[tuple[int, Rectangle]]]:
     """Tiles with the index of their region, row by row and from left to right."""
     tiles = sorted(
         ((tile, index) for index, region in enumerate(structure.regions) for tile in region.tiles),
         key=lambda entry: (entry[0][0], entry[0][2]),
     )
     return [[(index, tile) for tile, index in band] for _, band in groupby(tiles, key=lambda entry: entry[0][0])]
+
+
+class ProjectedConv2d(nn.Sequential):
+    """A 1 x 1 convolution to a few directions of the input channels, then the factors of what it gives.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer it replaces.
+    structure : Structure
+        With a projection.
+    """
+
+    def __init__(self, layer: Layer, structure: Structure) -> None:
+        factors = _factored(behind_projection(layer, structure), replace(structure, projection=0))
+        super().__init__(nn.Conv2d(layer.inputs, structure.projection, 1, bias=False), factors)
 
 
 class TuckerConv2d(nn.Sequential):
@@ -226,6 +243,12 @@ def _untrained(layer: Layer, structure: Structure) -> nn.Module:
         return TuckerConv2d(layer, structure.core)
     if structure.kind == "spatial":
         return SpatialConv2d(layer, structure.core[0])
+    if structure.projection:
+        return ProjectedConv2d(layer, structure)
+    return _factored(layer, structure)
+
+
+def _factored(layer: Layer, structure: Structure) -> nn.Module:
     if layer.kind == "linear":
         return ClusteredLinear(layer, structure.regions[0])
     single = len(structure.regions) == 1 and structure.regions[0].rank > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from hscc.compression.fill import State
 from hscc.compression.structure import DENSE, Block, Region, Structure, structure_macs, structure_params
 from hscc.errors import ArtifactError, BudgetError
 
-_FORMAT = "hscc-plan-2"
+_FORMAT = "hscc-plan-3"
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ class Plan:
 
 
 def _describe(structure: Structure) -> str:
+    if structure.projection:
+        return f"{structure.projection} directions, {_describe(replace(structure, projection=0))}"
     if structure.kind == "tucker":
         return "Tucker-2"
     if structure.kind == "spatial":
@@ -198,7 +200,9 @@ def _layer_plan(entry: dict[str, Any]) -> LayerPlan:
         Region(_tuples(region["tiles"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))
         for region in stored["regions"]
     )
-    structure = Structure(stored["kind"], stored["cells"], regions, tuple(stored["core"]), stored["input_regions"])
+    structure = Structure(
+        stored["kind"], stored["cells"], regions, tuple(stored["core"]), stored["input_regions"], stored["projection"]
+    )
     return LayerPlan(layer, structure if structure.kind != "dense" else DENSE, entry["loss"], entry["reason"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hscc.compression.clusters import ContiguousGroups, Grouping
 from hscc.compression.regions import Grid, Partition
@@ -44,6 +45,9 @@ class SearchSpace:
         Ranks come in multiples of this, one by one in clusters narrower than four multiples.
     linear : tuple of (Partition, Grouping)
         What linear layers choose from instead, if not empty.
+    projections : tuple of int or "auto"
+        Numbers of directions to try for undivided channels of layers with several taps; "auto" for those of
+        `hscc.compression.projection.projection_ranks`, empty for none.
     """
 
     partitions: tuple[Partition, ...]
@@ -51,6 +55,7 @@ class SearchSpace:
     measure: Measure
     multiple: int
     linear: tuple[tuple[Partition, Grouping], ...] = ()
+    projections: tuple[int, ...] | Literal["auto"] = ()
 
     def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
         """Structures for a layer of a kind, "conv" or "linear"."""

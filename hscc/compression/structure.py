@@ -65,6 +65,10 @@ class Structure:
         Ranks of the input and the output mode ("tucker"); rank and 0 ("spatial").
     input_regions : int
         Regions of the feature grid that a linear layer flattens; each of its blocks lies in one.
+    projection : int
+        Directions that a 1 x 1 convolution first reduces the input channels to ("low_rank"); each region then has one
+        block of them all.
+        0 for none.
     """
 
     kind: str
@@ -72,6 +76,7 @@ class Structure:
     regions: tuple[Region, ...] = ()
     core: tuple[int, int] = (0, 0)
     input_regions: int = 1
+    projection: int = 0
 
     @cached_property
     def region_count(self) -> int:
@@ -96,6 +101,21 @@ def with_ranks(structure: Structure, ranks: list[list[int]]) -> Structure:
     return replace(structure, regions=regions)
 
 
+def behind_projection(layer: Layer, structure: Structure) -> Layer:
+    """Return the layer that the factors stand for: behind a projection its inputs are the directions."""
+    return replace(layer, inputs=structure.projection) if structure.projection else layer
+
+
+def projection_macs(layer: Layer, structure: Structure) -> int:
+    """Multiply-accumulates of one image through the projection alone."""
+    return layer.input_grid[0] * layer.input_grid[1] * projection_params(layer, structure)
+
+
+def projection_params(layer: Layer, structure: Structure) -> int:
+    """Weights of the projection; it has no bias."""
+    return layer.inputs * structure.projection
+
+
 def structure_macs(layer: Layer, structure: Structure) -> int:
     """Multiply-accumulates of one image through a structured layer."""
     if structure.kind == "dense":
@@ -104,9 +124,10 @@ def structure_macs(layer: Layer, structure: Structure) -> int:
         return _tucker_macs(layer, structure.core)
     if structure.kind == "spatial":
         return _spatial_macs(layer, structure.core[0])
-    return sum(
+    inner = behind_projection(layer, structure)
+    return projection_macs(layer, structure) + sum(
         region_positions(layer, structure.cells, region.tiles)
-        * sum(rank_weights(layer, block) * block.rank for block in region.blocks)
+        * sum(rank_weights(inner, block) * block.rank for block in region.blocks)
         for region in structure.regions
     )
 
@@ -117,13 +138,14 @@ def structure_params(layer: Layer, structure: Structure) -> int:
     if structure.kind == "dense":
         return layer.weights + bias
     if structure.kind == "tucker":
-        inner, outer = structure.core
-        return layer.inputs * inner + inner * outer * layer.taps + outer * layer.outputs + bias
+        mode, outer = structure.core
+        return layer.inputs * mode + mode * outer * layer.taps + outer * layer.outputs + bias
     if structure.kind == "spatial":
         return structure.core[0] * (layer.inputs * layer.kernel[0] + layer.outputs * layer.kernel[1]) + bias
+    inner = behind_projection(layer, structure)
     # A factored region always has a bias: it carries the mean of what the factors leave out.
-    return sum(
-        layer.outputs + sum(rank_weights(layer, block) * block.rank for block in region.blocks)
+    return projection_params(layer, structure) + sum(
+        layer.outputs + sum(rank_weights(inner, block) * block.rank for block in region.blocks)
         for region in structure.regions
     )
 

@@ -40,14 +40,22 @@ def _network(shape: dict) -> nn.Module:
 
 
 def _full_rank(
-    model: nn.Module, layer: Layer, calibration, partition: Partition, clusters: int, weighting: str = "output"
+    model: nn.Module,
+    layer: Layer,
+    calibration,
+    partition: Partition,
+    clusters: int,
+    weighting: str = "output",
+    projection: int = 0,
 ) -> nn.Module:
     moments = calibration.moments[layer.name]
-    groups = RandomGroups(clusters, 3).groups(np.eye(layer.inputs), lambda: np.eye(layer.inputs))
+    inputs = projection or layer.inputs
+    groups = RandomGroups(clusters, 3).groups(np.eye(inputs), lambda: np.eye(inputs))
     tiles = partition.tiles(layer, moments)
     assert tiles is not None
     blocks = tuple(Block(group, min(layer.outputs, len(group) * layer.taps)) for group in groups)
-    structure = Structure("low_rank", moments.cells, tuple(Region(part, blocks) for part in tiles))
+    regions = tuple(Region(part, blocks) for part in tiles)
+    structure = Structure("low_rank", moments.cells, regions, projection=projection)
     loss, state = factor_low_rank(model, layer, calibration, Measure(weighting, 0.3), structure)
     module = replacement(layer, structure).double()
     module.load_state_dict(state)
@@ -87,13 +95,36 @@ def test_full_rank_reproduces_a_convolution(
 
 
 @settings(max_examples=20, deadline=None)
-@given(geometry, st.sampled_from(PARTITIONS), st.integers(1, 3))
-def test_structure_counts_what_the_module_does(shape: dict, partition: Partition, clusters: int) -> None:
+@given(geometry, st.sampled_from(PARTITIONS), st.sampled_from(["output", "activation"]))
+def test_full_rank_behind_all_directions_reproduces_a_convolution(
+    shape: dict, partition: Partition, weighting: str
+) -> None:
+    torch.manual_seed(1)
+    model = _network(shape)
+    images = torch.randn(200, shape["inputs"], 17, 15, dtype=torch.float64)
+    calibration = calibrate(model, [images], cells=4)
+    layer = calibration.layers[0]
+    directions = layer.inputs
+    module = _full_rank(model, layer, calibration, _fitting(partition, layer), 1, weighting, directions)
+    fresh = torch.randn(3, shape["inputs"], 17, 15, dtype=torch.float64)
+    expected = model[0](fresh).detach()
+    torch.testing.assert_close(module(fresh), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    assert module.loss < 1e-6 * float(expected.square().sum())
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometry, st.sampled_from(PARTITIONS), st.integers(1, 3), st.integers(0, 2))
+def test_structure_counts_what_the_module_does(
+    shape: dict, partition: Partition, clusters: int, projection: int
+) -> None:
     torch.manual_seed(0)
     model = _network(shape)
     calibration = calibrate(model, [torch.randn(30, shape["inputs"], 17, 15, dtype=torch.float64)], cells=4)
     layer = calibration.layers[0]
-    module = _full_rank(model, layer, calibration, _fitting(partition, layer), clusters)
+    clusters = 1 if projection else clusters  # directions are not clustered again
+    module = _full_rank(
+        model, layer, calibration, _fitting(partition, layer), clusters, projection=min(projection, layer.inputs)
+    )
     assert structure_macs(layer, module.structure) == count_macs(module, (shape["inputs"], 17, 15))
     assert structure_params(layer, module.structure) == count_parameters(module)
 

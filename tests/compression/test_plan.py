@@ -15,9 +15,9 @@ from hscc.calibration.cells import tile_rectangle
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.compression.api import apply, compress, plan
 from hscc.compression.budget import Budget
-from hscc.compression.methods import HSCC, METHODS, GlobalSVD
+from hscc.compression.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
+from hscc.compression.places import regional_moments, whole_layer
 from hscc.compression.plan import Plan
-from hscc.compression.search import regional_moments, whole_layer
 from hscc.compression.spectra import region_norm
 from hscc.compression.structure import Structure
 from hscc.errors import BudgetError, CompressionError
@@ -68,8 +68,17 @@ def test_a_budget_of_parameters_holds_the_weights_of_regions_down(calibration: C
 
 
 def test_one_region_and_one_cluster_is_adaptive_global_svd(calibration: Calibration, network: nn.Module) -> None:
-    hierarchical = plan(network, calibration, HSCC(regions=1, clusters=1), Budget(4))
-    control = plan(network, calibration, GlobalSVD(adaptive=True), Budget(4))
+    assert_same_plan(network, calibration, HSCC(regions=1, clusters=1, projection=None), GlobalSVD(adaptive=True))
+
+
+def test_one_region_and_one_cluster_behind_a_projection_is_adaptive_tucker(
+    calibration: Calibration, network: nn.Module
+) -> None:
+    assert_same_plan(network, calibration, HSCC(regions=1, clusters=1), AdaptiveTucker())
+
+
+def assert_same_plan(network: nn.Module, calibration: Calibration, method: Method, other: Method) -> None:
+    hierarchical, control = (plan(network, calibration, each, Budget(4)) for each in (method, other))
     assert hierarchical.layers == control.layers
     for name, state in control.weights.items():
         for key, value in state.items():

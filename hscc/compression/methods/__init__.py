@@ -12,15 +12,16 @@ from hscc.compression.methods.controls import ALDS, GlobalGroups, RandomChannels
 from hscc.compression.methods.global_svd import GlobalSVD
 from hscc.compression.methods.hscc import HSCC, paper_preset
 from hscc.compression.methods.spatial_svd import SpatialSVD
-from hscc.compression.methods.tucker import Tucker
+from hscc.compression.methods.tucker import AdaptiveTucker, Tucker
 
 METHODS: dict[str, Method] = {
     "hscc": HSCC(),
-    "hscc_bands": HSCC(regions=((1, 1), (2, 1), (4, 1))),  # dearer in loss than tiles, cheaper on the clock
+    "hscc_direct": HSCC(projection=None),  # regions and clusters alone, without the projection before them
     "hscc_paper": paper_preset(),
     "global_svd": GlobalSVD(),
     "global_svd_adaptive": GlobalSVD(adaptive=True),
     "tucker": Tucker(),
+    "tucker_adaptive": AdaptiveTucker(),
     "alds": ALDS(),
     "spatial_svd": SpatialSVD(),
     "global_groups": GlobalGroups(),
@@ -32,6 +33,7 @@ __all__ = [
     "ALDS",
     "HSCC",
     "METHODS",
+    "AdaptiveTucker",
     "GlobalGroups",
     "GlobalSVD",
     "Method",

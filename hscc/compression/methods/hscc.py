@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hscc.calibration.collect import Calibration
 from hscc.compression.clusters import CoActivation, Grouping, SimilarChannels
@@ -37,6 +38,9 @@ class HSCC(Searched):
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
+    projection : int, "auto", or None
+        Directions of the input channels that a layer with several taps may be reduced to before its factors; see
+        `hscc.compression.projection`. "auto" chooses among four numbers and none, None never does it.
     weighting : str
         What makes an output count: "output" its effect on the logits, "activation" its variance alone, "none" nothing
         (weights are decomposed as they are).
@@ -55,6 +59,7 @@ class HSCC(Searched):
 
     regions: Regions | tuple[Regions, ...] = "auto"
     clusters: Clusters | tuple[Clusters, ...] = "auto"
+    projection: int | Literal["auto"] | None = "auto"
     weighting: Weighting = "output"
     shrinkage: float = 0.3
     rank_multiple: int = 8
@@ -66,6 +71,8 @@ class HSCC(Searched):
         for name, value in (("shrinkage", self.shrinkage), ("region_similarity", self.region_similarity)):
             if not 0 <= value <= 1:
                 raise CompressionError(f"HSCC {name}={value:g} is out of range; give a number from 0 to 1.")
+        if self.projection not in ("auto", None) and not (isinstance(self.projection, int) and self.projection > 0):
+            raise CompressionError(f"HSCC projection={self.projection!r} is neither a number of directions nor auto.")
         if self.rank_multiple < 1:
             raise CompressionError(f"HSCC rank_multiple={self.rank_multiple} is out of range; give 1 or more.")
         self.partitions()
@@ -76,11 +83,17 @@ class HSCC(Searched):
         partitions, groupings = self.partitions(), self.groupings(seed)
         single = len(partitions) == len(groupings) == 1 and not isinstance(self.clusters, float)
         linear = () if single else AUTO_LINEAR
-        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, linear)
+        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, linear, self.projections())
 
     def measure(self) -> Measure:
         """See `Searched`."""
         return Measure(self.weighting, self.shrinkage)
+
+    def projections(self) -> tuple[int, ...] | Literal["auto"]:
+        """Numbers of directions that `projection` names."""
+        if self.projection is None:
+            return ()
+        return "auto" if self.projection == "auto" else (self.projection,)
 
     def partitions(self) -> tuple[Partition, ...]:
         """Partitions of the positions that `regions` names."""
@@ -112,7 +125,7 @@ def paper_preset() -> HSCC:
     The threshold is this low because channels of deep layers hardly fire together: at 0.5 the 384 channels of AlexNet's
     fourth convolution make 354 clusters, at 0.05 they make 44.
     """
-    return HSCC(regions=2, clusters=0.05, weighting="activation", rank_multiple=1)
+    return HSCC(regions=2, clusters=0.05, projection=None, weighting="activation", rank_multiple=1)
 
 
 def _is_list_of_regions(regions: object) -> bool:

@@ -1,4 +1,4 @@
-"""Tucker-2 by higher-order SVD (Kim et al., 2015): the paper's second baseline."""
+"""Tucker-2: by higher-order SVD of the weights (Kim et al., 2015), the paper's second baseline; and as a control."""
 
 from __future__ import annotations
 
@@ -6,9 +6,34 @@ from dataclasses import dataclass
 
 import torch
 
+from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
+from hscc.compression.methods.base import Searched
 from hscc.compression.methods.uniform import Uniform
+from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.structure import Structure
+
+
+@dataclass(frozen=True)
+class AdaptiveTucker(Searched):
+    """Tucker-2 with HSCC's norm, projection and budget, without regions and clusters: the control that isolates them.
+
+    Attributes
+    ----------
+    shrinkage, rank_multiple
+        As in `HSCC`.
+    """
+
+    shrinkage: float = 0.3
+    rank_multiple: int = 8
+
+    def space(self, calibration: Calibration, seed: int) -> SearchSpace:
+        """See `Searched`."""
+        return SearchSpace((WHOLE,), (TOGETHER,), self.measure(), self.rank_multiple, projections="auto")
+
+    def measure(self) -> Measure:
+        """See `Searched`."""
+        return Measure("output", self.shrinkage)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from hscc.compression.factors import weight_loss
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans
 from hscc.compression.methods.weight_svd import svd_layer, svd_structure
+from hscc.compression.places import dense_bias, dense_weight, whole_layer
 from hscc.compression.plan import LayerPlan
-from hscc.compression.search import dense_bias, dense_weight, whole_layer
 from hscc.compression.structure import DENSE, Structure
 from hscc.compression.threads import each_layer
 

@@ -9,7 +9,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.compression.factors import RegionFactors, weight_loss
 from hscc.compression.fill import State, low_rank_state
-from hscc.compression.search import dense_bias, dense_weight, whole_layer
+from hscc.compression.places import dense_bias, dense_weight, whole_layer
 from hscc.compression.structure import Block, Region, Structure
 
 
