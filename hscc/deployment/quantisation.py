@@ -23,6 +23,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from hscc.deployment.rotation import rotate_hidden
 from hscc.errors import ArtifactError
 from hscc.measuring.sessions import open_session
 
@@ -62,6 +63,8 @@ class Int8:
         Leave the operators between convolutions and linear layers in floats.
     keep_float : tuple of int
         Positions, among the operators with weights, of those left in floats; negative ones count from the end.
+    rotate : bool
+        Rotate the hidden channels of factored layers first, see `hscc.deployment.rotation`.
     """
 
     format: Literal["qdq", "qoperator"] = "qdq"
@@ -72,6 +75,7 @@ class Int8:
     reduce_range: bool = False
     only_weighted: bool = False
     keep_float: tuple[int, ...] = ()
+    rotate: bool = True
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
@@ -112,7 +116,7 @@ def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: In
     with tempfile.TemporaryDirectory(prefix=".quantise-", dir=target.parent) as folder, _quiet():
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         try:
-            _prepare(source, prepared)
+            _prepare(source, prepared, settings.rotate)
             _quantise(prepared, made, _Batches(name, batches), settings)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
             raise ArtifactError(
@@ -121,9 +125,13 @@ def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: In
         os.replace(made, target)
 
 
-def _prepare(source: Path, target: Path) -> None:
+def _prepare(source: Path, target: Path, rotate: bool) -> None:
     # Constants are folded and shapes inferred: a tensor of unknown shape would stay in floats.
     quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+    if rotate:
+        network = onnx.load(target)
+        if rotate_hidden(network):
+            onnx.save(network, target)
 
 
 def _quantise(source: Path, target: Path, batches: _Batches, settings: Int8) -> None:
