@@ -179,6 +179,44 @@ def compress(
     stage.run(_read_params(workspace), workspace, method=method, budget=budget, seed=seed)
 
 
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc quantise`")
+def quantise(workspace: Workspace = HERE) -> None:
+    """Make the int8 twin of the baseline and of every cell, calibrated with training images."""
+    from hscc.stages import quantise as stage
+
+    stage.run(_read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc bench`, or `hscc bench dense.onnx small.onnx --batch 1`")
+def bench(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE FILE...]", help="ONNX files of your own; the first is what others are held to."),
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. For files.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads inside an operator. For files.")] = 2,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed calls of each network, at most. For files.")] = 30,
+    side: Annotated[int, typer.Option(min=1, help="Size of input dimensions that a file leaves open.")] = 224,
+    out: Annotated[Path | None, typer.Option(metavar="JSON", help="Where to write the figures of files.")] = None,
+    workspace: Workspace = HERE,
+) -> None:
+    """Time networks in alternation, and measure their peak memory and file size.
+
+    Without files: the baseline, every cell and their int8 twins, in ONNX Runtime and torch, as `params.yaml` says, into
+    reports/bench.json. Keep the machine quiet meanwhile.
+    """
+    from hscc.params import BenchParams
+    from hscc.stages import bench as stage
+
+    if not files:
+        stage.run(_read_params(workspace), workspace)
+        return
+    if len(files) < 2:
+        raise typer.BadParameter("name two files or more, or none.")
+    settings = BenchParams(threads=threads, repeats=repeats, **({"batches": tuple(batch)} if batch else {}))
+    stage.compare(files, settings, side, out)
+
+
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc evaluate`")
 def evaluate(workspace: Workspace = HERE) -> None:
     """Score the baseline and every cell on the test split; write tables, plots and the HTML report."""

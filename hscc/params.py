@@ -109,20 +109,36 @@ class CompressParams(_Section):
         return tuple(_known(name, METHODS, "method") for name in names)
 
 
-class LatencyParams(_Section):
+class QuantiseParams(_Section):
+    """Int8 twins of the networks, and the images that they are calibrated with."""
+
+    enabled: bool = True
+    images: Count = 256
+    seed: Seed = 0
+
+
+class BenchParams(_Section):
     """How the clock is read."""
 
-    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
+    runtimes: Annotated[tuple[Literal["onnxruntime", "torch"], ...], Field(min_length=1)] = ("onnxruntime", "torch")
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16, 64)
     threads: Count = 2
     repeats: Annotated[int, Field(ge=3)] = 30
+    seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @field_validator("runtimes")
+    @classmethod
+    def _deploys(cls, runtimes: tuple[str, ...]) -> tuple[str, ...]:
+        if "onnxruntime" not in runtimes:
+            raise ValueError("onnxruntime is what is deployed; add it")
+        return runtimes
 
 
 class EvaluateParams(_Section):
-    """Scores, their standard errors, and latency."""
+    """Scores and their standard errors."""
 
     resamples: Annotated[int, Field(ge=100)] = 2000
     seed: Seed = 0
-    latency: LatencyParams = LatencyParams()
 
 
 class RegisterParams(_Section):
@@ -142,6 +158,8 @@ class Params(_Section):
     train: TrainParams
     calibrate: CalibrateParams
     compress: CompressParams
+    quantise: QuantiseParams = QuantiseParams()
+    bench: BenchParams = BenchParams()
     evaluate: EvaluateParams
     register_: Annotated[RegisterParams, Field(alias="register")]
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hscc import cli
 from hscc.errors import ArtifactError, HSCCError
 
-STAGES = ("validate", "train", "calibrate", "compress", "evaluate", "register")
+STAGES = ("validate", "train", "calibrate", "compress", "quantise", "bench", "evaluate", "register")
 VERBS = ("fetch", "phantom", "check", "results", *STAGES)
 runner = CliRunner()
 
@@ -49,7 +49,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert heavy.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("stage", ["validate", "calibrate", "evaluate", "register"])
+@pytest.mark.parametrize("stage", ["validate", "calibrate", "quantise", "bench", "evaluate", "register"])
 def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Path) -> None:
     assert runner.invoke(cli.app, [stage, "--workspace", str(tmp_path)]).exit_code == 0
     assert calls == [(stage, ("params", tmp_path), {})]

@@ -51,6 +51,8 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("compress", "budgets", [1], "compress.budgets"),
         ("compress", "budgets", ["three"], "compress.budgets"),
         ("compress", "seeds", [-1], "compress.seeds"),
+        ("bench", "runtimes", ["torch"], "onnxruntime is what is deployed"),
+        ("bench", "batches", [0], "bench.batches"),
         ("evaluate", "resamples", 10, "evaluate.resamples"),
         ("register", "max_accuracy_drop", 2, "register.max_accuracy_drop"),
     ],

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hscc.evaluation.networks import DENSE, Network
-from hscc.evaluation.results import Row, batches
+from hscc.evaluation.results import Row, batches, float_rows
 
 Ints = npt.NDArray[np.int64]
 
@@ -68,7 +68,7 @@ def confusion_frame(labels: Ints, dense: Ints, chosen: Ints, name: str, classes:
 
 
 def pareto_frame(rows: Sequence[Row], protocol: str) -> pd.DataFrame:
-    """Tabulate gain against accuracy, a row a network of the protocol, for DVC's scatter plot."""
+    """Tabulate gain against accuracy, a row a network of the protocol but int8 twins, for DVC's scatter plot."""
     columns = ["method", "budget", "seed", "macs_ratio", "params_ratio", "accuracy", "accuracy_se"]
     columns += [f"speedup_b{batch}" for batch in batches(rows)]
-    return pd.DataFrame([row for row in rows if row["protocol"] == protocol])[columns]
+    return pd.DataFrame([row for row in float_rows(rows) if row["protocol"] == protocol])[columns]

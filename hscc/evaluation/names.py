@@ -33,6 +33,7 @@ def class_label(name: str) -> str:
 
 
 def network_label(row: Mapping[str, Any]) -> str:
-    """Name of a row's network in running text, such as ``HSCC, 6x``."""
+    """Name of a row's network in running text, such as ``HSCC, 6x`` or ``HSCC, 6x, int8``."""
     label = method_label(row["method"])
-    return label if row["method"] == "dense" else f"{label}, {row['budget']:g}×"
+    name = label if row["method"] == "dense" else f"{label}, {row['budget']:g}×"
+    return f"{name}, int8" if row.get("precision") == "int8" else name

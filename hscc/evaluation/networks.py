@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hscc.errors import ArtifactError
+from hscc.evaluation.fingerprint import file_sha256
 
 DENSE = "dense"
+FLOAT, INT8 = "fp32", "int8"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Network:
         KL divergence from the baseline on the validation split, nats; 0 for a baseline.
     predicted_loss : float or None
         What the method foresaw before fine-tuning; None where it foresees nothing, 0 for a baseline.
+    precision : str
+        ``fp32``, or ``int8`` for the quantised twin of a network.
     """
 
     method: str
@@ -49,21 +53,23 @@ class Network:
     val_accuracy: float
     val_kl: float
     predicted_loss: float | None
+    precision: str = FLOAT
 
     @property
     def name(self) -> str:
-        """Name of the network in every table: ``dense-<protocol>`` or ``<method>-<budget>-<seed>``."""
-        return network_name(self.method, self.budget, self.seed, self.protocol)
+        """Name of the network in every table: ``dense-<protocol>`` or ``<method>-<budget>-<seed>``, and ``-int8``."""
+        return network_name(self.method, self.budget, self.seed, self.protocol, self.precision)
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is a baseline."""
-        return self.method == DENSE
+        """Whether it is a baseline; the int8 twin of one is not, it is held against it."""
+        return self.method == DENSE and self.precision == FLOAT
 
 
-def network_name(method: str, budget: float, seed: int, protocol: str) -> str:
+def network_name(method: str, budget: float, seed: int, protocol: str, precision: str = FLOAT) -> str:
     """Compose the name of a network from the first columns of its row."""
-    return f"{DENSE}-{protocol}" if method == DENSE else f"{method}-{budget:g}-{seed}"
+    name = f"{DENSE}-{protocol}" if method == DENSE else f"{method}-{budget:g}-{seed}"
+    return name if precision == FLOAT else f"{name}-{precision}"
 
 
 def read_baseline(folder: Path, protocol: str) -> Network:
@@ -116,6 +122,34 @@ def read_cell(folder: Path, method: str, budget: float, seed: int, protocol: str
     stage = f"hscc compress --method {method} --budget {budget:g} --seed {seed}"
     facts = _read_metrics(folder, stage, protocol)
     return _network(folder, stage, {**facts, "method": method, "budget": budget, "seed": seed})
+
+
+def read_twin(folder: Path, network: Network) -> Network:
+    """Read the int8 twin of a network.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.onnx`` and ``metrics.json``.
+    network : Network
+        What it must have been made from.
+
+    Returns
+    -------
+    Network
+        The same network in int8; accuracy and KL on the validation split are its own.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or does not fit, or the twin was made from another file than the network's.
+    """
+    stage = "hscc quantise"
+    facts = _read_metrics(folder, stage, network.protocol)
+    if facts.get("source_sha256") != file_sha256(network.model):
+        raise ArtifactError(f"{folder} was not made from {network.model}; run `{stage}`, or `dvc repro`.")
+    known = {name: getattr(network, name) for name in ("method", "budget", "seed", "macs", "params", "predicted_loss")}
+    return replace(_network(folder, stage, {**facts, **known}), precision=INT8)
 
 
 def _read_metrics(folder: Path, stage: str, protocol: str) -> dict[str, Any]:

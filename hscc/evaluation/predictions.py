@@ -7,55 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from hscc.data.images import to_input
 from hscc.errors import ArtifactError
+from hscc.measuring.sessions import open_session
 
 CHUNK = 64  # images a call; bounds the memory
-
-_UNUSABLE = (
-    runtime.Fail,
-    runtime.InvalidArgument,
-    runtime.InvalidGraph,
-    runtime.InvalidProtobuf,
-    runtime.NoSuchFile,
-    runtime.NotImplemented,
-    runtime.RuntimeException,
-)
-
-
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Open an ONNX file on the CPU.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    threads : int
-        Threads inside an operator.
-
-    Returns
-    -------
-    onnxruntime.InferenceSession
-        Its threads sleep between calls, so that two sessions in one process do not take each other's cores.
-
-    Raises
-    ------
-    ArtifactError
-        If ONNX Runtime cannot read the file.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors only: warnings about folded constants are no news to a user
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _UNUSABLE as error:
-        raise ArtifactError(
-            f"{path} is not an ONNX network that ONNX Runtime can open; delete it and run `dvc repro` again."
-        ) from error
 
 
 def run_session(session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -18,7 +18,15 @@ from hscc.evaluation import plots
 from hscc.evaluation.headline import covers_zero, headline, percent, points, recommended, signed, verdict
 from hscc.evaluation.names import class_label, method_label, network_label
 from hscc.evaluation.networks import DENSE
-from hscc.evaluation.results import Row, batches, compressed_rows, dense_row, summarise_seeds
+from hscc.evaluation.results import (
+    Row,
+    batches,
+    compressed_rows,
+    dense_row,
+    float_rows,
+    quantised_rows,
+    summarise_seeds,
+)
 from hscc.evaluation.svg import SERIES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -75,7 +83,7 @@ def render_report(
     """
     rows: list[Row] = document["rows"]
     protocol = document["protocol"]
-    own = [row for row in rows if row["protocol"] == protocol]
+    own = [row for row in float_rows(rows) if row["protocol"] == protocol]
     chosen = recommended(rows, protocol)
     return (
         _environment()
@@ -87,10 +95,12 @@ def render_report(
             chosen=chosen,
             dense=dense_row(rows, protocol),
             rows=own,
-            others=[row for row in rows if row["protocol"] != protocol],
+            others=[row for row in float_rows(rows) if row["protocol"] != protocol],
+            twins=_beside_their_source(rows),
             several_seeds=len({row["seed"] for row in own if row["method"] != DENSE}) > 1,
             seeds=summarise_seeds(compressed_rows(rows, protocol)),
             batches=batches(rows),
+            torch_batches=batches(rows, "torch_latency_ms_b"),
             legend=_legend(plots.series_of(own)),
             pareto=_pareto_figures(own),
             f1=_f1_figure(own, chosen, document["classes"]),
@@ -102,6 +112,15 @@ def render_report(
             classes=document["classes"],
         )
     )
+
+
+def _beside_their_source(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Pair every int8 twin with the network that it was made from."""
+    sources = {(row["method"], row["budget"], row["seed"], row["protocol"]): row for row in float_rows(rows)}
+    return [
+        (twin, sources[(twin["method"], twin["budget"], twin["seed"], twin["protocol"])])
+        for twin in quantised_rows(rows)
+    ]
 
 
 def _environment() -> jinja2.Environment:

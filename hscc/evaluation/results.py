@@ -15,8 +15,7 @@ import pandas as pd
 
 from hscc.errors import ArtifactError
 from hscc.evaluation.fingerprint import file_sha256
-from hscc.evaluation.latency import PairTiming
-from hscc.evaluation.networks import DENSE, Network, network_name
+from hscc.evaluation.networks import DENSE, FLOAT, Network, network_name
 from hscc.evaluation.scoring import KL, Evidence, comparison_columns, score_columns
 
 Row = dict[str, Any]
@@ -29,7 +28,7 @@ def build_row(
     dense: Network,
     evidence: Evidence,
     dense_evidence: Evidence,
-    timings: Mapping[int, PairTiming],
+    speed: Mapping[str, Any],
     provenance: Mapping[str, str],
 ) -> Row:
     """Put together all that is known about one network.
@@ -40,8 +39,8 @@ def build_row(
         The network and the baseline it is held against.
     evidence, dense_evidence : Evidence
         What the test split says about either.
-    timings : mapping of int to PairTiming
-        By batch size, the baseline alternating with the network.
+    speed : mapping of str to Any
+        Columns of `hscc.evaluation.speed.speed_columns`.
     provenance : mapping of str to str
         Last columns: data hash, commit.
 
@@ -50,16 +49,16 @@ def build_row(
     dict
         Plain values; None where a figure is undefined.
     """
-    macs_ratio = dense.macs / network.macs
     row: Row = {
         "method": network.method,
         "budget": network.budget,
         "seed": network.seed,
         "protocol": network.protocol,
+        "precision": network.precision,
         "n_test": len(evidence.correct),
         "macs": network.macs,
         "params": network.params,
-        "macs_ratio": macs_ratio,
+        "macs_ratio": dense.macs / network.macs,
         "params_ratio": dense.params / network.params,
         "size_bytes": network.model.stat().st_size,
         "model_sha256": file_sha256(network.model),
@@ -68,23 +67,10 @@ def build_row(
         "val_accuracy": network.val_accuracy,
         "val_kl": network.val_kl,
         "predicted_loss": network.predicted_loss,
+        **speed,
+        **provenance,
     }
-    for batch, timing in timings.items():
-        row.update(_latency_columns(batch, timing, macs_ratio, network.is_dense))
-    row.update(provenance)
     return {name: _plain(value) for name, value in row.items()}
-
-
-def _latency_columns(batch: int, timing: PairTiming, macs_ratio: float, is_dense: bool) -> dict[str, float]:
-    # A baseline's speed-up is 1 by definition; what the clock makes of it is the noise, reported apart.
-    speedup, iqr = (1.0, 0.0) if is_dense else (timing.speedup.median, timing.speedup.iqr)
-    return {
-        f"latency_ms_b{batch}": timing.other_ms.median,
-        f"latency_ms_b{batch}_iqr": timing.other_ms.iqr,
-        f"speedup_b{batch}": speedup,
-        f"speedup_b{batch}_iqr": iqr,
-        f"efficiency_b{batch}": speedup / macs_ratio,
-    }
 
 
 def _plain(value: Any) -> Any:
@@ -93,12 +79,12 @@ def _plain(value: Any) -> Any:
 
 def row_name(row: Mapping[str, Any]) -> str:
     """Name of the network that a row is about."""
-    return network_name(row["method"], row["budget"], row["seed"], row["protocol"])
+    return network_name(row["method"], row["budget"], row["seed"], row["protocol"], _precision(row))
 
 
-def batches(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Batch sizes that were timed, ascending."""
-    matches = (re.fullmatch(r"latency_ms_b(\d+)", column) for column in rows[0])
+def batches(rows: Sequence[Mapping[str, Any]], prefix: str = "latency_ms_b") -> list[int]:
+    """Batch sizes that were timed, ascending: those for which there is a column of that prefix."""
+    matches = (re.fullmatch(rf"{prefix}(\d+)", column) for column in rows[0])
     return sorted(int(match.group(1)) for match in matches if match)
 
 
@@ -113,17 +99,31 @@ def preference(row: Mapping[str, Any]) -> tuple[float, float, float, str]:
 
 def dense_row(rows: Iterable[Row], protocol: str) -> Row:
     """Find the baseline of one protocol among the rows."""
-    return next(row for row in rows if row["method"] == DENSE and row["protocol"] == protocol)
+    return next(row for row in float_rows(rows) if row["method"] == DENSE and row["protocol"] == protocol)
 
 
 def compressed_rows(rows: Iterable[Row], protocol: str) -> list[Row]:
-    """All compressed networks of one protocol, in the table's order."""
-    return [row for row in rows if row["method"] != DENSE and row["protocol"] == protocol]
+    """All compressed networks of one protocol, in the table's order, without their int8 twins."""
+    return [row for row in float_rows(rows) if row["method"] != DENSE and row["protocol"] == protocol]
+
+
+def float_rows(rows: Iterable[Row]) -> list[Row]:
+    """Networks as they were trained."""
+    return [row for row in rows if _precision(row) == FLOAT]
+
+
+def quantised_rows(rows: Iterable[Row]) -> list[Row]:
+    """Int8 twins, of the baseline too, in the table's order."""
+    return [row for row in rows if _precision(row) != FLOAT]
+
+
+def _precision(row: Mapping[str, Any]) -> str:
+    return str(row.get("precision", FLOAT))  # tables of earlier versions know no other
 
 
 def headline_figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Pick the few figures of each network that ``dvc metrics diff`` is to show, by name."""
-    shown = ("accuracy", "macro_f1", KL, "macs_ratio", "params_ratio", "speedup_b1")
+    shown = ("accuracy", "macro_f1", KL, "macs_ratio", "params_ratio", "size_bytes", "speedup_b1", "efficiency_b1")
     return {row_name(row): {name: row[name] for name in shown if row.get(name) is not None} for row in rows}
 
 

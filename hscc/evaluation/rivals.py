@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hscc.evaluation.networks import Network
+from hscc.evaluation.networks import FLOAT, Network
 from hscc.evaluation.scoring import KL, Evidence, comparison_columns, difference, difference_columns
 
 SUBJECT = "hscc"
@@ -17,7 +17,7 @@ def compare_rivals(evidence: Mapping[Network, Evidence]) -> list[dict[str, Any]]
     Parameters
     ----------
     evidence : mapping of Network to Evidence
-        All networks tested on one split.
+        All networks tested on one split; int8 twins are passed over.
 
     Returns
     -------
@@ -26,6 +26,7 @@ def compare_rivals(evidence: Mapping[Network, Evidence]) -> list[dict[str, Any]]
         differences HSCC minus rival of accuracy and of KL to the baseline with standard error and 95 % interval, and
         McNemar's p.
     """
+    floats = [network for network in evidence if network.precision == FLOAT]
     return [
         {
             "budget": ours.budget,
@@ -35,8 +36,8 @@ def compare_rivals(evidence: Mapping[Network, Evidence]) -> list[dict[str, Any]]
             **comparison_columns(evidence[ours], evidence[theirs]),
             **difference_columns("kl", difference(evidence[ours], evidence[theirs], KL)),
         }
-        for ours in evidence
+        for ours in floats
         if ours.method == SUBJECT
-        for theirs in evidence
+        for theirs in floats
         if theirs.method != SUBJECT and (theirs.budget, theirs.seed) == (ours.budget, ours.seed)
     ]

@@ -8,7 +8,9 @@ from rich.table import Table
 
 from hscc.evaluation.names import method_label
 from hscc.evaluation.networks import DENSE
-from hscc.evaluation.results import Row, batches, read_document
+from hscc.evaluation.results import Row, batches, compressed_rows, float_rows, preference, quantised_rows, read_document
+
+_SHOWN = 2  # batch sizes; the others are in results.csv
 
 
 def render(results_json: Path) -> Table:
@@ -22,7 +24,8 @@ def render(results_json: Path) -> Table:
     Returns
     -------
     rich.table.Table
-        A row a network: the baseline and its compressed forms, then the baselines of the other protocols.
+        A row a network: the baseline and its compressed forms, below the baseline and the best of each budget their
+        int8 twins, then the baselines of the other protocols.
 
     Raises
     ------
@@ -31,8 +34,9 @@ def render(results_json: Path) -> Table:
     """
     document = read_document(results_json)
     rows: list[Row] = document["rows"]
-    own = [row for row in rows if row["protocol"] == document["protocol"]]
-    others = [row for row in rows if row["protocol"] != document["protocol"]]
+    own = [row for row in float_rows(rows) if row["protocol"] == document["protocol"]]
+    others = [row for row in float_rows(rows) if row["protocol"] != document["protocol"]]
+    twins = _best_twins(rows, document["protocol"])
     subject = "PHANTOM images, not patients" if document["phantom"] else "Test split"
     several_seeds = len({row["seed"] for row in own if row["method"] != DENSE}) > 1
     table = Table(
@@ -42,18 +46,36 @@ def render(results_json: Path) -> Table:
         caption_justify="left",
     )
     table.add_column("network", no_wrap=True)
-    columns = ["MACs", "params", "accuracy %", "macro F1 %", "KL", *(f"speed b{batch}" for batch in batches(rows))]
-    for column in columns:
+    timed = batches(rows)[:_SHOWN]
+    for column in ("MACs", "params", "MB", "accuracy %", "KL", *(f"speed b{batch} (eff.)" for batch in timed)):
         table.add_column(column, justify="right", no_wrap=True)
     for row in own:
-        table.add_row(_name(row, several_seeds), *_figures(row, batches(rows)), end_section=row is own[-1])
+        twin = twins.get(_cell(row))
+        table.add_row(_name(row, several_seeds), *_figures(row, timed), end_section=row is own[-1] and not twin)
+        if twin:
+            table.add_row("└ in int8", *_figures(twin, timed), end_section=row is own[-1])
     for row in others:
-        table.add_row(f"Dense, {row['protocol']} protocol", *_figures(row, batches(rows)))
+        table.add_row(f"Dense, {row['protocol']} protocol", *_figures(row, timed))
     return table
 
 
+def _best_twins(rows: list[Row], protocol: str) -> dict[tuple[str, float, int], Row]:
+    """Find the twins of the baseline and of the network of each budget that validation prefers."""
+    compressed = sorted(compressed_rows(rows, protocol), key=preference)
+    best = {row["budget"]: _cell(row) for row in reversed(compressed)}
+    shown = {*best.values(), *(_cell(row) for row in rows if row["method"] == DENSE)}
+    return {_cell(row): row for row in quantised_rows(rows) if _cell(row) in shown}
+
+
+def _cell(row: Row) -> tuple[str, float, int]:
+    return row["method"], row["budget"], row["seed"]
+
+
 def _caption(data_hash: str, commit: str) -> str:
-    return f"data {data_hash[:12]}, commit {commit[:12]}; MACs, params, speed: times fewer or faster than dense"
+    return (
+        f"data {data_hash[:12]}, commit {commit[:12]}; MACs, params, speed: times fewer or faster than dense; "
+        "eff.: speed / MACs"
+    )
 
 
 def _name(row: Row, several_seeds: bool) -> str:
@@ -67,8 +89,8 @@ def _figures(row: Row, timed: list[int]) -> list[str]:
     return [
         f"{row['macs_ratio']:.2f}×",
         f"{row['params_ratio']:.2f}×",
+        f"{row['size_bytes'] / 1e6:.1f}",
         f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}",
-        f"{100 * row['macro_f1']:.1f} ± {100 * row['macro_f1_se']:.1f}",
         f"{row['kl_to_baseline']:.3f}",
-        *(f"{row[f'speedup_b{batch}']:.2f}×" for batch in timed),
+        *(f"{row[f'speedup_b{batch}']:.2f}× ({row[f'efficiency_b{batch}']:.2f})" for batch in timed),
     ]

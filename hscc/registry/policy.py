@@ -106,7 +106,7 @@ def shortfalls(row: Row, policy: Policy) -> list[str]:
         reasons.append(f"has {row['macs_ratio']:.2f} times fewer MACs, {policy.min_macs_ratio:g} are asked for")
     speedup = row.get("speedup_b1")
     if speedup is None:
-        reasons.append("was not timed at batch 1: add 1 to evaluate.latency.batches")
+        reasons.append("was not timed at batch 1: add 1 to bench.batches")
     elif speedup < policy.min_speedup:
         reasons.append(f"is {speedup:.2f} times faster at batch 1, {policy.min_speedup:g} is asked for")
     return reasons

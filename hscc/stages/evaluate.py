@@ -1,10 +1,10 @@
-"""Stage evaluate: every network's ONNX file and the test images in; tables, plots and the report out."""
+"""Stage evaluate: every network's ONNX file, the bench and the test images in; tables, plots and the report out."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,29 @@ from hscc.data.classes import CLASSES
 from hscc.data.images import labels_of, load_images, rows_of
 from hscc.data.manifest import read_manifest
 from hscc.data.phantom_slices import COMMENT
+from hscc.evaluation.bench import read_bench
 from hscc.evaluation.bootstrap import Draws, resample
 from hscc.evaluation.context import read_findings, read_history
 from hscc.evaluation.exports import confusion_frame, pareto_frame, predictions_frame
 from hscc.evaluation.headline import recommended
-from hscc.evaluation.latency import PairTiming, time_pair
 from hscc.evaluation.names import method_label, network_label
-from hscc.evaluation.networks import Network, read_baseline, read_cell
-from hscc.evaluation.predictions import as_input, open_session, predict, run_session
-from hscc.evaluation.provenance import machine, versions
+from hscc.evaluation.networks import Network
+from hscc.evaluation.predictions import predict
+from hscc.evaluation.provenance import versions
 from hscc.evaluation.report import count_confusion, render_report
 from hscc.evaluation.results import Row, build_row, headline_figures, replace_text, row_name, to_csv, to_json
 from hscc.evaluation.rivals import compare_rivals
+from hscc.evaluation.runtimes import ONNXRUNTIME
 from hscc.evaluation.scoring import Evidence, gather
-from hscc.params import LatencyParams, Params
+from hscc.evaluation.speed import speed_columns
+from hscc.params import Params
 from hscc.stages import layout
+from hscc.stages.networks import read_others, read_own, read_twins
 from hscc.tracking import StageRun, data_hash, git_commit, stage_run
 
 COMMAND = "dvc repro evaluate"
 
 Ints = npt.NDArray[np.int64]
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,23 @@ class HeldOut:
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Score and time the baselines and every cell that the parameters name; write the tables and the report.
+    """Score the baselines, every cell that the parameters name and the int8 twins; write the tables and the report.
 
     Parameters
     ----------
     params : Params
-        Sections ``data``, ``train.protocols``, ``compress`` and ``evaluate`` are used.
+        Sections ``data``, ``train.protocols``, ``compress``, ``quantise`` and ``evaluate`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
 
     Raises
     ------
     ArtifactError
-        If a network, the manifest or a training curve is missing or does not fit; nothing is written then.
+        If a network, the bench, the manifest or a training curve is missing or does not fit; nothing is written then.
     """
-    networks = read_networks(params, workspace)
+    own = read_own(params, workspace)
+    networks = [*own, *read_others(params, workspace), *read_twins(params, workspace, own)]
+    bench = read_bench(workspace / layout.BENCH_JSON)
     curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
     histories: dict[str, pd.DataFrame] = {name: curve for name, curve in curves.items() if curve is not None}
     findings = read_findings(workspace / layout.DATA_REPORT)
@@ -78,30 +82,15 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     tags = {"protocol": params.data.protocol}
     with stage_run("evaluate", params.data.protocol, params.evaluate.model_dump(), tags, workspace) as tracked:
         logits = {
-            network: predict(network.model, params.evaluate.latency.threads, images, splits[network.protocol].rows)
+            network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows)
             for network in track(networks, "scoring networks")
         }
         evidence = _gather(networks, logits, splits)
-        timings = _time(networks, params, images[splits[params.data.protocol].rows])
-        document = _document(params, workspace, evidence, timings)
+        document = _document(params, workspace, evidence, bench)
         document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
         predicted = {network: values.argmax(axis=1) for network, values in logits.items()}
         _write(workspace, document, splits, predicted, histories, findings)
         _track(tracked, document["rows"], workspace)
-
-
-def read_networks(params: Params, workspace: Path) -> list[Network]:
-    """Read the baseline of ``data.protocol`` first, then its cells, then the baselines of the other protocols."""
-    own = params.data.protocol
-    others = [protocol for protocol in params.train.protocols if protocol != own]
-    cells = [
-        read_cell(workspace / layout.cell(method, budget, seed), method, budget, seed, own)
-        for budget in params.compress.budgets
-        for method in params.compress.methods
-        for seed in params.compress.seeds
-    ]
-    dense, *rest = (read_baseline(workspace / layout.baseline(name), name) for name in [own, *others])
-    return [dense, *cells, *rest]
 
 
 def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOut:
@@ -127,50 +116,25 @@ def _gather(
     }
 
 
-def _time(networks: Sequence[Network], params: Params, images: Images) -> dict[Network, dict[int, PairTiming]]:
-    """Time every network, the first included, in alternation with the first."""
-    settings = params.evaluate.latency
-    inputs = {batch: as_input(np.resize(images, (batch, *images.shape[1:]))) for batch in settings.batches}
-    reference = open_session(networks[0].model, settings.threads)
-    return {
-        network: _time_network(reference, network, settings, inputs) for network in track(networks, "timing networks")
-    }
-
-
-def _time_network(
-    reference: Any, network: Network, settings: LatencyParams, inputs: Mapping[int, npt.NDArray[np.float32]]
-) -> dict[int, PairTiming]:
-    session = open_session(network.model, settings.threads)
-    return {
-        batch: time_pair(
-            partial(run_session, reference, inputs[batch]),
-            partial(run_session, session, inputs[batch]),
-            settings.repeats,
-        )
-        for batch in settings.batches
-    }
-
-
 def _document(
     params: Params,
     workspace: Path,
     evidence: Mapping[Network, Evidence],
-    timings: Mapping[Network, Mapping[int, PairTiming]],
+    bench: Mapping[str, Any],
 ) -> dict[str, Any]:
     own = {network: found for network, found in evidence.items() if network.protocol == params.data.protocol}
-    reference = next(iter(own))  # the baseline that all were timed against, itself included
     origin = {"data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-    rows = _rows(evidence, timings, origin)
+    rows = _rows(evidence, bench, origin)
     return {
         "protocol": params.data.protocol,
         **origin,
         "command": COMMAND,
         "seed": params.evaluate.seed,
         "resamples": params.evaluate.resamples,
-        "threads": params.evaluate.latency.threads,
-        "machine": machine(),
+        "threads": bench["threads"],
+        "machine": bench["machine"],
         "versions": versions(),
-        "clock": {f"b{batch}": asdict(pair.speedup) for batch, pair in timings[reference].items()},
+        "clock": _noise(bench),
         "classes": list(CLASSES),
         "headline": headline_figures(rows),
         "comparisons": compare_rivals(own),
@@ -180,14 +144,25 @@ def _document(
 
 def _rows(
     evidence: Mapping[Network, Evidence],
-    timings: Mapping[Network, Mapping[int, PairTiming]],
+    bench: Mapping[str, Any],
     origin: Mapping[str, str],
 ) -> list[Row]:
     dense = {network.protocol: network for network in evidence if network.is_dense}
-    return [
-        build_row(network, dense[network.protocol], found, evidence[dense[network.protocol]], timings[network], origin)
-        for network, found in evidence.items()
-    ]
+    rows = []
+    for network, found in evidence.items():
+        reference = dense[network.protocol]
+        speed = speed_columns(bench, network, reference)
+        rows.append(build_row(network, reference, found, evidence[reference], speed, origin))
+    return rows
+
+
+def _noise(bench: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Speed-up of the baseline over itself in ONNX Runtime, by batch size."""
+    return {
+        f"b{row['batch']}": {"median": row["speedup"], "iqr": row["speedup_iqr"]}
+        for row in bench["rows"]
+        if row["network"] == bench["reference"] and row["runtime"] == ONNXRUNTIME
+    }
 
 
 def _is_phantom(root: Path, frame: pd.DataFrame) -> bool:
@@ -230,7 +205,7 @@ def _track(parent: StageRun, rows: Sequence[Row], workspace: Path) -> None:
     for path in (layout.REPORT, layout.RESULTS_CSV, layout.RESULTS_JSON):
         parent.artifact(workspace / path)
     for row in rows:
-        params = {name: row[name] for name in ("method", "budget", "seed", "protocol")}
+        params = {name: row[name] for name in ("method", "budget", "seed", "protocol", "precision")}
         tags = {name: f"{value:g}" if name == "budget" else str(value) for name, value in params.items()}
         figures = {name: value for name, value in row.items() if name not in params and isinstance(value, int | float)}
         with stage_run(

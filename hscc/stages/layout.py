@@ -13,6 +13,10 @@ DATA_REPORT = Path("reports/data.json")
 
 MOMENTS = Path("artifacts/calibration/moments.safetensors")
 CELLS = Path("artifacts/cells")
+QUANTISED = Path("artifacts/quantised")
+
+BENCH_JSON = Path("reports/bench.json")
+BENCH_CSV = Path("reports/bench.csv")
 
 RESULTS_CSV = Path("reports/results.csv")
 RESULTS_JSON = Path("reports/results.json")
@@ -45,3 +49,8 @@ def train_history(protocol: str) -> Path:
 def cell(method: str, budget: float, seed: int) -> Path:
     """Folder of one cell of the sweep: model.safetensors, plan.json, model.onnx, metrics.json."""
     return CELLS / f"{method}-{budget:g}-{seed}"
+
+
+def twin(name: str) -> Path:
+    """Folder of the int8 twin of the network of that name: model.onnx, metrics.json."""
+    return QUANTISED / name

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from hscc.evaluation.bootstrap import resample
-from hscc.evaluation.latency import PairTiming, Spread
-from hscc.evaluation.networks import Network
+from hscc.evaluation.fingerprint import file_sha256
+from hscc.evaluation.networks import INT8, Network
 from hscc.evaluation.results import build_row
 from hscc.evaluation.rivals import compare_rivals
 from hscc.evaluation.scoring import Evidence, gather
+from hscc.evaluation.speed import speed_columns
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 IMAGES = 80
@@ -20,16 +21,18 @@ IMAGES = 80
 
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
-    """A baseline and three methods at two budgets, and a baseline of another protocol."""
+    """A baseline and three methods at two budgets, a baseline of another protocol, and two int8 twins."""
     folder = tmp_path_factory.mktemp("networks")
 
-    def make(method: str, budget: float, protocol: str = "grouped") -> Network:
-        model = folder / f"{method}-{budget:g}-{protocol}.onnx"
+    def make(method: str, budget: float, protocol: str = "grouped", precision: str = "fp32") -> Network:
+        model = folder / f"{method}-{budget:g}-{protocol}-{precision}.onnx"
         model.write_bytes(model.name.encode())
-        return Network(method, budget, 0, protocol, model, int(6000 / budget), 500, 0.8, 0.1 / budget, None)
+        facts = (int(6000 / budget), 500, 0.8, 0.1 / budget, None, precision)
+        return Network(method, budget, 0, protocol, model, *facts)
 
     cells = [make(method, budget) for budget in (3.0, 6.0) for method in ("global_svd", "tucker", "hscc")]
-    return [make("dense", 1.0), *cells, make("dense", 1.0, "pooled")]
+    twins = [make("dense", 1.0, precision=INT8), make("hscc", 6.0, precision=INT8)]
+    return [make("dense", 1.0), *cells, make("dense", 1.0, "pooled"), *twins]
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +50,34 @@ def evidence(networks: list[Network]) -> dict[Network, Evidence]:
     return found
 
 
+@pytest.fixture(scope="session")
+def bench(networks: list[Network]) -> dict[str, Any]:
+    """Twice as fast as the baseline, each of them; int8 twins have no torch form."""
+    figures = {
+        "pairs": 9, "reference_ms": 12.0, "reference_ms_iqr": 0.5, "ms": 6.0, "ms_iqr": 0.3, "speedup": 2.0,
+        "speedup_iqr": 0.1, "speedup_se": 0.02, "peak_mb": 90.0, "load_mb": 95.0, "size_bytes": 1000,
+    }  # fmt: skip
+    rows = [
+        {"network": network.name, "runtime": runtime, "batch": batch, **figures,
+         "model_sha256": file_sha256(network.model)}
+        for runtime in ("onnxruntime", "torch")
+        for network in networks
+        if network.protocol == "grouped" and (network.precision != INT8 or runtime == "onnxruntime")
+        for batch in (1, 16)
+    ]  # fmt: skip
+    return {
+        "reference": "dense-grouped", "runtimes": ["onnxruntime", "torch"], "batches": [1, 16], "threads": 2,
+        "machine": {"processor": "a processor", "cores": "2", "system": "a system"}, "versions": {}, "rows": rows,
+    }  # fmt: skip
+
+
 @pytest.fixture
-def make_document(networks: list[Network], evidence: dict[Network, Evidence]) -> Callable[..., dict[str, Any]]:
+def make_document(
+    networks: list[Network], evidence: dict[Network, Evidence], bench: dict[str, Any]
+) -> Callable[..., dict[str, Any]]:
     """Build the content of a results.json; keyword arguments replace top-level entries."""
 
     def build(**changes: Any) -> dict[str, Any]:
-        timing = PairTiming(Spread(12.0, 0.5), Spread(6.0, 0.3), Spread(2.0, 0.1))
         dense = {network.protocol: network for network in networks if network.is_dense}
         rows = [
             build_row(
@@ -60,7 +85,7 @@ def make_document(networks: list[Network], evidence: dict[Network, Evidence]) ->
                 dense[network.protocol],
                 evidence[network],
                 evidence[dense[network.protocol]],
-                {1: timing, 16: timing},
+                speed_columns(bench, network, dense[network.protocol]),
                 {"data_hash": "0" * 32 + ".dir", "git_commit": "f" * 40},
             )
             for network in networks

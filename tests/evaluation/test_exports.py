@@ -16,7 +16,7 @@ def test_predictions_have_a_column_a_network_and_are_empty_outside_its_protocol(
         "grouped": pd.DataFrame({"path": ["x", "y"], "label": ["a", "b"]}),
         "pooled": pd.DataFrame({"path": ["y"], "label": ["b"]}),
     }
-    dense, cell, other = networks[0], networks[1], networks[-1]
+    dense, cell, other = networks[0], networks[1], networks[-3]
     frame = predictions_frame(images, {dense: np.array([0, 1]), cell: np.array([1, 1]), other: np.array([0])}, CLASSES)
     assert frame.columns.tolist() == ["path", "protocol", "label", "dense", "global_svd-3-0"]
     assert frame["dense"].tolist() == ["a", "b", "a"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hscc.errors import ArtifactError
-from hscc.evaluation.networks import read_baseline, read_cell
+from hscc.evaluation.fingerprint import file_sha256
+from hscc.evaluation.networks import read_baseline, read_cell, read_twin
 
 CELL = {
     "method": "hscc",
@@ -48,6 +49,20 @@ def test_a_cell_without_its_network_is_missing(cell_folder: Maker) -> None:
     (folder / "model.onnx").unlink()
     with pytest.raises(ArtifactError, match=r"model\.onnx does not exist"):
         read_cell(folder, "hscc", 6.0, 1, "grouped")
+
+
+def test_a_twin_is_its_network_in_int8(cell_folder: Maker, tmp_path: Path) -> None:
+    network = read_cell(cell_folder(json.dumps(CELL)), "hscc", 6.0, 1, "grouped")
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    (twin / "model.onnx").write_bytes(b"int8")
+    facts = {"protocol": "grouped", "source_sha256": file_sha256(network.model), "val_accuracy": 0.8, "val_kl": 0.07}
+    (twin / "metrics.json").write_text(json.dumps(facts))
+    found = read_twin(twin, network)
+    assert (found.name, found.macs, found.val_kl, found.is_dense) == ("hscc-6-1-int8", 100, 0.07, False)
+    network.model.write_bytes(b"another")
+    with pytest.raises(ArtifactError, match=r"was not made from .*; run `hscc quantise`"):
+        read_twin(twin, network)
 
 
 @pytest.mark.parametrize(

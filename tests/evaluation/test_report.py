@@ -123,6 +123,24 @@ def test_sections_without_content_are_left_out(make_document: Callable[..., Docu
     assert 'id="guide"' in html
 
 
+def test_int8_twins_have_a_table_of_their_own(make_document: Callable[..., Document]) -> None:
+    document = make_document()
+    page = Page(render_report(document, MATRICES, {}, []))
+    assert page.open == []
+    assert "HSCC, 6×, int8" in page.words and "Dense baseline, int8" in page.words
+    document["rows"] = [row for row in document["rows"] if row["precision"] == "fp32"]
+    assert 'id="int8"' not in render_report(document, MATRICES, {}, [])
+
+
+def test_torch_has_columns_where_it_was_timed(make_document: Callable[..., Document]) -> None:
+    document = make_document()
+    assert "speed-up in torch, batch 16" in render_report(document, MATRICES, {}, [])
+    document["rows"] = [
+        {key: value for key, value in row.items() if not key.startswith("torch_")} for row in document["rows"]
+    ]
+    assert "speed-up in torch" not in render_report(document, MATRICES, {}, [])
+
+
 def test_seeds_are_summarised_when_there_are_several(document: Document) -> None:
     again = [{**row, "seed": 1} for row in document["rows"] if row["method"] != "dense"]
     html = render_report({**document, "rows": document["rows"] + again}, MATRICES, {}, [])

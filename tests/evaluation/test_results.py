@@ -12,8 +12,10 @@ from hscc.evaluation.results import (
     batches,
     compressed_rows,
     dense_row,
+    float_rows,
     headline_figures,
     preference,
+    quantised_rows,
     read_document,
     replace_text,
     row_name,
@@ -60,6 +62,13 @@ def test_batches_are_read_off_the_columns(document: Document) -> None:
 def test_compressed_rows_are_those_of_the_protocol(document: Document) -> None:
     assert len(compressed_rows(document["rows"], "grouped")) == 6
     assert compressed_rows(document["rows"], "pooled") == []
+
+
+def test_int8_twins_are_rows_of_their_own(document: Document) -> None:
+    twins = quantised_rows(document["rows"])
+    assert [row_name(row) for row in twins] == ["dense-grouped-int8", "hscc-6-0-int8"]
+    assert dense_row(document["rows"], "grouped")["precision"] == "fp32"
+    assert len(float_rows(document["rows"])) == len(document["rows"]) - 2
 
 
 def test_headline_figures_are_numbers_by_name(document: Document) -> None:

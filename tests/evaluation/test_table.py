@@ -32,6 +32,20 @@ def test_every_network_is_a_row_that_is_not_cut(tmp_path: Path, document: Docume
     row = document["rows"][1]
     assert f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}" in text
     assert "speed b16" in text and "80 test images" in text
+    assert "2.00× (0.33)" in text  # twice as fast at a sixth of the MACs
+
+
+def test_the_baseline_and_the_best_of_each_budget_have_their_int8_twin_below(
+    tmp_path: Path, document: Document
+) -> None:
+    lines = [line for line in shown(tmp_path, document).splitlines() if line.startswith("│")]
+    twins = [number for number, line in enumerate(lines) if "└ in int8" in line]
+    assert [lines[number - 1].split("│")[1].strip() for number in twins] == ["Dense baseline"]
+    for row in document["rows"]:
+        if row["method"] == "hscc":
+            row["val_accuracy"] = 0.9
+    lines = [line for line in shown(tmp_path, document).splitlines() if line.startswith("│")]
+    assert "in int8" in lines[next(number for number, line in enumerate(lines) if "HSCC, 6×" in line) + 1]
 
 
 def test_seeds_are_told_apart(tmp_path: Path, document: Document) -> None:

@@ -41,7 +41,7 @@ def test_validation_decides_inside_a_tier_and_the_test_split_does_not() -> None:
         ({"accuracy_difference": -0.0101}, "loses 1.01 points"),
         ({"macs_ratio": 1.99}, "1.99 times fewer MACs, 2 are asked for"),
         ({"speedup_b1": 0.98}, "0.98 times faster"),
-        ({"speedup_b1": None}, "evaluate.latency.batches"),
+        ({"speedup_b1": None}, "bench.batches"),
     ],
 )
 def test_each_shortfall_is_told(changes: dict[str, Any], words: str) -> None:

@@ -17,8 +17,17 @@ from sklearn.metrics import f1_score
 from hscc.data.classes import CLASSES
 from hscc.data.manifest import COLUMNS, write_manifest
 from hscc.errors import ArtifactError
-from hscc.params import CompressParams, DataParams, EvaluateParams, LatencyParams, Params, TrainParams
-from hscc.stages import layout
+from hscc.evaluation.peak_memory import Peaks
+from hscc.params import (
+    BenchParams,
+    CompressParams,
+    DataParams,
+    EvaluateParams,
+    Params,
+    QuantiseParams,
+    TrainParams,
+)
+from hscc.stages import bench, layout, quantise
 from hscc.stages.evaluate import run
 from hscc.tracking import tracking_uri
 
@@ -29,7 +38,9 @@ PARAMS = Params.model_construct(
     data=DataParams(image_size=SIDE),
     train=TrainParams.model_construct(protocols=("grouped", "pooled")),
     compress=CompressParams.model_construct(methods=METHODS, budgets=(2.0, 4.0), seeds=(0,)),
-    evaluate=EvaluateParams(resamples=100, latency=LatencyParams(batches=(1, 40), threads=1, repeats=3)),
+    quantise=QuantiseParams(images=16),
+    bench=BenchParams(runtimes=("onnxruntime",), batches=(1, 40), threads=1, repeats=3),
+    evaluate=EvaluateParams(resamples=100),
 )
 OUTPUTS = (
     layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.REPORT,
@@ -65,7 +76,7 @@ def write_images(workspace: Path) -> None:
             path = f"Training/{label}/image ({number}).png"
             (workspace / layout.DATA / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(workspace / layout.DATA / path)
-            splits = ("test" if number >= 2 else "val", "test" if number >= 4 else "train", "train")
+            splits = ("test" if number >= 2 else ("train", "val")[number], "test" if number >= 4 else "train", "train")
             rows.append(
                 (path, label, "Training", SIDE, SIDE, "L", 1, f"{index}{number}", "", True, len(rows), False, *splits)
             )
@@ -100,6 +111,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stale = workspace / layout.cell("svd_of_yesterday", 9.0, 0)
     stale.mkdir()
     (stale / "metrics.json").write_text("{}")
+    quantise.run(PARAMS, workspace)
+    with pytest.MonkeyPatch.context() as patch:  # a process a network takes seconds
+        patch.setattr("hscc.evaluation.bench.peak_memory", lambda *_: Peaks(30.0, {1: 20.0, 40: 25.0}))
+        bench.run(PARAMS, workspace)
     run(PARAMS, workspace)
     return workspace
 
@@ -112,17 +127,22 @@ def workspace(evaluated: Path, tmp_path: Path) -> Path:
 
 def read_rows(workspace: Path) -> dict[str, dict[str, Any]]:
     document = json.loads((workspace / layout.RESULTS_JSON).read_text())
-    return {f"{row['method']}-{row['budget']:g}-{row['protocol']}": row for row in document["rows"]}
+    return {f"{row['method']}-{row['budget']:g}-{row['protocol']}-{row['precision']}": row for row in document["rows"]}
 
 
 def test_every_network_the_parameters_name_has_a_row_and_no_other(evaluated: Path) -> None:
     assert list(read_rows(evaluated)) == [
-        "dense-1-grouped",
-        "tucker-2-grouped",
-        "hscc-2-grouped",
-        "tucker-4-grouped",
-        "hscc-4-grouped",
-        "dense-1-pooled",
+        "dense-1-grouped-fp32",
+        "tucker-2-grouped-fp32",
+        "hscc-2-grouped-fp32",
+        "tucker-4-grouped-fp32",
+        "hscc-4-grouped-fp32",
+        "dense-1-pooled-fp32",
+        "dense-1-grouped-int8",
+        "tucker-2-grouped-int8",
+        "hscc-2-grouped-int8",
+        "tucker-4-grouped-int8",
+        "hscc-4-grouped-int8",
     ]
 
 
@@ -134,7 +154,8 @@ def test_csv_and_json_hold_the_same_table(evaluated: Path) -> None:
     assert {
         "method", "budget", "seed", "protocol", "macs", "params", "macs_ratio", "params_ratio", "size_bytes",
         "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "f1_no_tumor", "f1_no_tumor_se", "kl_to_baseline",
-        "latency_ms_b1", "speedup_b1", "latency_ms_b40", "speedup_b40", "data_hash", "git_commit",
+        "latency_ms_b1", "speedup_b1", "latency_ms_b40", "speedup_b40", "efficiency_b40", "peak_mb_b40", "precision",
+        "data_hash", "git_commit",
     } <= set(frame.columns)  # fmt: skip
 
 
@@ -142,12 +163,12 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
     predictions = pd.read_csv(evaluated / layout.PREDICTIONS)
     rows = read_rows(evaluated)
     grouped = predictions[predictions["protocol"] == "grouped"]
-    assert len(grouped) == rows["hscc-4-grouped"]["n_test"] == 24
-    for column, name in (("dense", "dense-1-grouped"), ("hscc-4-0", "hscc-4-grouped")):
+    assert len(grouped) == rows["hscc-4-grouped-fp32"]["n_test"] == 24
+    for column, name in (("dense", "dense-1-grouped-fp32"), ("hscc-4-0", "hscc-4-grouped-fp32")):
         assert (grouped[column] == grouped["label"]).mean() == pytest.approx(rows[name]["accuracy"])
         assert f1_score(grouped["label"], grouped[column], average="macro") == pytest.approx(rows[name]["macro_f1"])
     pooled = predictions[predictions["protocol"] == "pooled"]
-    assert len(pooled) == rows["dense-1-pooled"]["n_test"] == 16
+    assert len(pooled) == rows["dense-1-pooled-fp32"]["n_test"] == 16
     assert pooled["hscc-4-0"].isna().all() and pooled["dense"].notna().all()
 
 
@@ -184,16 +205,33 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     experiment = client.get_experiment_by_name("hscc")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
-    children = {found.info.run_name: found for found in runs if found is not parent}
-    assert len(children) == 6
+    (parent,) = [found for found in runs if found.info.run_name == "evaluate-grouped"]
+    children = {found.info.run_name: found for found in runs if "mlflow.parentRunId" in found.data.tags}
+    assert len(children) == 11
     child = children["evaluate-hscc-4-0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (child.data.tags["method"], child.data.tags["budget"], child.data.tags["protocol"]) == (
         "hscc", "4", "grouped",
     )  # fmt: skip
-    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-4-grouped"]["accuracy"])
+    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-4-grouped-fp32"]["accuracy"])
     assert "report.html" in {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+
+
+def test_int8_twins_are_scored_and_timed_like_any_network(evaluated: Path) -> None:
+    rows = read_rows(evaluated)
+    twin, source = rows["hscc-4-grouped-int8"], rows["hscc-4-grouped-fp32"]
+    assert twin["model_sha256"] != source["model_sha256"]
+    assert twin["accuracy"] == pytest.approx(source["accuracy"], abs=0.1)
+    assert twin["macs"] == source["macs"] and twin["latency_ms_b40"] > 0
+    assert twin["efficiency_b1"] == pytest.approx(twin["speedup_b1"] / 4)
+
+
+def test_a_network_that_was_not_the_one_timed_is_refused(workspace: Path) -> None:
+    folder = workspace / layout.cell("hscc", 2.0, 0)
+    shutil.copy(workspace / layout.cell("hscc", 4.0, 0) / "model.onnx", folder / "model.onnx")
+    params = PARAMS.model_copy(update={"quantise": QuantiseParams(enabled=False)})
+    with pytest.raises(ArtifactError, match="is not the file that was timed; run `hscc bench`"):
+        run(params, workspace)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +240,8 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
         (layout.cell("hscc", 2.0, 0), "hscc compress --method hscc --budget 2 --seed 0"),
         (layout.baseline("pooled"), "hscc train --protocol pooled"),
         (layout.MANIFEST, "hscc validate"),
+        (layout.BENCH_JSON, "hscc bench"),
+        (layout.twin("hscc-2-0"), "hscc quantise"),
     ],
 )
 def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, missing: Path, mend: str) -> None:

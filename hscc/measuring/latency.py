@@ -1,12 +1,13 @@
 """Time two networks side by side: the clock of a shared machine drifts, the ratio of neighbours does not.
 
-The sessions' threads must not spin after a call (`hscc.evaluation.predictions.open_session` sees to it): by default
+The sessions' threads must not spin after a call (`hscc.measuring.sessions.open_session` sees to it): by default
 ONNX Runtime's idle threads keep polling, which made AlexNet in alternation with a second session 1.7 times slower on
 two cores than alone, and the spread nine times wider.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 WARM_UP = 3  # untimed calls of each network first: allocation, caches, clock rate
+LEAST = 5  # pairs without which a median says nothing
+_RESAMPLES = 1000
 
 Call = Callable[[], object]
 Times = npt.NDArray[np.float64]
@@ -22,10 +25,11 @@ Times = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and interquartile range of repeated measurements."""
+    """Median of repeated measurements, their interquartile range, and the bootstrap standard error of the median."""
 
     median: float
     iqr: float
+    se: float
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,21 @@ class PairTiming:
 
     Attributes
     ----------
+    pairs : int
+        Timed calls of each.
     dense_ms, other_ms : Spread
         Milliseconds a call.
     speedup : Spread
         Dense time over the other's time, of the pairs measured one after the other.
     """
 
+    pairs: int
     dense_ms: Spread
     other_ms: Spread
     speedup: Spread
 
 
-def time_pair(dense: Call, other: Call, repeats: int) -> PairTiming:
+def time_pair(dense: Call, other: Call, repeats: int, seconds: float = math.inf) -> PairTiming:
     """Time two calls in alternation.
 
     Parameters
@@ -53,19 +60,25 @@ def time_pair(dense: Call, other: Call, repeats: int) -> PairTiming:
     dense, other : callable
         Run either network once on the same batch.
     repeats : int
-        Timed calls of each.
+        Timed calls of each, at most.
+    seconds : float
+        After so long no further pair begins, though not before `LEAST` of them.
 
     Returns
     -------
     PairTiming
         Medians and spreads.
     """
-    dense_ms, other_ms = alternate(dense, other, repeats)
-    return PairTiming(spread(dense_ms), spread(other_ms), spread(dense_ms / other_ms))
+    dense_ms, other_ms = alternate(dense, other, repeats, seconds)
+    return PairTiming(len(dense_ms), spread(dense_ms), spread(other_ms), spread(dense_ms / other_ms))
 
 
 def alternate(
-    first: Call, second: Call, repeats: int, clock: Callable[[], int] = time.perf_counter_ns
+    first: Call,
+    second: Call,
+    repeats: int,
+    seconds: float = math.inf,
+    clock: Callable[[], int] = time.perf_counter_ns,
 ) -> tuple[Times, Times]:
     """Call two functions in turn and time each call.
 
@@ -76,20 +89,29 @@ def alternate(
     first, second : callable
         What is timed.
     repeats : int
-        Timed calls of each.
+        Timed calls of each, at most.
+    seconds : float
+        After so long no further pair begins, though not before `LEAST` of them; the warm-up takes at most one more
+        pair than a quarter of it.
     clock : callable
         Nanoseconds since some moment.
 
     Returns
     -------
-    tuple of two ndarrays of float64, shape (repeats,)
+    tuple of two ndarrays of float64, shape (P,)
         Milliseconds of the first's and of the second's calls; entry i of both belong to one pair.
     """
+    begin = clock()
     for _ in range(WARM_UP):
         first()
         second()
+        if clock() - begin > seconds * 1e9 / 4:
+            break
     times = np.empty((2, repeats))
+    begin = clock()
     for repeat in range(repeats):
+        if repeat >= LEAST and clock() - begin > seconds * 1e9:
+            return times[0, :repeat], times[1, :repeat]
         pair = ((0, first), (1, second)) if repeat % 2 == 0 else ((1, second), (0, first))
         for row, call in pair:
             start = clock()
@@ -99,6 +121,8 @@ def alternate(
 
 
 def spread(values: Times) -> Spread:
-    """Summarise measurements by median and interquartile range."""
+    """Summarise measurements by median, interquartile range, and bootstrap standard error of the median."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return Spread(float(middle), float(high - low))
+    drawn = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    error = np.median(values[drawn], axis=1).std(ddof=1)
+    return Spread(float(middle), float(high - low), float(error))

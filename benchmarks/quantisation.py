@@ -1,0 +1,132 @@
+"""What each way to quantise costs and gains, on the cells of the pipeline: judged by the validation split.
+
+python -m benchmarks.quantisation artifacts/cells/hscc-6-0 artifacts/baseline/grouped
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hscc.data.images import labels_of, load_images, rows_of
+from hscc.data.manifest import read_manifest
+from hscc.deployment.quantisation import Int8, quantise
+from hscc.evaluation.metrics import kl_divergence
+from hscc.evaluation.predictions import as_input, predict
+from hscc.measuring.latency import time_pair
+from hscc.measuring.pinning import pinned
+from hscc.measuring.sessions import bind_session, open_session
+from hscc.params import Params, read_params
+from hscc.stages import layout
+from hscc.stages.calibrate import balanced_sample
+
+THREADS, PAIRS, SECONDS = 2, 30, 3.0
+BATCHES = (1, 16)
+CHUNK = 16  # calibration images at a time
+SETTINGS = {
+    "default": (Int8(), 256),
+    "hidden channels not rotated": (Int8(rotate=False), 256),
+    "QOperator": (Int8(format="qoperator"), 256),
+    "a scale a tensor": (Int8(per_channel=False), 256),
+    "int8 activations": (Int8(activations="int8"), 256),
+    "7-bit weights": (Int8(reduce_range=True), 256),
+    "ranges by entropy": (Int8(ranges="entropy"), 256),
+    "99.999 % of the range": (Int8(ranges="percentile"), 256),
+    "99.9 % of the range": (Int8(ranges="percentile", percentile=99.9), 256),
+    "first layer in floats": (Int8(keep_float=(0,)), 256),
+    "last layer in floats": (Int8(keep_float=(-1,)), 256),
+    "first and last in floats": (Int8(keep_float=(0, -1)), 256),
+    "only convolutions and linear layers": (Int8(only_weighted=True), 256),
+    "32 images": (Int8(), 32),
+    "1024 images": (Int8(), 1024),
+}
+
+Images = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The images, their labels, and the logits of the dense network on the validation split."""
+
+    images: Images
+    labels: Rows
+    train: Rows
+    val: Rows
+    dense: npt.NDArray[np.float32]
+
+    def batches(self, count: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Draw calibration images of the training split."""
+        rows = self.train[balanced_sample(self.labels[self.train], count, 0)]
+        for start in range(0, len(rows), CHUNK):
+            yield as_input(np.asarray(self.images[rows[start : start + CHUNK]]))
+
+    def logits(self, model: Path) -> npt.NDArray[np.float32]:
+        """Run a network on the validation split."""
+        return predict(model, THREADS, self.images, self.val)
+
+
+def main(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that hold a model.onnx.")],
+    only: Annotated[list[str] | None, typer.Option(help="Names of settings; all by default.")] = None,
+) -> None:
+    """Print a table a network."""
+    params = read_params(layout.PARAMS)
+    bench = _bench(params)
+    console = Console(width=150)
+    with pinned(THREADS):
+        for folder in folders:
+            console.print(_compare(bench, folder, only or list(SETTINGS)))
+
+
+def _bench(params: Params) -> Bench:
+    manifest = read_manifest(layout.MANIFEST)
+    images = load_images(manifest, layout.DATA, params.data.image_size, layout.IMAGE_CACHE)
+    train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
+    dense = predict(layout.baseline(params.data.protocol) / "model.onnx", THREADS, images, val)
+    return Bench(images, labels_of(manifest), train, val, dense)
+
+
+def _compare(bench: Bench, folder: Path, names: list[str]) -> Table:
+    source = folder / "model.onnx"
+    floats = bench.logits(source)
+    table = Table(title=f"{folder.name}: {len(bench.val)} validation images, ONNX Runtime, {THREADS} threads")
+    table.add_column("int8 by")
+    columns = ("accuracy %", "KL to dense", "KL to its floats", "MB", *(f"× its floats b{batch}" for batch in BATCHES))
+    for column in columns:
+        table.add_column(column, justify="right")
+    table.add_row("floats", *_scores(bench, floats, floats), f"{source.stat().st_size / 1e6:.1f}")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            target = Path(scratch) / "int8.onnx"
+            settings, images = SETTINGS[name]
+            quantise(source, target, bench.batches(images), settings)
+            size = f"{target.stat().st_size / 1e6:.1f}"
+            scores = _scores(bench, bench.logits(target), floats)
+            table.add_row(name, *scores, size, *(_speedup(source, target, batch) for batch in BATCHES))
+    return table
+
+
+def _scores(bench: Bench, logits: npt.NDArray[np.float32], floats: npt.NDArray[np.float32]) -> list[str]:
+    accuracy = (logits.argmax(axis=1) == bench.labels[bench.val]).mean()
+    to_dense, to_floats = (kl_divergence(reference, logits).mean() for reference in (bench.dense, floats))
+    return [f"{100 * accuracy:.1f}", f"{to_dense:.4f}", f"{to_floats:.5f}"]
+
+
+def _speedup(source: Path, target: Path, batch: int) -> str:
+    first, second = (bind_session(open_session(path, THREADS), path, batch, 1) for path in (source, target))
+    found = time_pair(first, second, PAIRS, SECONDS).speedup
+    return f"{found.median:.2f} ±{found.se:.2f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

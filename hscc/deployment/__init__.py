@@ -1,0 +1,1 @@
+"""What becomes of a finished network on its way to a device."""
