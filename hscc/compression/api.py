@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, is_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from torch import nn
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
 from hscc.compression.allocation import UnreachableError
 from hscc.compression.budget import Budget
+from hscc.compression.clock import keep_on_the_clock, latency_limits, start
+from hscc.compression.cost_models import COST_MODELS, Limit
+from hscc.compression.latency import LatencyTable, new_table
 from hscc.compression.methods import METHODS
 from hscc.compression.methods.base import Method
 from hscc.compression.modules import replacement
@@ -26,7 +29,14 @@ from hscc.models.folding import fold_batch_norms
 _USED = 0.98  # of a limit: less needs a reason
 
 
-def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Budget, seed: int = 0) -> Plan:
+def plan(
+    model: nn.Module,
+    calibration: Calibration,
+    method: Method,
+    budget: Budget,
+    seed: int = 0,
+    latency: LatencyTable | None = None,
+) -> Plan:
     """Decide what becomes of each layer, and compute the weights.
 
     Parameters
@@ -40,7 +50,10 @@ def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Bud
     budget : Budget
         For the whole network, linear layers included.
     seed : int
-        Of what the method draws; the same seed gives the same plan to the bit.
+        Of what the method draws; the same seed gives the same plan to the bit, unless the clock has a say.
+    latency : LatencyTable, optional
+        For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
+        threads and batches of 1 and 16 is made.
 
     Returns
     -------
@@ -60,31 +73,61 @@ def plan(model: nn.Module, calibration: Calibration, method: Method, budget: Bud
         raise CompressionError(f"{budget!r} is not a budget; pass one such as hscc.Budget(macs=6).")
     folded = fold_batch_norms(model)
     _check_network(model, folded, calibration)
-    dense = {"macs": count_macs(model, calibration.input_shape), "params": count_parameters(model)}
-    other = {
-        "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
-        "params": count_parameters(folded) - sum(structure_params(layer, DENSE) for layer in calibration.layers),
-    }
-    limits = {name: limit - other[name] for name, limit in budget.limits(dense).items()}
-    try:
-        layers, weights = method.plan_layers(folded, calibration, limits, seed)
-    except UnreachableError as error:
-        raise _beyond(budget, dense, other, dict(zip(limits, error.smallest, strict=True))) from None
-    made = Plan(
-        method=_name(method),
-        settings=asdict(method),
-        budget=budget,
-        seed=seed,
-        dense_macs=dense["macs"],
-        dense_params=dense["params"],
-        other_macs=other["macs"],
-        other_params=other["params"],
-        layers=tuple(layers),
-        left_dense=dict(calibration.left_dense),
-        calibration=calibration.network,
-        weights=weights,
-    )
-    return replace(made, bound=_bound(made, budget.limits(dense)))
+    task = _Task(model, folded, calibration, method, budget, seed)
+    if budget.latency is None:
+        return task.planned([])
+    table = latency if latency is not None else new_table()
+    watch = start(folded, calibration.input_shape, table)
+    limits = latency_limits(watch, budget.latency, calibration.layers, table)
+
+    def within(limits: Mapping[int, Limit]) -> tuple[Plan, nn.Module]:
+        made = task.planned(list(limits.values()))
+        return made, assemble(model, made)
+
+    return keep_on_the_clock(within, watch, limits, budget.latency, calibration, table)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A network to be planned."""
+
+    model: nn.Module
+    folded: nn.Module
+    calibration: Calibration
+    method: Method
+    budget: Budget
+    seed: int
+
+    def planned(self, timed: list[Limit]) -> Plan:
+        """Plan within the budget's counted resources and some limits on time."""
+        calibration = self.calibration
+        dense = {"macs": count_macs(self.model, calibration.input_shape), "params": count_parameters(self.model)}
+        other = {
+            "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
+            "params": count_parameters(self.folded)
+            - sum(structure_params(layer, DENSE) for layer in calibration.layers),
+        }
+        most = self.budget.limits(dense)
+        limits = [Limit(name, COST_MODELS[name], limit - other[name]) for name, limit in most.items()] + timed
+        try:
+            layers, weights = self.method.plan_layers(self.folded, calibration, limits, self.seed)
+        except UnreachableError as error:
+            raise _beyond(self.budget, dense, other, limits, error) from None
+        made = Plan(
+            method=_name(self.method),
+            settings=asdict(self.method),  # type: ignore[call-overload]
+            budget=self.budget,
+            seed=self.seed,
+            dense_macs=dense["macs"],
+            dense_params=dense["params"],
+            other_macs=other["macs"],
+            other_params=other["params"],
+            layers=tuple(layers),
+            left_dense=dict(calibration.left_dense),
+            calibration=calibration.network,
+            weights=weights,
+        )
+        return replace(made, bound=_bound(made, most))
 
 
 def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> nn.Module:
@@ -206,15 +249,25 @@ def _method(plan: Plan) -> Method:
     return kind(**plan.settings)
 
 
-def _beyond(budget: Budget, dense: dict[str, int], other: dict[str, int], smallest: dict[str, float]) -> BudgetError:
-    most = {name: dense[name] / (other[name] + least) for name, least in smallest.items()}
-    reach = " and ".join(f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items())
-    together = ", each on its own" if len(most) > 1 else ""
-    return BudgetError(f"{budget} cannot be reached by this method; the most it can do here is {reach}{together}.")
+def _beyond(
+    budget: Budget, dense: dict[str, int], other: dict[str, int], limits: list[Limit], error: UnreachableError
+) -> BudgetError:
+    smallest = {limit.name: (limit, least) for limit, least in zip(limits, error.smallest, strict=True)}
+    most = {name: dense[name] / (other[name] + smallest[name][1]) for name in dense if name in smallest}
+    reach = [f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items()]
+    reach += [
+        f"{least:.3g} of {limit.most:.3g} ms of {name}" for name, (limit, least) in smallest.items() if name not in dense
+    ]
+    together = ", each on its own" if len(reach) > 1 else ""
+    return BudgetError(
+        f"{budget} cannot be reached by this method; the most it can do here is {' and '.join(reach)}{together}."
+    )
 
 
 def _bound(made: Plan, limits: dict[str, int]) -> str:
     used = {"macs": made.macs, "params": made.params}
+    if not limits:
+        return ""
     if any(used[name] >= _USED * limit for name, limit in limits.items()):
         return ""
     if all(entry.structure.kind == "dense" for entry in made.layers):

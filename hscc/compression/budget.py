@@ -10,7 +10,7 @@ from hscc.errors import BudgetError
 
 @dataclass(frozen=True)
 class Budget:
-    """How many times less than the dense network, linear layers included. Give one ratio or both.
+    """How many times less than the dense network, linear layers included. Give one ratio or several.
 
     Attributes
     ----------
@@ -19,6 +19,9 @@ class Budget:
     params : float, optional
         For example 3 for a third of the parameters. Regions multiply weights, so a budget of MACs alone may need more
         weights than the dense network has.
+    latency : float, optional
+        For example 4 for a quarter of the time, on this machine: at every batch size of the
+        `hscc.compression.latency.LatencyTable` that the plan is made with.
 
     Raises
     ------
@@ -28,10 +31,11 @@ class Budget:
 
     macs: float | None = None
     params: float | None = None
+    latency: float | None = None
 
     def __post_init__(self) -> None:
         if not self.ratios:
-            raise BudgetError("a budget needs a ratio; give macs=6, params=6 or both.")
+            raise BudgetError("a budget needs a ratio; give macs=6, params=6, latency=4 or several.")
         for name, ratio in self.ratios.items():
             if isinstance(ratio, bool) or not isinstance(ratio, int | float):
                 raise BudgetError(
@@ -44,22 +48,22 @@ class Budget:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Resource to ratio, for those that were given."""
+        """Resource to ratio, for those that were given; the latency too."""
         return {
             field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None
         }
 
     def limits(self, dense: Mapping[str, int]) -> dict[str, int]:
-        """Most of each resource that the compressed network may have.
+        """Most of each counted resource that the compressed network may have.
 
         Parameters
         ----------
         dense : mapping
             Resource to the dense network's.
         """
-        return {name: int(dense[name] / ratio) for name, ratio in self.ratios.items()}
+        return {name: int(dense[name] / ratio) for name, ratio in self.ratios.items() if name in dense}
 
     def __str__(self) -> str:
         """Return the budget in words."""
-        words = {"macs": "MACs", "params": "parameters"}
-        return " and ".join(f"{ratio:g}x fewer {words.get(name, name)}" for name, ratio in self.ratios.items())
+        words = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "faster"}
+        return " and ".join(f"{ratio:g}x {words[name]}" for name, ratio in self.ratios.items())

@@ -1,11 +1,14 @@
 """What a budget counts. Each resource is a model of a layer's cost: dense, by structure, and by rank.
 
-To add one (milliseconds from a measured table, bytes of a format), write a class with these three functions and enter
-it in `COST_MODELS`; `hscc.compression.budget.Budget` then takes its name as a field.
+To add one (bytes of a format), write a class with these functions and enter it in `COST_MODELS`;
+`hscc.compression.budget.Budget` then takes its name as a field. Milliseconds are one that needs a measured table:
+`hscc.compression.latency.Latency`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from hscc.calibration.layers import Layer
@@ -24,7 +27,22 @@ from hscc.compression.structure import (
 
 
 class CostModel(Protocol):
-    """Cost of one image through a layer. Additive over ranks, so that the allocation can price each."""
+    """Cost of one image through a layer. Additive over ranks, so that the allocation can price each.
+
+    Attributes
+    ----------
+    rank_multiple : int
+        Ranks between its multiples cost as much as the next one.
+    equal_clusters : bool
+        Whether clusters of a region must share their rank (and so run as one grouped convolution) to be worth it.
+    """
+
+    rank_multiple: int
+    equal_clusters: bool
+
+    def prepare(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
+        """Get ready to be asked about these."""
+        ...
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
         """Cost of a structure with its ranks (the dense layer is one of them)."""
@@ -39,7 +57,16 @@ class CostModel(Protocol):
         ...
 
 
-class Macs:
+class Counted:
+    """Base of costs that are counted, not measured."""
+
+    rank_multiple, equal_clusters = 1, False
+
+    def prepare(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
+        """Nothing is needed."""
+
+
+class Macs(Counted):
     """Multiply-accumulates, as torch's FlopCounterMode sees them."""
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
@@ -56,7 +83,7 @@ class Macs:
         return positions * rank_weights(behind_projection(layer, structure), block)
 
 
-class Params:
+class Params(Counted):
     """Trainable numbers."""
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
@@ -73,3 +100,22 @@ class Params:
 
 
 COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Most of a resource that all layers of a calibration may use together.
+
+    Attributes
+    ----------
+    name : str
+        Of the resource.
+    model : CostModel
+        What counts it.
+    most : float
+        In the model's unit.
+    """
+
+    name: str
+    model: CostModel
+    most: float

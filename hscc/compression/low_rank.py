@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.compression.allocation import (
-    Candidate,
-    Choice,
-    LayerOptions,
-    UnreachableError,
-    allocate,
-    loss_of,
-    make_cluster,
-)
-from hscc.compression.cost_models import COST_MODELS
+from hscc.compression.allocation import UnreachableError, allocate, loss_of
+from hscc.compression.cost_models import Limit
 from hscc.compression.factors import Encoder, RegionFactors, region_factors
 from hscc.compression.fill import State, low_rank_state
+from hscc.compression.offers import chosen_structure, offers
 from hscc.compression.places import Places, dense_bias
 from hscc.compression.plan import LayerPlan
 from hscc.compression.projection import balance_projection
-from hscc.compression.search import Option, block_columns, layer_options
+from hscc.compression.search import block_columns, layer_options
 from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
 from hscc.compression.spectra import Spectrum, spectrum
-from hscc.compression.structure import DENSE, Structure, with_ranks
+from hscc.compression.structure import DENSE, Structure
 from hscc.compression.threads import each_layer
 
-_STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 _WORTH_A_LOOK = 1.25  # a uniform structure this near to the search's own choice is measured exactly as well
 
 LayerPlans = tuple[list[LayerPlan], dict[str, State]]
 
 
 def plan_low_rank(
-    model: nn.Module, calibration: Calibration, limits: Mapping[str, int], space: SearchSpace
+    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], space: SearchSpace
 ) -> LayerPlans:
     """Choose structure and ranks of every layer, and compute the weights.
 
@@ -53,8 +44,8 @@ def plan_low_rank(
         The dense network.
     calibration : Calibration
         Of the same network.
-    limits : mapping
-        Resource to the most of it that all layers of the calibration may use together.
+    limits : sequence of Limit
+        For all layers of the calibration together.
     space : SearchSpace
         What to choose from.
 
@@ -70,7 +61,11 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
-    each_layer(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
+    options = each_layer(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
+    wanted = [(layer, DENSE) for layer in calibration.layers]
+    wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
+    for limit in limits:
+        limit.model.prepare(wanted)
     best_loss, best = _plan_within(model, calibration, limits, space, float("inf"))
     assert best is not None
     for uniform in _uniform(space):
@@ -108,16 +103,16 @@ def _uniform(space: SearchSpace) -> list[SearchSpace]:
 
 
 def _plan_within(
-    model: nn.Module, calibration: Calibration, limits: Mapping[str, int], space: SearchSpace, worth: float
+    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, worth: float
 ) -> tuple[float, LayerPlans | None]:
     """Plan, or give up (None) where the allocation's own estimate of the loss is not below `worth`."""
     options = [layer_options(model, layer, calibration, space) for layer in calibration.layers]
-    offers = [
-        _offers(layer, found, space.multiple, list(limits))
-        for layer, found in zip(calibration.layers, options, strict=True)
+    models = [limit.model for limit in limits]
+    offered = [
+        offers(layer, found, space.multiple, models) for layer, found in zip(calibration.layers, options, strict=True)
     ]
-    chosen = allocate(offers, list(limits.values()))
-    if loss_of(offers, chosen) >= worth:
+    chosen = allocate(offered, [limit.most for limit in limits])
+    if loss_of(offered, chosen) >= worth:
         return float("inf"), None
 
     def factor(index: int) -> tuple[LayerPlan, State | None]:
@@ -125,7 +120,7 @@ def _plan_within(
         if choice.candidate < 0:
             return LayerPlan(layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
         option = options[index][choice.candidate]
-        structure = _with_choice(option, offers[index].candidates[choice.candidate], choice)
+        structure = chosen_structure(option, offered[index].candidates[choice.candidate], choice)
         places = Places(model, layer, calibration, space.measure)
         loss, state = _factor(places, dense_bias(model, layer), structure, option.spectra)
         return LayerPlan(layer, structure, loss), state
@@ -134,28 +129,6 @@ def _plan_within(
     weights = {entry.layer.name: state for entry, state in made if state is not None}
     plans = [entry for entry, _ in made]
     return sum(entry.loss for entry in plans), (plans, weights)
-
-
-def _offers(layer: Layer, options: Sequence[Option], multiple: int, resources: Sequence[str]) -> LayerOptions:
-    models = [COST_MODELS[name] for name in resources]
-    dense = np.asarray([model.of_structure(layer, DENSE) for model in models], dtype=np.float64)
-    candidates = []
-    for option in options:
-        blocks = [(region, block) for region in option.structure.regions for block in region.blocks]
-        clusters = []
-        for (region, block), found in zip(blocks, option.spectra, strict=True):
-            cost = [model.of_rank(layer, option.structure, region, block) for model in models]
-            step = multiple if len(found.values) >= _STEPS_AT_LEAST * multiple else 1
-            clusters.append(make_cluster(found.values.numpy(), cost, step))
-        fixed = np.asarray([model.fixed(layer, option.structure) for model in models], dtype=np.float64)
-        candidates.append(Candidate(tuple(clusters), fixed, option.lost))
-    return LayerOptions(tuple(candidates), dense)
-
-
-def _with_choice(option: Option, candidate: Candidate, choice: Choice) -> Structure:
-    ranks = iter(int(c.ranks[:n].sum()) for c, n in zip(candidate.clusters, choice.steps, strict=True))
-    rows = [[next(ranks) for _ in region.blocks] for region in option.structure.regions]
-    return with_ranks(option.structure, rows)
 
 
 def _factor(

@@ -77,6 +77,8 @@ class Plan:
         Why the network is more than 2 % under its budget, or empty.
     calibration : str
         Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
+    timed : dict
+        Times faster than the dense network, by batch size, where the budget asked for it.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
         network, and `hscc.apply` computes them anew from the calibration.
@@ -94,6 +96,7 @@ class Plan:
     left_dense: dict[str, str]
     bound: str = ""
     calibration: str = ""
+    timed: dict[str, float] = field(default_factory=dict)
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -142,6 +145,7 @@ class Plan:
     def __str__(self) -> str:
         """Return a table that a person reads."""
         got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
+        got += "".join(f", {ratio:.2f}x faster at {batch}" for batch, ratio in self.timed.items())
         table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
         for heading in ("layer", "structure", "regions", "clusters", "ranks", "MMACs", "params k", "predicted loss"):
             left = heading in ("layer", "structure")

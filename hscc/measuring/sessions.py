@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
@@ -47,18 +48,27 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     ArtifactError
         If ONNX Runtime cannot read the file.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors only: warnings about folded constants are no news to a user
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return _session(str(path), threads)
     except _UNUSABLE as error:
         raise ArtifactError(
             f"{path} is not an ONNX network that ONNX Runtime can open; delete it and make it again, in the pipeline "
             "with `dvc repro`."
         ) from error
+
+
+def open_graph(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """Open a graph that was just made; otherwise as `open_session`."""
+    return _session(model.SerializeToString(), threads)
+
+
+def _session(model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3  # errors only: warnings about folded constants are no news to a user
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def example_input(session: onnxruntime.InferenceSession, path: Path, batch: int, side: int) -> dict[str, Array]:

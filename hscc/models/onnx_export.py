@@ -40,7 +40,25 @@ def export_onnx(model: nn.Module, path: Path, image_size: int, tolerance: float 
         If ONNX Runtime's result differs from eager's by more than `tolerance`.
     """
     model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    example = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    proto = to_onnx(model, (3, image_size, image_size))
+    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, partial)
+    _check(model, partial, image_size, tolerance)
+    os.replace(partial, path)
+
+
+def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Export with a dynamic batch, in memory.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode, on the CPU.
+    input_shape : tuple of int
+        Channels, rows, columns of one image.
+    """
+    example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             model,
@@ -51,13 +69,9 @@ def export_onnx(model: nn.Module, path: Path, image_size: int, tolerance: float 
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
         )
     assert program is not None
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     _strip_provenance(proto)
-    partial = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, partial)
-    _check(model, partial, image_size, tolerance)
-    os.replace(partial, path)
+    return proto
 
 
 def _strip_provenance(proto: onnx.ModelProto) -> None:

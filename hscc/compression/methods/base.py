@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
+from hscc.compression.cost_models import Limit
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
 from hscc.compression.space import Measure, SearchSpace
@@ -20,9 +21,7 @@ from hscc.compression.structure import Structure
 class Method(Protocol):
     """A dataclass whose fields are the method's settings."""
 
-    def plan_layers(
-        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
-    ) -> LayerPlans:
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """Decide every layer of a calibration and compute the weights.
 
         Parameters
@@ -31,8 +30,8 @@ class Method(Protocol):
             The dense network; left as it is.
         calibration : Calibration
             Of the same network.
-        limits : mapping
-            Resource ("macs", "params") to the most of it that all layers of the calibration may use together.
+        limits : sequence of Limit
+            At least one.
         seed : int
             Of whatever the method draws.
 
@@ -76,9 +75,7 @@ class Searched(ABC):
     def measure(self) -> Measure:
         """How to choose among them."""
 
-    def plan_layers(
-        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
-    ) -> LayerPlans:
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `Method`."""
         return plan_low_rank(model, calibration, limits, self.space(calibration, seed))
 

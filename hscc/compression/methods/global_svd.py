@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
+from hscc.compression.cost_models import Limit
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans, factor_low_rank, plan_low_rank
 from hscc.compression.methods.uniform import plan_uniform
@@ -34,9 +35,7 @@ class GlobalSVD:
     shrinkage: float = 0.3
     rank_multiple: int = 8
 
-    def plan_layers(
-        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
-    ) -> LayerPlans:
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `hscc.compression.methods.base.Method`."""
         if self.adaptive:
             space = SearchSpace((WHOLE,), (TOGETHER,), self._measure(), self.rank_multiple)

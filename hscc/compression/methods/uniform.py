@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.compression.allocation import UnreachableError
-from hscc.compression.cost_models import COST_MODELS
+from hscc.compression.cost_models import Counted, Limit
 from hscc.compression.factors import weight_loss
 from hscc.compression.fill import State
 from hscc.compression.low_rank import LayerPlans
@@ -21,6 +21,7 @@ from hscc.compression.places import dense_bias, dense_weight, whole_layer
 from hscc.compression.plan import LayerPlan
 from hscc.compression.structure import DENSE, Structure
 from hscc.compression.threads import each_layer
+from hscc.errors import BudgetError
 
 _BISECTIONS = 40
 
@@ -39,9 +40,7 @@ class Uniform(ABC):
     def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Approximate a weight (C_out, C_in, kh, kw): itself again, and the kernels of the replacement in order."""
 
-    def plan_layers(
-        self, model: nn.Module, calibration: Calibration, limits: Mapping[str, int], seed: int
-    ) -> LayerPlans:
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `hscc.compression.methods.base.Method`."""
         return plan_uniform(model, calibration, limits, self._structure, self.factor_layer)
 
@@ -71,7 +70,7 @@ Factor = Callable[[nn.Module, Layer, Calibration, Structure], tuple[float, State
 
 
 def plan_uniform(
-    model: nn.Module, calibration: Calibration, limits: Mapping[str, int], structure_at: StructureAt, factor: Factor
+    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], structure_at: StructureAt, factor: Factor
 ) -> LayerPlans:
     """Plan every layer at the largest common rank ratio.
 
@@ -84,6 +83,11 @@ def plan_uniform(
     factor : callable
         (model, layer, calibration, structure) -> predicted loss, state of the replacement.
     """
+    if not all(isinstance(limit.model, Counted) for limit in limits):
+        raise BudgetError(
+            "this method has one rank ratio for all layers and cannot keep a latency budget; give it one of macs or "
+            "params, or take a method that searches, such as hscc or global_svd_adaptive."
+        )
     structures = largest_ratio(calibration.layers, structure_at, limits)
 
     def made(index: int) -> tuple[LayerPlan, State | None]:
@@ -98,7 +102,7 @@ def plan_uniform(
     return [entry for entry, _ in found], weights
 
 
-def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Mapping[str, int]) -> list[Structure]:
+def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Sequence[Limit]) -> list[Structure]:
     """Structures of all layers at the largest common rank ratio that meets the limit.
 
     A layer whose factors would cost no less than the dense layer stays dense.
@@ -109,8 +113,8 @@ def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Mappin
         All layers.
     structure_at : callable
         (layer, ratio in 0 to 1) -> factored structure.
-    limits : mapping
-        Resource to the most of it for all layers together.
+    limits : sequence of Limit
+        For all layers together.
 
     Raises
     ------
@@ -126,26 +130,21 @@ def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Mappin
         ]
 
     def meets(structures: list[Structure]) -> bool:
-        return all(_cost(layers, structures, name) <= limit for name, limit in limits.items())
+        return all(_cost(layers, structures, limit) <= limit.most for limit in limits)
 
     low, high = 0.0, 1.0
     smallest = decide(low)
     if not meets(smallest):
-        raise UnreachableError(np.asarray([_cost(layers, smallest, name) for name in limits], dtype=np.float64))
+        raise UnreachableError(np.asarray([_cost(layers, smallest, limit) for limit in limits], dtype=np.float64))
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if meets(decide(middle)) else (low, middle)
     return decide(low)
 
 
-def _pays(layer: Layer, structure: Structure, limits: Mapping[str, int]) -> bool:
-    return any(
-        COST_MODELS[name].of_structure(layer, structure) < COST_MODELS[name].of_structure(layer, DENSE)
-        for name in limits
-    )
+def _pays(layer: Layer, structure: Structure, limits: Sequence[Limit]) -> bool:
+    return any(limit.model.of_structure(layer, structure) < limit.model.of_structure(layer, DENSE) for limit in limits)
 
 
-def _cost(layers: Sequence[Layer], structures: Sequence[Structure], name: str) -> float:
-    return sum(
-        COST_MODELS[name].of_structure(layer, structure) for layer, structure in zip(layers, structures, strict=True)
-    )
+def _cost(layers: Sequence[Layer], structures: Sequence[Structure], limit: Limit) -> float:
+    return sum(limit.model.of_structure(layer, structure) for layer, structure in zip(layers, structures, strict=True))

@@ -1,0 +1,152 @@
+"""Plans that keep a latency budget on the clock and not on paper.
+
+The table adds up layers; a network may be a few per cent faster or slower than its layers. So the planned network is
+timed against the dense one, in alternation, and planned again with limits corrected by what was found.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
+from hscc.compression.cost_models import Limit
+from hscc.compression.latency import Latency, LatencyTable, bound
+from hscc.compression.plan import Plan
+from hscc.compression.structure import DENSE
+from hscc.graph.simplify import simplify
+from hscc.measuring.latency import Call, time_pair
+from hscc.models.onnx_export import to_onnx
+
+_ROUNDS = 5
+_MARGIN = 1.03  # aimed at, so that noise does not push a plan beyond its budget
+_CLOSE = 1.08  # as fast as this against what was asked for needs no further round
+_REPEATS = 21
+_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """A dense network, ready to be timed against others.
+
+    Attributes
+    ----------
+    calls : dict
+        Batch size to one run of the dense network.
+    milliseconds : dict
+        Batch size to its median time.
+    """
+
+    calls: Mapping[int, Call]
+    milliseconds: Mapping[int, float]
+
+
+def start(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> Stopwatch:
+    """Time a dense network at the batch sizes of a table."""
+    calls = _calls(model, input_shape, table)
+    milliseconds = {
+        batch: time_pair(call, call, _REPEATS, _SECONDS).dense_ms.median for batch, call in calls.items()
+    }  # fmt: skip
+    return Stopwatch(calls, milliseconds)
+
+
+def speedups(watch: Stopwatch, model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> dict[int, float]:
+    """Times faster than the dense network, by batch size, in alternation with it."""
+    return {
+        batch: time_pair(watch.calls[batch], call, _REPEATS, _SECONDS).speedup.median
+        for batch, call in _calls(model, input_shape, table).items()
+    }
+
+
+def latency_limits(watch: Stopwatch, ratio: float, layers: list[Layer], table: LatencyTable) -> dict[int, Limit]:
+    """Milliseconds that the layers may take together, by batch size: what the rest of the network leaves of the budget.
+
+    Parameters
+    ----------
+    watch : Stopwatch
+        Of the dense network.
+    ratio : float
+        Times faster.
+    layers : list of Layer
+        All layers of the calibration.
+    table : LatencyTable
+        Measured as needed.
+    """
+    table.measure([(layer, DENSE) for layer in layers])
+    limits = {}
+    for batch, milliseconds in watch.milliseconds.items():
+        model = Latency(table, batch)
+        rest = max(milliseconds - sum(model.of_structure(layer, DENSE) for layer in layers), 0.0)
+        limits[batch] = Limit(f"latency at batch {batch}", model, max(milliseconds / (ratio * _MARGIN) - rest, 1e-3))
+    return limits
+
+
+def keep_on_the_clock(
+    planned: Callable[[Mapping[int, Limit]], tuple[Plan, nn.Module]],
+    watch: Stopwatch,
+    limits: Mapping[int, Limit],
+    ratio: float,
+    calibration: Calibration,
+    table: LatencyTable,
+) -> Plan:
+    """Plan, time the network, correct the limits, until it is as fast as asked for and not much faster.
+
+    Parameters
+    ----------
+    planned : callable
+        Limits by batch size to a plan and its network.
+    watch : Stopwatch
+        Of the dense network.
+    limits : mapping
+        First guess, from `latency_limits`.
+    ratio : float
+        Times faster at every batch size.
+    calibration : Calibration
+        For the input shape.
+    table : LatencyTable
+        For threads and batch sizes.
+
+    Returns
+    -------
+    Plan
+        The least lossy of those that kept the budget, or the fastest if none did; `Plan.timed` has what was measured.
+    """
+    found: list[Plan] = []
+    for _ in range(_ROUNDS):
+        plan, network = planned(limits)
+        measured = speedups(watch, network, calibration.input_shape, table)
+        found.append(replace(plan, timed={f"batch {batch}": round(value, 3) for batch, value in measured.items()}))
+        slowest = min(measured, key=lambda batch: measured[batch])
+        if ratio <= measured[slowest] <= ratio * _CLOSE:
+            break
+        corrected = _corrected(limits, plan, watch, measured, ratio)
+        if corrected == limits:
+            break
+        limits = corrected
+    kept = [plan for plan in found if min(plan.timed.values()) >= ratio]
+    return min(kept, key=lambda plan: plan.loss) if kept else max(found, key=lambda plan: min(plan.timed.values()))
+
+
+def _corrected(
+    limits: Mapping[int, Limit], plan: Plan, watch: Stopwatch, measured: Mapping[int, float], ratio: float
+) -> dict[int, Limit]:
+    """Move each limit by what the network took more, or less, than its target; only limits that bind may rise."""
+    moved = {}
+    for batch, limit in limits.items():
+        used = sum(limit.model.of_structure(entry.layer, entry.structure) for entry in plan.layers)
+        excess = watch.milliseconds[batch] * (1 / measured[batch] - 1 / (ratio * _MARGIN))
+        binding = used > 0.95 * limit.most
+        change = -excess if excess > 0 or binding else 0.0
+        moved[batch] = replace(limit, most=max(used + change if excess > 0 else limit.most + change, 1e-3))
+    return moved
+
+
+def _calls(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> dict[int, Call]:
+    exported = copy.deepcopy(model).eval().cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    graph = simplify(to_onnx(exported, input_shape))
+    return {batch: bound(graph, batch, table.threads) for batch in table.batches}
