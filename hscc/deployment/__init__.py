@@ -1,0 +1,1 @@
+"""What leaves the laboratory: ONNX files that need neither hscc nor torch."""
