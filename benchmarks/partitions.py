@@ -15,8 +15,8 @@ from rich.table import Table
 
 from hscc.calibration.storage import load_calibration
 from hscc.compression.clusters import SimilarChannels, channel_correlation
-from hscc.compression.regions import Merged
 from hscc.compression.places import whole_layer
+from hscc.compression.regions import Merged
 from hscc.stages import layout
 
 _CLUSTERS = (0.05, 0.1, 0.2, 0.3, 0.5)

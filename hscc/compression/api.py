@@ -256,7 +256,9 @@ def _beyond(
     most = {name: dense[name] / (other[name] + smallest[name][1]) for name in dense if name in smallest}
     reach = [f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items()]
     reach += [
-        f"{least:.3g} of {limit.most:.3g} ms of {name}" for name, (limit, least) in smallest.items() if name not in dense
+        f"{least:.3g} of {limit.most:.3g} ms of {name}"
+        for name, (limit, least) in smallest.items()
+        if name not in dense
     ]
     together = ", each on its own" if len(reach) > 1 else ""
     return BudgetError(

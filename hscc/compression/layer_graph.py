@@ -81,7 +81,7 @@ def layer_graph(layer: Layer, structure: Structure) -> onnx.ModelProto:
     if structure.kind == "dense":
         result = graph.one("Relu", [_conv(graph, entry, layer, layer.outputs, 1, layer.padding)])
     elif len(structure.regions) == 1:
-        # The one permutation of an undivided layer is folded into the layer before; see `hscc.deployment.graph`.
+        # The one permutation of an undivided layer is folded into the layer before; see `hscc.graph.simplify`.
         result = _region(graph, entry, inner, structure.regions[0], layer.padding, permuted=False)
     else:
         result = _regions(graph, entry, inner, structure)
