@@ -168,15 +168,34 @@ def calibrate(workspace: Workspace = HERE) -> None:
     epilog="Example: `hscc compress --method hscc --budget 6 --seed 0`, or `dvc repro compress@hscc-6-0`",
 )
 def compress(
-    method: Annotated[str, typer.Option(help="Name of a method, such as global_svd, tucker or hscc.")],
-    budget: Annotated[float, typer.Option(help="Times fewer MACs than the dense network; above 1.")],
+    method: Annotated[str | None, typer.Option(help="Name of a method, such as global_svd, tucker or hscc.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Times fewer MACs than the dense network; above 1.")] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="Instead: a cell of compress.timed in params.yaml, such as hscc_timed-5.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of clustering and fine-tuning.")] = 0,
     workspace: Workspace = HERE,
 ) -> None:
     """Compress the baseline by one method to one budget, fine-tune it and export it to ONNX."""
+    from hscc.compression.goals import parse_cell
     from hscc.stages import compress as stage
 
+    if cell is not None:
+        method, budget = parse_cell(cell)
+    if method is None or budget is None:
+        raise typer.BadParameter("name --method and --budget, or --cell.")
     stage.run(_read_params(workspace), workspace, method=method, budget=budget, seed=seed)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc latency`")
+def latency(workspace: Workspace = HERE) -> None:
+    """Time the structures that layers may take on this machine, and plan the cells that keep a budget of time.
+
+    Keep the machine quiet meanwhile.
+    """
+    from hscc.stages import latency as stage
+
+    stage.run(_read_params(workspace), workspace)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc quantise`")

@@ -94,10 +94,11 @@ class FinetuneParams(_Section):
 
 
 class CompressParams(_Section):
-    """The sweep: every method at every budget with every seed."""
+    """The sweep: every method at every budget, and the timed cells, with every seed."""
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)]
+    timed: tuple[str, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     finetune: FinetuneParams = FinetuneParams()
 
@@ -107,6 +108,39 @@ class CompressParams(_Section):
         from hscc.compression.methods import METHODS
 
         return tuple(_known(name, METHODS, "method") for name in names)
+
+    @field_validator("timed")
+    @classmethod
+    def _known_cells(cls, cells: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.compression.goals import goal_of, parse_cell
+
+        for cell in cells:
+            try:
+                timed = goal_of(*parse_cell(cell)).timed
+            except ParamsError as error:
+                raise ValueError(str(error).rstrip(".")) from error
+            if not timed:
+                raise ValueError(f"cell {cell!r} has no clock in it; put _timed or _fast behind the method")
+        return cells
+
+    @property
+    def timed_cells(self) -> list[tuple[str, float]]:
+        """Method and ratio of each cell in which the clock has a say."""
+        from hscc.compression.goals import parse_cell
+
+        return [parse_cell(cell) for cell in self.timed]
+
+    @property
+    def cells(self) -> list[tuple[str, float]]:
+        """Method and ratio of every cell."""
+        return [(method, budget) for budget in self.budgets for method in self.methods] + self.timed_cells
+
+
+class LatencyParams(_Section):
+    """What the timed cells' milliseconds are measured with."""
+
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
+    threads: Count = 2
 
 
 class QuantiseParams(_Section):
@@ -158,6 +192,7 @@ class Params(_Section):
     train: TrainParams
     calibrate: CalibrateParams
     compress: CompressParams
+    latency: LatencyParams = LatencyParams()
     quantise: QuantiseParams = QuantiseParams()
     bench: BenchParams = BenchParams()
     evaluate: EvaluateParams

@@ -30,11 +30,7 @@ def offers(layer: Layer, options: Sequence[Option], multiple: int, models: Seque
         One a resource.
     """
     dense = np.asarray([model.of_structure(layer, DENSE) for model in models], dtype=np.float64)
-    equal = any(model.equal_clusters for model in models)
-    coarse = max(model.rank_multiple for model in models)
-    return LayerOptions(
-        tuple(_candidate(layer, option, max(multiple, coarse), models, equal) for option in options), dense
-    )
+    return LayerOptions(tuple(_candidate(layer, option, multiple, models) for option in options), dense)
 
 
 def chosen_structure(option: Option, candidate: Candidate, choice: Choice) -> Structure:

@@ -8,7 +8,7 @@ from typing import Any
 _METHODS = {
     "dense": "Dense baseline",
     "hscc": "HSCC",
-    "hscc_bands": "HSCC, bands only",
+    "hscc_direct": "HSCC, no projection",
     "hscc_paper": "HSCC as the paper has it",
     "global_groups": "Global co-activation groups",
     "random_channels": "HSCC, random channel groups",
@@ -18,12 +18,22 @@ _METHODS = {
     "global_svd": "Global SVD",
     "global_svd_adaptive": "Global SVD, adaptive",
     "tucker": "Tucker-2",
+    "tucker_adaptive": "Tucker-2, adaptive",
 }
+_GOALS = {"_timed": "timed", "_fast": "fast"}
 
 
 def method_label(method: str) -> str:
     """Name of a method in running text; an unknown one keeps its own, with spaces."""
+    for suffix, word in _GOALS.items():
+        if method.removesuffix(suffix) in _METHODS and method.endswith(suffix):
+            return f"{_METHODS[method.removesuffix(suffix)]}, {word}"
     return _METHODS.get(method, method.replace("_", " "))
+
+
+def goal(method: str) -> str:
+    """Suffix of a method that says what its ratio is of: none for MACs, ``_timed`` for time, ``_fast`` for both."""
+    return next((suffix for suffix in _GOALS if method.endswith(suffix)), "")
 
 
 def class_label(name: str) -> str:

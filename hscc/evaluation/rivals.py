@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hscc.evaluation.names import goal
 from hscc.evaluation.networks import FLOAT, Network
 from hscc.evaluation.scoring import KL, Evidence, comparison_columns, difference, difference_columns
 
@@ -37,7 +38,8 @@ def compare_rivals(evidence: Mapping[Network, Evidence]) -> list[dict[str, Any]]
             **difference_columns("kl", difference(evidence[ours], evidence[theirs], KL)),
         }
         for ours in floats
-        if ours.method == SUBJECT
+        if ours.method == SUBJECT + goal(ours.method)
         for theirs in floats
-        if theirs.method != SUBJECT and (theirs.budget, theirs.seed) == (ours.budget, ours.seed)
+        if theirs.method != ours.method
+        and (theirs.budget, theirs.seed, goal(theirs.method)) == (ours.budget, ours.seed, goal(ours.method))
     ]

@@ -12,6 +12,7 @@ VALIDATION = Path("artifacts/validation")  # expectations.json, data_docs/
 DATA_REPORT = Path("reports/data.json")
 
 MOMENTS = Path("artifacts/calibration/moments.safetensors")
+LATENCY_TABLE = Path("artifacts/latency/table.json")
 CELLS = Path("artifacts/cells")
 QUANTISED = Path("artifacts/quantised")
 
@@ -49,6 +50,11 @@ def train_history(protocol: str) -> Path:
 def cell(method: str, budget: float, seed: int) -> Path:
     """Folder of one cell of the sweep: model.safetensors, plan.json, model.onnx, metrics.json."""
     return CELLS / f"{method}-{budget:g}-{seed}"
+
+
+def timed_plan(method: str, ratio: float, seed: int) -> Path:
+    """Plan of a cell in which the clock has a say, without weights."""
+    return Path("artifacts/latency/plans") / f"{method}-{ratio:g}-{seed}.json"
 
 
 def twin(name: str) -> Path:

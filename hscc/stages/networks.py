@@ -20,8 +20,7 @@ def read_own(params: Params, workspace: Path) -> list[Network]:
     own = params.data.protocol
     cells = [
         read_cell(workspace / layout.cell(method, budget, seed), method, budget, seed, own)
-        for budget in params.compress.budgets
-        for method in params.compress.methods
+        for method, budget in params.compress.cells
         for seed in params.compress.seeds
     ]
     return [read_baseline(workspace / layout.baseline(own), own), *cells]
