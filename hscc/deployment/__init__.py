@@ -1,0 +1,1 @@
+"""Networks in the form in which they leave this repository."""
