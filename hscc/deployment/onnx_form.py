@@ -6,6 +6,7 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -103,7 +104,7 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     preprocessing : Preprocessing
         What it was trained behind.
     """
-    before = _preprocessing_graph(preprocessing)
+    before = onnx.ModelProto.FromString(_preprocessing_graph(preprocessing))
     before.ir_version = network.ir_version
     (entry,), (logits,) = network.graph.input, network.graph.output
     merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
@@ -117,7 +118,8 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     return graph
 
 
-def _preprocessing_graph(preprocessing: Preprocessing) -> onnx.ModelProto:
+@lru_cache
+def _preprocessing_graph(preprocessing: Preprocessing) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own insides
         program = torch.onnx.export(
@@ -130,7 +132,7 @@ def _preprocessing_graph(preprocessing: Preprocessing) -> onnx.ModelProto:
             dynamic_shapes=dynamic_axes(),
         )
     assert program is not None
-    return program.model_proto
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
 
 
 def _bare(model: nn.Module, preprocessing: Preprocessing, network: Path | None) -> onnx.ModelProto:
