@@ -29,7 +29,8 @@ INPUT = "image"
 OUTPUT = "probabilities"
 
 _PREPARED = "prepared"
-_NETWORK = "network/"  # before every name inside the network, so that none meets one of the preprocessing
+# Before the nodes' names, for a reader; before all names of the network, so that none meets one of the preprocessing.
+_PREPROCESSING, _NETWORK = "preprocessing/", "network/"
 
 
 def export_onnx(
@@ -106,9 +107,11 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     """
     before = onnx.ModelProto.FromString(_preprocessing_graph(preprocessing))
     before.ir_version = network.ir_version
+    for node in before.graph.node:
+        node.name = _PREPROCESSING + node.name
     (entry,), (logits,) = network.graph.input, network.graph.output
     merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
-    merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], axis=1))
+    merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], OUTPUT, axis=1))
     classes = logits.type.tensor_type.shape.dim[1].dim_value
     del merged.graph.output[:]
     merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
