@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     )
     from hscc.compression.plan import Plan
     from hscc.compression.storage import load, save
+    from hscc.deployment.card import DeploymentCard
+    from hscc.deployment.onnx_form import export_onnx
+    from hscc.deployment.preprocessing import Preprocessing
+    from hscc.deployment.pt2_form import export_pt2
     from hscc.models.counting import CostReport, cost
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
@@ -47,6 +51,10 @@ _WHERE = {
     "Plan": "hscc.compression.plan",
     "load": "hscc.compression.storage",
     "save": "hscc.compression.storage",
+    "DeploymentCard": "hscc.deployment.card",
+    "export_onnx": "hscc.deployment.onnx_form",
+    "Preprocessing": "hscc.deployment.preprocessing",
+    "export_pt2": "hscc.deployment.pt2_form",
 }
 __all__ = [
     "ALDS",
@@ -55,9 +63,11 @@ __all__ = [
     "Budget",
     "Calibration",
     "CostReport",
+    "DeploymentCard",
     "GlobalGroups",
     "GlobalSVD",
     "Plan",
+    "Preprocessing",
     "RandomChannels",
     "RandomRegions",
     "SpatialSVD",
@@ -66,6 +76,8 @@ __all__ = [
     "calibrate",
     "compress",
     "cost",
+    "export_onnx",
+    "export_pt2",
     "load",
     "paper_preset",
     "plan",

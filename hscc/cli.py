@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from hscc import memory, telemetry
-from hscc.errors import HSCCError
+from hscc.errors import HSCCError, ParamsError
 from hscc.stages import layout
 
 if TYPE_CHECKING:
@@ -250,6 +250,36 @@ def register(workspace: Workspace = HERE) -> None:
     from hscc.stages import register as stage
 
     stage.run(_read_params(workspace), workspace)
+
+
+@app.command(epilog="Example: `hscc export --cell hscc-6-0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`")
+def export(
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write; replaced when it has passed.")],
+    cell: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A cell of the sweep; by default the one `register` chose.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="PROTOCOL", help="The dense network of a protocol.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A network that hscc.save wrote; needs --size and --classes.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="With --folder: pixels a side of its input.")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="With --folder: names of its outputs.")] = None,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Write torch's archive FILE.pt2 beside it.")] = False,
+    workspace: Workspace = HERE,
+) -> None:
+    """Write a network as one ONNX file that takes pictures of any size and gives probabilities.
+
+    Preprocessing and a model card are inside; neither hscc nor torch is needed to run it. The file is checked against
+    torch on test images before it replaces an older one.
+    """
+    from hscc.stages import export as stage
+
+    if folder is None:
+        stage.run(_read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2)
+    elif cell or baseline or size is None or not classes:
+        raise ParamsError("--folder goes with --size and --classes and without --cell and --baseline.")
+    else:
+        stage.run_folder(folder, size, tuple(classes.split(",")), out, pt2)
 
 
 @app.command(epilog="Example: `hscc results --workspace demo`")

@@ -29,3 +29,7 @@ class CompressionError(HSCCError):
 
 class BudgetError(CompressionError):
     """A budget is below 1, absent, or smaller than any structure can reach."""
+
+
+class ExportError(HSCCError):
+    """A network cannot be written in a deployed form, or the form says something else than the network."""

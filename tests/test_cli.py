@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 from hscc import cli
 from hscc.errors import ArtifactError, HSCCError
 
-STAGES = ("validate", "train", "calibrate", "compress", "quantise", "bench", "evaluate", "register")
-VERBS = ("fetch", "phantom", "check", "results", *STAGES)
+STAGES = (
+    "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "register",
+)  # fmt: skip
+VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES)
 runner = CliRunner()
 
 
@@ -145,3 +147,36 @@ def test_check_reads_parameters_and_pin(calls: list, monkeypatch: pytest.MonkeyP
     result = runner.invoke(cli.app, ["check", "--workspace", str(tmp_path)])
     assert (result.exit_code, result.output) == (0, "ok\n")
     assert checked == [tmp_path]
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Replace the export stage by a recorder."""
+    seen: list[tuple] = []
+    module = ModuleType("hscc.stages.export")
+    module.run = lambda *args, **named: seen.append((args, named))
+    module.run_folder = lambda *args: seen.append(args)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("hscc.stages.export", module, raising=False)
+    monkeypatch.setattr(cli, "_read_params", lambda workspace: "params")
+    return seen
+
+
+def test_export_gets_its_network_from_the_graph(exports: list, tmp_path: Path) -> None:
+    arguments = ["export", "--cell", "hscc-6-0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    named = {"out": Path("a.onnx"), "cell": "hscc-6-0", "baseline": None, "pt2": True}
+    assert exports == [(("params", tmp_path), named)]
+
+
+def test_export_of_a_folder_needs_no_parameters(exports: list) -> None:
+    arguments = ["export", "--folder", "small", "--size", "64", "--classes", "a,b", "--out", "a.onnx"]
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    assert exports == [(Path("small"), 64, ("a", "b"), Path("a.onnx"), False)]
+
+
+@pytest.mark.parametrize("more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-6-0"]])
+def test_export_of_a_folder_says_what_goes_with_it(more: list[str], exports: list) -> None:
+    result = runner.invoke(cli.app, ["export", "--folder", "small", "--out", "a.onnx", *more])
+    assert (result.exit_code, exports) == (1, [])
+    assert "--size and --classes" in result.stderr

@@ -1,0 +1,27 @@
+"""Write a file beside its target and put it there when it has proved itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path of the same name in a folder of its own beside the target; move the file there on success.
+
+    The name stays because torch's archives carry it inside.
+
+    Parameters
+    ----------
+    path : Path
+        The target; stays as it was if the block raises. Its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        os.replace(partial, path)
