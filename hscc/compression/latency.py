@@ -217,7 +217,7 @@ def _measure(layer: Layer, structure: Structure, batch: int, table: LatencyTable
         share = other / base
         milliseconds.append(max(float(np.median(share)) * (reference + frame) - frame, 1e-4))
         spreads.append(_iqr(share))
-    return _fit(ranks, milliseconds, max(spreads))
+    return fit_line(ranks, milliseconds, max(spreads))
 
 
 def bound(graph: onnx.ModelProto, batch: int, threads: int) -> Callable[[], object]:
@@ -259,7 +259,7 @@ def _at_rank(structure: Structure, rank: int) -> Structure:
     return replace(structure, regions=regions)
 
 
-def _fit(ranks: Sequence[int], milliseconds: Sequence[float], iqr: float) -> Line:
+def fit_line(ranks: Sequence[int], milliseconds: Sequence[float], iqr: float) -> Line:
     """Straight line with the least relative error, neither end negative."""
     x, y = np.asarray(ranks, dtype=np.float64), np.asarray(milliseconds)
     design = np.stack([1 / y, x / y], axis=1)
