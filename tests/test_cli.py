@@ -57,6 +57,27 @@ def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Pa
     assert calls == [(stage, ("params", tmp_path), {})]
 
 
+def test_bench_of_one_file_asks_for_another(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["bench", str(tmp_path / "one.onnx")])
+    assert result.exit_code == 2
+    assert "name two files or more" in result.output
+
+
+def test_bench_of_files_needs_no_parameters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple] = []
+    module = ModuleType("hscc.stages.bench")
+    module.compare = lambda *args: seen.append(args)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("hscc.stages.bench", module, raising=False)
+    files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    arguments = [*map(str, files), "--batch", "1", "--batch", "8", "--threads", "4", "--side", "96"]
+    result = runner.invoke(cli.app, ["bench", *arguments, "--workspace", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    ((given, settings, side, out),) = seen
+    assert (given, side, out) == (files, 96, None)
+    assert (settings.batches, settings.threads, settings.repeats) == ((1, 8), 4, 30)
+
+
 def test_train_gets_its_protocol(calls: list) -> None:
     assert runner.invoke(cli.app, ["train", "--protocol", "pooled"]).exit_code == 0
     assert calls == [("train", ("params", Path(".")), {"protocol": "pooled"})]

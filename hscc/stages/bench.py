@@ -24,7 +24,7 @@ from hscc.measuring.pinning import pinned
 from hscc.params import BenchParams, Params
 from hscc.stages import layout
 from hscc.stages.networks import read_own, read_twins
-from hscc.tracking import stage_run
+from hscc.tracking import data_hash, git_commit, stage_run
 
 _WIDE = 120  # columns
 
@@ -49,10 +49,15 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         _subject(network, params.data.image_size) for network in [*networks, *read_twins(params, workspace, networks)]
     ]
     tags = {"protocol": params.data.protocol}
-    with stage_run("bench", params.data.protocol, params.bench.model_dump(), tags, workspace):
-        document = _measure(subjects, params.bench)
+    with stage_run("bench", params.data.protocol, params.bench.model_dump(), tags, workspace) as tracked:
+        origin = {**tags, "data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
+        document = {**origin, **_measure(subjects, params.bench)}
         replace_text(workspace / layout.BENCH_JSON, to_json(document))
         replace_text(workspace / layout.BENCH_CSV, to_csv(pd.DataFrame(document["rows"])))
+        tracked.metrics(
+            {f"{row['network']}.{row['runtime']}.speedup_b{row['batch']}": row["speedup"] for row in document["rows"]}
+        )
+        tracked.artifact(workspace / layout.BENCH_JSON)
     _show(document)
 
 

@@ -23,6 +23,7 @@ from hscc.params import Params
 from hscc.stages import layout
 from hscc.stages.calibrate import balanced_sample
 from hscc.stages.networks import read_own
+from hscc.tracking import StageRun, stage_run
 
 BATCH = 16  # images at a time through the network with all its activations kept
 
@@ -50,13 +51,15 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if networks:
-        _quantise_all(networks, params, workspace, partial)
+        tags = {"protocol": params.data.protocol}
+        with stage_run("quantise", params.data.protocol, params.quantise.model_dump(), tags, workspace) as tracked:
+            _quantise_all(networks, params, workspace, partial, tracked)
     target = workspace / layout.QUANTISED
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
 
 
-def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path) -> None:
+def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path, tracked: StageRun) -> None:
     manifest = read_manifest(workspace / layout.MANIFEST)
     images = load_images(manifest, workspace / layout.DATA, params.data.image_size, workspace / layout.IMAGE_CACHE)
     labels = labels_of(manifest)
@@ -69,13 +72,13 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen))
         logits = predict(model, threads, images, val)
-        facts = {
-            "precision": INT8,
-            "protocol": network.protocol,
-            "source_sha256": file_sha256(network.model),
+        scores = {
             "val_accuracy": float((logits.argmax(axis=1) == labels[val]).mean()),
             "val_kl": float(kl_divergence(dense, logits).mean()),
         }
+        tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
+        source = {"precision": INT8, "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
+        facts = {**source, **scores}
         (folder / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
