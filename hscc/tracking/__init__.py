@@ -3,7 +3,7 @@
 from hscc.tracking.backlog import send_backlog
 from hscc.tracking.origin import UNKNOWN, data_hash, git_commit
 from hscc.tracking.runs import PARENT_RUN, StageRun, stage_run
-from hscc.tracking.store import EXPERIMENT, StoreDown, experiment_id, tracking_uri
+from hscc.tracking.store import EXPERIMENT, StoreDown, experiment_id, open_client, shown_uri, tracking_uri
 
 __all__ = [
     "EXPERIMENT",
@@ -14,7 +14,9 @@ __all__ = [
     "data_hash",
     "experiment_id",
     "git_commit",
+    "open_client",
     "send_backlog",
+    "shown_uri",
     "stage_run",
     "tracking_uri",
 ]

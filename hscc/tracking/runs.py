@@ -54,6 +54,11 @@ class StageRun:
         """MLflow's id of the run; while the store is down a key that it will be found by."""
         return self._journal.run_id or self._journal.key
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether MLflow lacks some of what was recorded, because the store is down."""
+        return bool(self._journal.waiting())
+
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record figures.
 
