@@ -19,6 +19,10 @@ from hscc.registry.promotion import Standing
 _KEPT = "artifacts"  # where MLflow puts a model's files inside it
 
 
+class VersionDamaged(RegistryError):  # noqa: N818  what became of it
+    """A version's files are lost or are not what was registered."""
+
+
 @dataclass(frozen=True)
 class Version:
     """One version of a registered model.
@@ -141,7 +145,7 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         found = _download(version, NETWORK, uri, Path(folder))
         if file_sha256(found) != sha256:
-            raise RegistryError(
+            raise VersionDamaged(
                 f"the network of version {version.number} of {version.name} is damaged in the registry; run "
                 "`hscc register` again, or roll back."
             )
@@ -154,20 +158,24 @@ def is_intact(version: Version, uri: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
             fetch_network(version, uri, Path(folder))
-        except RegistryError:
+        except VersionDamaged:
             return False
     return True
 
 
 def _download(version: Version, name: str, uri: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
     source = f"models:/{version.name}/{version.number}/{_KEPT}/{name}"
-    with as_registry_error(uri), store(uri):
+    with store(uri):
         try:
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
-        except OSError as error:
-            raise RegistryError(
-                f"the registry lacks {name} of version {version.number} of {version.name} ({error.strerror}); run "
-                "`hscc register` again, or roll back."
+        except (MlflowException, OSError) as error:
+            with as_registry_error(uri):
+                connect(uri).get_model_version(version.name, version.number)
+            # The registry answers, so it is the file that is not there.
+            raise VersionDamaged(
+                f"the registry lacks {name} of version {version.number} of {version.name}; run `hscc register` again, "
+                "or roll back."
             ) from error

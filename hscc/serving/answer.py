@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
+from hscc.evaluation.names import class_label
+
 NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
 
 
@@ -41,14 +43,14 @@ def as_text(answers: Sequence[Answer], model: str, version: str) -> str:
 
 def as_table(answers: Sequence[Answer], model: str, version: str) -> Table:
     """Show answers in a table, with the version that gave them and the notice below."""
-    table = Table(title=f"{model}, version {version}", title_justify="left", caption=NOTICE, caption_justify="left")
+    drawn = [f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap]
+    caption = "\n".join([*drawn, NOTICE])
+    table = Table(title=f"{model}, version {version}", title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("class")
     for name in answers[0].probabilities:
-        table.add_column(f"{name} %", justify="right")
-    if any(answer.heatmap for answer in answers):
-        table.add_column("heat map", overflow="fold")
+        table.add_column(f"{class_label(name)} %", justify="right", no_wrap=True)
     for answer in answers:
         shown = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
-        table.add_row(answer.name, answer.label, *shown, *([answer.heatmap] if answer.heatmap else []))
+        table.add_row(answer.name, class_label(answer.label), *shown)
     return table
