@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hscc import telemetry
 from hscc.errors import HSCCError
+from hscc.hush import hushed
 from hscc.redaction import redact
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def as_registry_error(uri: str, doing: str = "read") -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError  # a damaged file passes through MLflow as this
 
     try:
-        yield
+        with hushed():
+            yield
     except (MlflowException, SQLAlchemyError) as error:
         told = getattr(error.__cause__ or error, "orig", None) or error
         reason = redact(str(told).splitlines()[0])

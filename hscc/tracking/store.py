@@ -6,7 +6,6 @@ hushed, and every way of failing becomes one exception, :class:`StoreDown`, that
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hscc import telemetry
 from hscc.errors import HSCCError
+from hscc.hush import hushed
 from hscc.redaction import redact
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 _LONGEST_REASON = 160  # characters
-_NOISY = ("mlflow.store.db.utils", "urllib3.connectionpool")
 _MISTAKE = "INVALID_PARAMETER_VALUE"  # what MLflow calls an address that it cannot make sense of
 
 
@@ -143,7 +142,7 @@ def answering() -> Iterator[None]:
     import requests
     from mlflow.exceptions import MlflowException
 
-    with _hushed():
+    with hushed():
         try:
             yield
         except (MlflowException, requests.RequestException) as error:
@@ -152,19 +151,6 @@ def answering() -> Iterator[None]:
             if not _is_database_error(error):
                 raise
             raise StoreDown(_first_line(error)) from error
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def _is_database_error(error: BaseException) -> bool:

@@ -56,7 +56,10 @@ def _sample(record: Callable[[Mapping[str, float], int], None], stop: threading.
             monitor.collect_metrics()
             figures.update(monitor.aggregate_metrics())
             monitor.clear_metrics()
-        record({f"{PREFIX}{name}": value for name, value in figures.items()}, step)
+        try:
+            record({f"{PREFIX}{name}": value for name, value in figures.items()}, step)
+        except OSError:  # a full disk: the job itself meets it and says so
+            return
         step += 1
 
 

@@ -7,10 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.flow_runs import resume_flow_run
 
 from flows import approval
 from hscc.params import Params, PromoteParams
@@ -34,12 +30,17 @@ def promoted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def answer_when_asked(answer: dict[str, Any]) -> threading.Thread:
     """Resume the paused run from another thread, as a person does in the UI."""
+    # After `flows`, which sets how long a busy machine may take to start Prefect's server.
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+    from prefect.flow_runs import resume_flow_run
 
     def wait() -> None:
         paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
         with get_client(sync_client=True) as client:
             for _ in range(240):
-                found: list[FlowRun] = client.read_flow_runs(flow_run_filter=paused)
+                found = client.read_flow_runs(flow_run_filter=paused)
                 if found:
                     resume_flow_run(found[0].id, run_input=answer)
                     return
