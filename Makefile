@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fetch repro flow ui lock clean
+.PHONY: help setup demo test lint audit fetch repro flow ui lock clean
 
 help: ## Say what there is
 	@printf '\nHSCC: compress a convolutional network, with the evidence.\n\n'
@@ -49,6 +49,12 @@ lint: $(READY) ## Check style, types and the direction of imports
 	ruff format --check .
 	mypy
 	lint-imports
+
+AUDIT := .hscc/audit
+audit: ## Look the locked packages up in the database of known vulnerabilities (needs the network)
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -qq pip-audit==2.10.1; }
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		-r requirements.lock -r requirements-torch.lock
 
 fetch: $(READY) ## Bring the MRI data set, proven by its hash (HSCC_DATA_SOURCE names a folder or archive)
 	@hscc fetch

@@ -6,19 +6,19 @@ at once. An :class:`~hscc.errors.HSCCError` ends in one line on standard error a
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from hscc import memory, telemetry
+from hscc.cli_options import HERE, Workspace, console, read_params
+from hscc.cli_registry import verbs
 from hscc.errors import HSCCError, ParamsError
 from hscc.stages import layout
-
-if TYPE_CHECKING:
-    from hscc.params import Params
 
 telemetry.switch_off()
 # OpenMP's idle threads sleep instead of spinning. Spinning pays only on an idle machine; beside other work it makes
@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 memory.keep_freed()
 
 INTERRUPTED = 130  # the shell's own status after Ctrl-C
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Verbs(TyperGroup):
@@ -37,6 +38,12 @@ class _Verbs(TyperGroup):
             return super().invoke(ctx)
         except HSCCError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            where = f" while writing {error.filename}" if error.filename else ""
+            typer.echo(f"error: the disk is full{where}; free some space and run the same command again.", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
@@ -54,26 +61,6 @@ app = typer.Typer(
 )
 
 GRAPH = "Stages of the graph"
-
-Workspace = Annotated[
-    Path,
-    typer.Option(
-        "--workspace",
-        "-w",
-        metavar="DIR",
-        exists=True,
-        file_okay=False,
-        help="Folder that holds params.yaml, data/, artifacts/ and reports/.",
-    ),
-]
-HERE = Path(".")
-WIDE = 120  # columns
-
-
-def _read_params(workspace: Path) -> Params:
-    from hscc.params import read_params
-
-    return read_params(workspace / layout.PARAMS)
 
 
 @app.command(epilog="Example: `hscc fetch --from ~/Downloads/brain-tumor-mri.zip`")
@@ -126,7 +113,7 @@ def check(workspace: Workspace = HERE) -> None:
     """Check params.yaml, and data/ against data.dvc; print ok, or what is wrong."""
     from hscc.data.fetch import check_pin
 
-    _read_params(workspace)
+    read_params(workspace)
     check_pin(workspace)
     typer.echo("ok")
 
@@ -139,7 +126,7 @@ def validate(workspace: Workspace = HERE) -> None:
     """
     from hscc.stages import validate as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc train --protocol grouped`, or `dvc repro train@grouped`")
@@ -152,7 +139,7 @@ def train(
     """Train the dense baseline of one split protocol; a killed run resumes from its last checkpoint."""
     from hscc.stages import train as stage
 
-    stage.run(_read_params(workspace), workspace, protocol=protocol)
+    stage.run(read_params(workspace), workspace, protocol=protocol)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc calibrate`")
@@ -160,7 +147,7 @@ def calibrate(workspace: Workspace = HERE) -> None:
     """Measure the activations' moments and the output sensitivities of the baseline, per layer and cell."""
     from hscc.stages import calibrate as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(
@@ -184,7 +171,7 @@ def compress(
         method, budget = parse_cell(cell)
     if method is None or budget is None:
         raise typer.BadParameter("name --method and --budget, or --cell.")
-    stage.run(_read_params(workspace), workspace, method=method, budget=budget, seed=seed)
+    stage.run(read_params(workspace), workspace, method=method, budget=budget, seed=seed)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc latency`")
@@ -195,7 +182,7 @@ def latency(workspace: Workspace = HERE) -> None:
     """
     from hscc.stages import latency as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc quantise`")
@@ -203,7 +190,7 @@ def quantise(workspace: Workspace = HERE) -> None:
     """Make the int8 twin of the baseline and of every cell, calibrated with training images."""
     from hscc.stages import quantise as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc bench`, or `hscc bench dense.onnx small.onnx --batch 1`")
@@ -228,7 +215,7 @@ def bench(
     from hscc.stages import bench as stage
 
     if not files:
-        stage.run(_read_params(workspace), workspace)
+        stage.run(read_params(workspace), workspace)
         return
     if len(files) < 2:
         raise typer.BadParameter("name two files or more, or none.")
@@ -241,7 +228,7 @@ def evaluate(workspace: Workspace = HERE) -> None:
     """Score the baseline and every cell on the test split; write tables, plots and the HTML report."""
     from hscc.stages import evaluate as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc register`")
@@ -249,7 +236,7 @@ def register(workspace: Workspace = HERE) -> None:
     """Put the best cell that passes the policy into the MLflow registry as `challenger`, once per model."""
     from hscc.stages import register as stage
 
-    stage.run(_read_params(workspace), workspace)
+    stage.run(read_params(workspace), workspace)
 
 
 @app.command(epilog="Example: `hscc export --cell hscc-6-0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`")
@@ -275,7 +262,7 @@ def export(
     from hscc.stages import export as stage
 
     if folder is None:
-        stage.run(_read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2)
+        stage.run(read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2)
     elif cell or baseline or size is None or not classes:
         raise ParamsError("--folder goes with --size and --classes and without --cell and --baseline.")
     else:
@@ -285,11 +272,9 @@ def export(
 @app.command(epilog="Example: `hscc results --workspace demo`")
 def results(workspace: Workspace = HERE) -> None:
     """Print the table of the last evaluation, a row a network."""
-    from rich.console import Console
-
     from hscc.evaluation.table import render
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE  # a pipe has no width to fit; do not fold figures
-    console.print(render(workspace / layout.RESULTS_JSON))
+    console().print(render(workspace / layout.RESULTS_JSON))
+
+
+app.add_typer(verbs)

@@ -184,6 +184,19 @@ class RegisterParams(_Section):
     min_speedup: Annotated[float, Field(ge=0)] = 1.0
 
 
+class PromoteParams(_Section):
+    """What the champion of the registry must be."""
+
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    min_images: Annotated[int, Field(ge=2)] = 100
+    min_recall: Annotated[float, Field(ge=0, le=1)] = 0.7
+    min_macs_ratio: Annotated[float, Field(ge=1)] = 2.0
+    min_speedup: Annotated[float, Field(ge=0)] = 1.0
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    protocol: Protocol = "grouped"
+    approval: bool = False
+
+
 class Params(_Section):
     """All of ``params.yaml``."""
 
@@ -197,6 +210,7 @@ class Params(_Section):
     bench: BenchParams = BenchParams()
     evaluate: EvaluateParams
     register_: Annotated[RegisterParams, Field(alias="register")]
+    promote: PromoteParams = PromoteParams()
 
     @model_validator(mode="after")
     def _trains_what_it_compresses(self) -> Params:

@@ -1,8 +1,9 @@
+import errno
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +14,8 @@ from hscc.errors import ArtifactError, HSCCError
 STAGES = (
     "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "register",
 )  # fmt: skip
-VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES)
+REGISTRY = ("registry", "promote", "rollback", "predict", "track", "doctor")
+VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES, *REGISTRY)
 runner = CliRunner()
 
 
@@ -26,7 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple, dict]]:
         module.run = lambda *args, _name=name, **named: seen.append((_name, args, named))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(f"hscc.stages.{name}", module, raising=False)
-    monkeypatch.setattr(cli, "_read_params", lambda workspace: "params")
+    monkeypatch.setattr(cli, "read_params", lambda workspace: "params")
     return seen
 
 
@@ -111,6 +113,29 @@ def test_an_error_of_ours_is_one_line(error: HSCCError, calls: list, monkeypatch
     assert result.exit_code == 1
     assert result.stderr == f"error: {error}\n"
     assert result.stdout == ""
+
+
+def test_a_full_disk_is_one_line_too(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "artifacts/manifest.csv")
+
+    monkeypatch.setattr(sys.modules["hscc.stages.validate"], "run", fail)
+    result = runner.invoke(cli.app, ["validate"])
+    assert result.exit_code == 1
+    assert re.fullmatch(r"error: the disk is full while writing artifacts/manifest\.csv; free .*\n", result.stderr)
+
+
+def test_a_promotion_passes_on_what_was_asked(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+    proposal = SimpleNamespace(champion="1", challenger="2", name="m", lines=["ok accuracy: fine"], passes=True)
+    module = ModuleType("hscc.stages.promote")
+    module.promote = lambda *args, **named: asked.append((args, named)) or proposal
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("hscc.stages.promote", module, raising=False)
+    monkeypatch.setattr("hscc.cli_registry.read_params", lambda workspace: "params")
+    result = runner.invoke(cli.app, ["promote", "--version", "2", "--force", "--reason", "why"])
+    assert result.output == "version 2 of m is now the champion\n  ok accuracy: fine\n"
+    assert asked == [(("params", Path("."), "2"), {"force": True, "reason": "why"})]
 
 
 def test_another_error_keeps_its_traceback(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:

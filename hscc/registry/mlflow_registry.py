@@ -1,33 +1,38 @@
-"""Put an ONNX network into the MLflow model registry, once.
+"""Put a network into the MLflow model registry: whole, or not at all.
 
-The network is kept in MLflow's ONNX flavour: a protobuf file, no pickle. The version carries the SHA-256 of the file
-that was evaluated; a file that is there already is not logged again, its version only gets the alias.
+First everything is uploaded as a logged model of a run; then the version is made in one call, with its tags and its
+description. A kill or a full disk in between leaves a logged model that no version names, never half a version. The
+version carries the SHA-256 of the file that was evaluated; a file that is there already is not registered again.
 """
 
 from __future__ import annotations
 
-import os
+import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
+import pandas as pd
+from PIL import Image, ImageDraw
 
-from hscc import telemetry
-from hscc.errors import HSCCError
+import hscc
+from hscc.registry.connection import as_registry_error, connect, store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.data.dataset import Dataset
     from mlflow.models import ModelSignature
 
 HASH_TAG = "model_sha256"
-_STORE = "MLFLOW_TRACKING_URI"
-_SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
+NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "plan.json", "evidence.csv", "scores.json"  # files of a version
+
+_EXAMPLE = 96  # pixels a side
+_SERVED_WITH = (
+    "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pillow", "pydicom", "rich", "scipy", "torch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,12 @@ class Candidate:
 
     Attributes
     ----------
-    model : Path
-        ONNX file; input float32 (N, 3, S, S), output float32 (N, C), dynamic N.
+    files : tuple of Path
+        Named `NETWORK`, `PLAN`, `EVIDENCE` and `SCORES`; kept under these names.
+    code : Path
+        The file that MLflow serves the network with.
     sha256 : str
-        Hash of the file.
+        Hash of the network's file.
     tags : mapping of str to str
         Of the version, such as method, budget, seed, protocol, data hash, commit.
     metrics : mapping of str to float
@@ -48,17 +55,15 @@ class Candidate:
         One paragraph for a reader of the registry.
     classes : tuple of str
         Names of the outputs, in order.
-    data_hash : str
-        Content hash of the data set, at most 36 characters.
     """
 
-    model: Path
+    files: tuple[Path, ...]
+    code: Path
     sha256: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     description: str
     classes: tuple[str, ...]
-    data_hash: str
 
 
 def find_version(name: str, sha256: str, uri: str) -> str | None:
@@ -80,25 +85,12 @@ def find_version(name: str, sha256: str, uri: str) -> str | None:
 
     Raises
     ------
-    HSCCError
+    RegistryError
         If the store cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError  # a damaged file passes through MLflow as this
-
-    try:
-        found = _client(uri).search_model_versions(f"name = '{name}' and tags.`{HASH_TAG}` = '{sha256}'")
-    except (MlflowException, SQLAlchemyError) as error:
-        first_line = str(error).splitlines()[0]
-        raise HSCCError(
-            f"the MLflow registry {uri} cannot be read ({first_line}); mend MLFLOW_TRACKING_URI or unset it."
-        ) from error
+    with as_registry_error(uri):
+        found = connect(uri).search_model_versions(f"name = '{name}' and tags.`{HASH_TAG}` = '{sha256}'")
     return max((str(entry.version) for entry in found), key=int, default=None)
-
-
-def set_alias(name: str, alias: str, number: str, uri: str) -> None:
-    """Point an alias of a registered model at a version, wherever it pointed before."""
-    _client(uri).set_registered_model_alias(name, alias, number)
 
 
 def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
@@ -119,96 +111,98 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
     -------
     str
         The version's number.
+
+    Raises
+    ------
+    RegistryError
+        If the store cannot be written; no version was made then.
     """
     import mlflow
-    import mlflow.onnx
+    import mlflow.pyfunc
 
-    proto = onnx.load(candidate.model)
-    dataset = _dataset(candidate)
     headline = {key: f"{value:.6g}" for key, value in candidate.metrics.items()}
     tags = {**candidate.tags, **headline, HASH_TAG: candidate.sha256}
-    with _store(uri), mlflow.start_run(run_id=run_id):
-        mlflow.log_input(dataset, context="training, validation and test")
-        logged = mlflow.onnx.log_model(
-            proto,
+    with as_registry_error(uri, "written"), store(uri), _quiet(), mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
             name="model",
-            signature=_signature(proto),
-            input_example=input_example(proto),
+            python_model=str(candidate.code),
+            artifacts={path.stem: str(path) for path in candidate.files},
+            code_paths=[str(Path(hscc.__file__).parent)],  # so that the version answers as it did when it was made
+            model_config={"classes": list(candidate.classes), HASH_TAG: candidate.sha256},
+            signature=signature(candidate.classes),
+            input_example=input_example(),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
-            onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=False,
-            registered_model_name=name,
-            metadata={"classes": list(candidate.classes), "input": "grey image, ImageNet-normalised, on 3 channels"},
+            metadata={"classes": list(candidate.classes), HASH_TAG: candidate.sha256},
             tags=tags,
         )
-        mlflow.log_metrics(dict(candidate.metrics), model_id=logged.model_id, dataset=dataset)
-        number = str(logged.registered_model_version)
-        _client(uri).update_model_version(name, number, candidate.description)
-    return number
+        mlflow.log_metrics(dict(candidate.metrics), model_id=logged.model_id)
+        return _create_version(name, logged.model_id, run_id, tags, candidate.description, uri)
 
 
-def input_example(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Make a batch that a network accepts: the mean image of the normalisation, and one a deviation brighter.
+def _create_version(name: str, model_id: str, run_id: str, tags: dict[str, str], description: str, uri: str) -> str:
+    from mlflow.exceptions import MlflowException
 
-    Two images, because a batch of one hides that the batch is dynamic; whole numbers, because the example is kept as
-    JSON.
-
-    Parameters
-    ----------
-    proto : onnx.ModelProto
-        The network.
-
-    Returns
-    -------
-    dict of str to ndarray of float32, shape (2, 3, S, S)
-        By the name of the network's input.
-    """
-    (entry,) = proto.graph.input
-    images = np.zeros((2, *_shape(entry)[1:]), dtype=np.float32)
-    images[1] = 1.0
-    return {entry.name: images}
-
-
-def _signature(proto: onnx.ModelProto) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    def schema(entries: Any) -> Schema:
-        return Schema([TensorSpec(np.dtype(np.float32), _shape(entry), entry.name) for entry in entries])
-
-    return ModelSignature(inputs=schema(proto.graph.input), outputs=schema(proto.graph.output))
-
-
-def _shape(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
-    sides = entry.type.tensor_type.shape.dim
-    return (-1, *(side.dim_value for side in list(sides)[1:]))
-
-
-def _dataset(candidate: Candidate) -> Dataset:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-
-    # The images are what data.dvc pins at this commit: that, not a path of one machine, is where they come from.
-    source = CodeDatasetSource({"dvc.file": "data.dvc", "dvc.md5": candidate.data_hash, **candidate.tags})
-    return MetaDataset(source, name="data", digest=candidate.data_hash)  # type: ignore[abstract]  # no ABC
-
-
-def _client(uri: str) -> MlflowClient:
-    telemetry.switch_off()
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+    client = connect(uri)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name, f"models:/{model_id}", run_id, tags=tags, description=description, model_id=model_id
+    )
+    return str(made.version)
 
 
 @contextmanager
-def _store(uri: str) -> Iterator[None]:
-    """Point MLflow's global state at a store, and back: it also sets the environment variable."""
-    telemetry.switch_off()
-    import mlflow
-
-    before = os.environ.get(_STORE)
-    mlflow.set_tracking_uri(uri)
+def _quiet() -> Iterator[None]:
+    """Keep back MLflow's remarks on models whose types are told by a signature and not by hints."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(record=True):  # it overrules filters of its own accord
+            yield
     finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
+        logger.setLevel(level)
+
+
+def input_example() -> pd.DataFrame:
+    """Draw a picture that a version accepts, bright matter in dark air, as the bytes of a PNG file."""
+    picture = Image.new("L", (_EXAMPLE, _EXAMPLE))
+    edge = _EXAMPLE // 6
+    ImageDraw.Draw(picture).ellipse((edge, edge, _EXAMPLE - edge, _EXAMPLE - edge), fill=160)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return pd.DataFrame({"image": [buffer.getvalue()]})
+
+
+def signature(classes: tuple[str, ...]) -> ModelSignature:
+    """Say what a served version takes and gives.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Names of the outputs.
+
+    Returns
+    -------
+    ModelSignature
+        In: ``image``, the bytes of a file, or ``pixels``, rows of grey levels. Out: ``class``, a probability a class,
+        ``notice``.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import Array
+
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.binary, "image", required=False),
+        ColSpec(Array(Array(DataType.long)), "pixels", required=False),
+    ]
+    probabilities = [ColSpec(DataType.double, name) for name in classes]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "class"),
+        *probabilities,
+        ColSpec(DataType.string, "notice"),
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

@@ -1,22 +1,34 @@
-"""Stage register: the results table and the best cell's ONNX file in; a registered version, and why, out."""
+"""Stage register: the results table and the best cell's files in; a registered version, and why, out."""
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from hscc.data.manifest import read_manifest
 from hscc.errors import ArtifactError
 from hscc.evaluation.fingerprint import file_sha256
 from hscc.evaluation.headline import headline
-from hscc.evaluation.results import Row, compressed_rows, read_document, replace_text, row_name
+from hscc.evaluation.results import Row, compressed_rows, read_document, replace_text, row_name, to_csv, to_json
 from hscc.params import Params
-from hscc.registry.mlflow_registry import Candidate, find_version, log_version, set_alias
+from hscc.registry.connection import RegistryError
+from hscc.registry.evidence import evidence_frame
+from hscc.registry.mlflow_registry import EVIDENCE, NETWORK, PLAN, SCORES, Candidate, find_version, log_version
 from hscc.registry.policy import Decision, Policy, decide
+from hscc.registry.trail import CHALLENGER, set_alias
+from hscc.registry.versions import is_intact, resolve
 from hscc.stages import layout
-from hscc.tracking import stage_run, tracking_uri
+from hscc.tracking import shown_uri, stage_run, tracking_uri
 
-ALIAS = "challenger"
+SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
+POSTPONED = layout.SCRATCH / "register.postponed"
+
 _TAGS = ("method", "budget", "seed", "protocol", "data_hash", "git_commit")
 _HEADLINE = (
     "accuracy",
@@ -41,7 +53,8 @@ _HEADLINE = (
 def run(params: Params, workspace: Path = Path(".")) -> None:
     """Register the best cell that passes the policy, once per model; record the decision either way.
 
-    What is written holds nothing that differs between two stores (no version, run or time), so that the stage's
+    A registry that does not answer costs a warning: the decision is recorded, `hscc track` registers later. What is
+    written holds nothing that differs between two stores (no version, run or time), so that the stage's
     output is the same wherever it runs.
 
     Parameters
@@ -61,7 +74,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     decision = decide(compressed_rows(document["rows"], document["protocol"]), policy)
     if decision.chosen is not None:
         candidate = _candidate(decision.chosen, document, workspace)
-        print(f"{row_name(decision.chosen)} {_register(candidate, decision.chosen, params, workspace)}", flush=True)
+        _register_or_postpone(candidate, decision.chosen, params, workspace)
     else:
         reasons = "; ".join(f"{name} {', '.join(found)}" for name, found in decision.rejected.items())
         print(f"nothing registered: {decision.why} {reasons}.", flush=True)
@@ -70,36 +83,71 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 
 def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate:
-    model = workspace / layout.cell(row["method"], row["budget"], row["seed"]) / "model.onnx"
-    if not model.is_file():
-        raise ArtifactError(f"{model} does not exist; run `dvc pull` or `dvc repro`.")
+    folder = workspace / layout.cell(row["method"], row["budget"], row["seed"])
+    for needed in (folder / NETWORK, folder / PLAN):
+        if not needed.is_file():
+            raise ArtifactError(f"{needed} does not exist; run `dvc pull` or `dvc repro`.")
+    model = folder / NETWORK
     if file_sha256(model) != row["model_sha256"]:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
     tags = {name: f"{row[name]:g}" if name == "budget" else str(row[name]) for name in _TAGS}
     if document["phantom"]:
         tags["phantom"] = "true"
     return Candidate(
-        model=model,
+        files=(model, folder / PLAN),
+        code=SERVED,
         sha256=row["model_sha256"],
         tags=tags,
         metrics={name: float(row[name]) for name in _HEADLINE if row.get(name) is not None},
         description=_describe(row, document),
         classes=tuple(document["classes"]),
-        data_hash=row["data_hash"],
     )
+
+
+def _register_or_postpone(candidate: Candidate, row: Row, params: Params, workspace: Path) -> None:
+    postponed = workspace / POSTPONED
+    try:
+        said = _register(candidate, row, params, workspace)
+    except RegistryError as error:
+        replace_text(postponed, f"{row_name(row)}\n")
+        print(f"warning: {error} {row_name(row)} is not registered yet; `hscc track` does it.", file=sys.stderr)
+        return
+    postponed.unlink(missing_ok=True)
+    print(f"{row_name(row)} {said}", flush=True)
 
 
 def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
     name, uri = params.register_.name, tracking_uri(workspace)
     found = find_version(name, candidate.sha256, uri)
-    if found is None:
-        settings = params.register_.model_dump()
-        with stage_run("register", row_name(row), settings, candidate.tags, workspace) as tracked:
-            number = log_version(candidate, name, uri, tracked.run_id)
-    else:
-        number = found
-    set_alias(name, ALIAS, number, uri)
-    return f"{'is now' if found is None else 'already was'} version {number} of {name} ({ALIAS})"
+    if found is not None and not is_intact(resolve(name, found, uri), uri):
+        found = None  # its files were lost or damaged since
+    number = found or _log(candidate, row, params, workspace)
+    set_alias(name, CHALLENGER, number, uri)
+    return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
+
+
+def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
+    settings = params.register_.model_dump()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stage_run("register", row_name(row), settings, candidate.tags, workspace) as tracked,
+    ):
+        if tracked.is_waiting:
+            raise RegistryError(f"the MLflow registry {shown_uri(workspace)} does not answer; start it.")
+        evidence = Path(folder) / EVIDENCE
+        evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
+        scores = Path(folder) / SCORES
+        scores.write_text(to_json(row), encoding="utf-8")
+        whole = replace(candidate, files=(*candidate.files, evidence, scores))
+        return log_version(whole, params.register_.name, tracking_uri(workspace), tracked.run_id)
+
+
+def _evidence(row: Row, workspace: Path) -> pd.DataFrame:
+    path = workspace / layout.PREDICTIONS
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    return evidence_frame(pd.read_csv(path, dtype="str"), manifest, row_name(row), row["protocol"])
 
 
 def _describe(row: Row, document: dict[str, Any]) -> str:
@@ -112,7 +160,7 @@ def _record(decision: Decision, policy: Policy, document: dict[str, Any], name: 
     chosen = decision.chosen
     return {
         "name": name,
-        "alias": ALIAS,
+        "alias": CHALLENGER,
         "registered": None if chosen is None else row_name(chosen),
         "model_sha256": None if chosen is None else chosen["model_sha256"],
         "why": decision.why,

@@ -5,40 +5,39 @@ import os
 from pathlib import Path
 
 import mlflow
-import mlflow.onnx
 import numpy as np
-import onnx
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from onnx import TensorProto, helper, numpy_helper
 
-from hscc.errors import HSCCError
-from hscc.registry.mlflow_registry import Candidate, find_version, input_example, log_version, set_alias
+from hscc.data.classes import CLASSES
+from hscc.registry.connection import RegistryError
+from hscc.registry.mlflow_registry import Candidate, find_version, input_example, log_version
+from hscc.registry.trail import set_alias
+from hscc.registry.versions import fetch_network, is_intact, list_versions, read_standing, resolve
+from hscc.serving.plausible import refuse_implausible
+from hscc.serving.reading import decode_picture
+from hscc.stages.register import SERVED
 from hscc.tracking import stage_run, tracking_uri
-
-NAME = "hscc-tiny"
-DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"
+from tests.registered import DATA_HASH, NAME, head, save_network
 
 
 def candidate(folder: Path, seed: int) -> Candidate:
-    weight = np.random.default_rng(seed).normal(size=(3 * 8 * 8, 4)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["image"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])],
-        "linear",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    path = folder / f"{seed}.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    """Make a network with its evidence, scores and plan."""
+    place = folder / str(seed)
+    sha256 = save_network(place / "model.onnx", seed)
+    (place / "plan.json").write_text("{}")
+    (place / "scores.json").write_text('{"accuracy": 0.912}')
+    evidence = {"sha256": "ab", "copy": 0, "group": 1, "label": "x", "predicted": "x", "dense": "y"}
+    pd.DataFrame([evidence]).to_csv(place / "evidence.csv", index=False)
     return Candidate(
-        model=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        files=tuple(place / name for name in ("model.onnx", "plan.json", "scores.json", "evidence.csv")),
+        code=SERVED,
+        sha256=sha256,
         tags={"method": "hscc", "budget": "6", "protocol": "grouped", "data_hash": DATA_HASH},
         metrics={"accuracy": 0.912, "macs_ratio": 6.1},
         description="A small network.",
-        classes=("a", "b", "c", "d"),
-        data_hash=DATA_HASH,
+        classes=CLASSES,
     )
 
 
@@ -47,6 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose registry holds two networks, the second of them aliased."""
     workspace = tmp_path_factory.mktemp("store")
     uri = tracking_uri(workspace)
+    (workspace / "data.dvc").write_text(f"outs:\n- md5: {DATA_HASH}\n  path: data\n")
     with stage_run("register", "tiny", {}, {}, workspace) as tracked:
         for seed in (0, 1):
             number = log_version(candidate(workspace, seed), NAME, uri, tracked.run_id)
@@ -87,29 +87,83 @@ def test_the_version_carries_where_it_comes_from_and_what_it_scores(client: Mlfl
 
 
 def test_what_is_kept_is_the_evaluated_file_and_no_pickle(store: Path, client: MlflowClient) -> None:
-    model_id = model_of(client)
-    names = {Path(entry.path).name for entry in client.list_logged_model_artifacts(model_id)}
-    assert {"MLmodel", "model.onnx", "input_example.json", "requirements.txt"} <= names
-    assert {Path(name).suffix for name in names} <= {"", ".onnx", ".json", ".txt", ".yaml"}
-    (kept,) = (store / "mlruns" / "models" / model_id).rglob("model.onnx")
+    (kept,) = (store / "mlruns" / "models" / model_of(client)).rglob("model.onnx")
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == candidate(store, 0).sha256
+    files = [path for path in (store / "mlruns" / "models").rglob("*") if path.is_file()]
+    assert {"MLmodel", "model.onnx", "plan.json", "scores.json", "evidence.csv", "served_model.py"} <= {
+        path.name for path in files
+    }
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")]
 
 
 def test_the_registered_network_answers_like_the_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(store))
     loaded = mlflow.pyfunc.load_model(f"models:/{NAME}@challenger")
-    images = np.random.default_rng(5).normal(size=(3, 3, 8, 8)).astype(np.float32)
-    weight = numpy_helper.to_array(onnx.load(candidate(store, 1).model).graph.initializer[0])
-    np.testing.assert_allclose(loaded.predict(images)["logits"], images.reshape(3, -1) @ weight, rtol=1e-4, atol=1e-4)
-    schema = loaded.metadata.signature.inputs.inputs[0]
-    assert (schema.name, schema.shape, schema.type) == ("image", (-1, 3, 8, 8), np.dtype(np.float32))
-    assert loaded.metadata.metadata["classes"] == ["a", "b", "c", "d"]
+    answer = loaded.predict(pd.DataFrame({"pixels": [head().tolist()]}))
+    assert list(answer) == ["class", *CLASSES, "notice"]
+    assert answer[list(CLASSES)].to_numpy().sum() == pytest.approx(1.0)
+    assert answer["class"][0] == answer[list(CLASSES)].iloc[0].astype(float).idxmax()
+    assert loaded.metadata.get_input_schema().input_names() == ["image", "pixels"]
+    assert loaded.metadata.metadata["classes"] == list(CLASSES)
 
 
-def test_the_example_is_a_batch_that_fits(store: Path) -> None:
-    example = input_example(onnx.load(candidate(store, 0).model))
-    assert example["image"].shape == (2, 3, 8, 8)
-    assert example["image"].dtype == np.float32
+def test_versions_are_listed_with_aliases_the_newest_first(store: Path) -> None:
+    uri = tracking_uri(store)
+    assert [(entry.number, entry.aliases) for entry in list_versions(NAME, uri)] == [("2", ("challenger",)), ("1", ())]
+    assert resolve(NAME, "challenger", uri).number == "2"
+    assert list_versions("no-such-model", uri) == []
+    with pytest.raises(RegistryError, match="no version 'champion'"):
+        resolve(NAME, "champion", uri)
+
+
+def test_a_version_brings_its_evidence_and_its_network_once(store: Path, tmp_path: Path) -> None:
+    uri = tracking_uri(store)
+    version = resolve(NAME, "1", uri)
+    standing = read_standing(version, uri)
+    assert standing.figures == {"accuracy": 0.912}
+    assert list(standing.evidence["predicted"]) == ["x"]
+    target = fetch_network(version, uri, tmp_path)
+    before = target.stat().st_mtime_ns
+    assert fetch_network(version, uri, tmp_path).stat().st_mtime_ns == before
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == candidate(store, 0).sha256
+
+
+def test_a_network_that_was_damaged_in_the_registry_is_not_used(
+    store: Path, client: MlflowClient, tmp_path: Path
+) -> None:
+    uri = tracking_uri(store)
+    (kept,) = (store / "mlruns" / "models" / model_of(client)).rglob("model.onnx")
+    whole = kept.read_bytes()
+    version = resolve(NAME, "1", uri)
+    try:
+        for damage in (whole[: len(whole) // 2], None):
+            kept.unlink() if damage is None else kept.write_bytes(damage)
+            assert not is_intact(version, uri)
+            with pytest.raises(RegistryError, match="register"):
+                fetch_network(version, uri, tmp_path)
+    finally:
+        kept.write_bytes(whole)
+    assert is_intact(version, uri)
+
+
+def test_a_kill_between_upload_and_version_leaves_no_half_version(
+    store: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", killed)
+    uri = tracking_uri(store)
+    with pytest.raises(KeyboardInterrupt), stage_run("register", "cut", {}, {}, store) as tracked:
+        log_version(candidate(store, 3), NAME, uri, tracked.run_id)
+    assert [entry.number for entry in list_versions(NAME, uri)] == ["2", "1"]
+    assert find_version(NAME, candidate(store, 3).sha256, uri) is None
+
+
+def test_the_example_is_a_picture_that_passes() -> None:
+    picture = decode_picture(input_example()["image"][0], "example")
+    refuse_implausible(picture)
+    assert picture.grey.dtype == np.uint8
 
 
 def test_the_global_state_is_left_as_it_was(store: Path) -> None:
@@ -119,5 +173,5 @@ def test_the_global_state_is_left_as_it_was(store: Path) -> None:
 
 def test_a_store_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database")
-    with pytest.raises(HSCCError, match="mend MLFLOW_TRACKING_URI"):
+    with pytest.raises(RegistryError, match="mend MLFLOW_TRACKING_URI"):
         find_version(NAME, "0" * 64, tracking_uri(tmp_path))

@@ -1,69 +1,26 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 from mlflow import MlflowClient
-from onnx import TensorProto, helper, numpy_helper
 
-from hscc.data.classes import CLASSES
 from hscc.errors import ArtifactError
-from hscc.params import Params, RegisterParams
-from hscc.stages import layout
-from hscc.stages.register import run
+from hscc.stages import layout, track
+from hscc.stages.register import POSTPONED, run
 from hscc.tracking import tracking_uri
+from tests.registered import NAME, params, write_results
 
-NAME = "hscc-tiny"
-PARAMS = Params.model_construct(register_=RegisterParams(name=NAME))
-DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"
-
-
-def save_network(path: Path) -> None:
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["image"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])],
-        "linear",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
-        [numpy_helper.from_array(np.ones((48, 4), dtype=np.float32), "w")],
-    )
-    path.parent.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-
-
-def row(method: str, sha256: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "method": method, "budget": 1.0 if method == "dense" else 6.0, "seed": 0, "protocol": "grouped", "n_test": 100,
-        "macs": 100, "params": 10, "macs_ratio": 6.0, "params_ratio": 1.0, "size_bytes": 1, "model_sha256": sha256,
-        "accuracy": 0.9, "accuracy_se": 0.03, "macro_f1": 0.9, "macro_f1_se": 0.03, "kl_to_baseline": 0.1,
-        "accuracy_difference": 0.0, "accuracy_difference_se": 0.01, "accuracy_difference_low": -0.02,
-        "accuracy_difference_high": 0.02, "val_accuracy": 0.9, "val_kl": 0.1, "speedup_b1": 2.0,
-        "speedup_b1_iqr": 0.1, "latency_ms_b1": 3.0, "data_hash": DATA_HASH, "git_commit": "f" * 40, **changes,
-    }  # fmt: skip
-
-
-def write_results(workspace: Path, **changes: Any) -> None:
-    model = workspace / layout.cell("hscc", 6.0, 0) / "model.onnx"
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    document = {
-        "protocol": "grouped", "phantom": False, "classes": CLASSES, "data_hash": DATA_HASH, "git_commit": "f" * 40,
-        "rows": [row("dense", "0"), row("hscc", sha256, **changes), row("tucker", "0", macs_ratio=1.5)],
-    }  # fmt: skip
-    path = workspace / layout.RESULTS_JSON
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document))
+PARAMS = params()
 
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with one cell that passes the policy and one that does not, after the stage."""
     workspace = tmp_path_factory.mktemp("workspace")
-    save_network(workspace / layout.cell("hscc", 6.0, 0) / "model.onnx")
     write_results(workspace)
     run(PARAMS, workspace)
     return workspace
@@ -143,3 +100,42 @@ def test_a_file_that_was_not_the_one_evaluated_is_refused(workspace: Path) -> No
 def test_missing_results_name_the_stage(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="hscc evaluate"):
         run(PARAMS, tmp_path)
+
+
+def test_a_registry_that_is_down_costs_a_warning_and_is_caught_up_with(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (workspace / layout.REGISTRATION).read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    run(PARAMS, workspace)
+    assert (workspace / layout.REGISTRATION).read_bytes() == before
+    assert "hscc track" in capsys.readouterr().err
+    assert (workspace / POSTPONED).is_file()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setattr("hscc.stages.track.read_params", lambda path: PARAMS)
+    track.run(workspace)
+    assert len(versions(workspace)) == 1
+    assert not (workspace / POSTPONED).exists()
+
+
+def test_a_version_whose_files_were_lost_is_registered_anew(workspace: Path) -> None:
+    run(PARAMS, workspace)
+    shutil.rmtree(workspace / "mlruns" / "models")
+    run(PARAMS, workspace)
+    assert [version.version for version in versions(workspace)] == [2, 1]
+    assert MlflowClient(tracking_uri(workspace)).get_model_version_by_alias(NAME, "challenger").version == 2
+
+
+def test_a_disk_that_is_full_while_registering_leaves_no_version(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlflow.pyfunc.log_model", full)
+    with pytest.raises(OSError, match="No space"):
+        run(PARAMS, workspace)
+    monkeypatch.undo()
+    assert versions(workspace) == []
+    run(PARAMS, workspace)
+    assert len(versions(workspace)) == 1

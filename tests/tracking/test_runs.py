@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from hscc.errors import DataError, HSCCError
-from hscc.tracking import EXPERIMENT, data_hash, git_commit, stage_run, tracking_uri
+from hscc.errors import HSCCError
+from hscc.tracking import EXPERIMENT, PARENT_RUN, stage_run, tracking_uri
 
 HASH = "0123456789abcdef0123456789abcdef.dir"
 PARAMS = {"epochs": 3, "finetune": {"rate": 0.1}}
@@ -38,13 +39,6 @@ def only_memo(workspace: Path) -> dict[str, Any]:
     return json.loads(memo.read_text())
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    return subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
 def test_a_run_holds_what_was_recorded(client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {HASH}\n  path: data\n")
     (tmp_path / "figure.txt").write_text("x")
@@ -60,10 +54,11 @@ def test_a_run_holds_what_was_recorded(client: MlflowClient, tmp_path: Path) -> 
     assert kept.info.status == "FINISHED"
     assert kept.info.run_name == "train-grouped"
     assert kept.data.params == {"epochs": "3", "finetune.rate": "0.1"}
-    assert kept.data.metrics == {"loss": 1.0}
+    assert {name: value for name, value in kept.data.metrics.items() if not name.startswith("system/")} == {"loss": 1.0}
     assert [(point.step, point.value) for point in client.get_metric_history(run.run_id, "loss")] == [(0, 2), (1, 1)]
-    tags = {key: kept.data.tags[key] for key in ("stage", "protocol", "data_hash", "git_commit")}
-    assert tags == {"stage": "train", "protocol": "grouped", "data_hash": HASH, "git_commit": "unknown"}
+    assert {
+        "stage": "train", "dvc_stage": "by hand", "protocol": "grouped", "data_hash": HASH, "git_commit": "unknown"
+    }.items() <= kept.data.tags.items()  # fmt: skip
     assert [item.path for item in client.list_artifacts(run.run_id)] == ["figure.txt", "plots"]
     assert [item.path for item in client.list_artifacts(run.run_id, "plots")] == ["plots/one.txt"]
     assert list((tmp_path / ".hscc/runs").iterdir()) == []
@@ -157,32 +152,60 @@ def test_a_store_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch,
         pass
 
 
-def test_data_hash_is_read_from_the_pin(tmp_path: Path) -> None:
-    assert data_hash(tmp_path) == "unknown"
+def test_the_data_set_is_an_input_by_its_hash(client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "data.dvc").write_text(f"outs:\n- md5: {HASH}\n  path: data\n")
-    assert data_hash(tmp_path) == HASH
+    with stage_run("train", "a", PARAMS, workspace=tmp_path) as run:
+        pass
+    (found,) = client.get_run(run.run_id).inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("data", HASH)
+    assert json.loads(found.dataset.source)["tags"]["dvc.md5"] == HASH
 
 
-@pytest.mark.parametrize("content", ["", "outs: []", "outs:\n- path: data\n", "a: [", "- 1"])
-def test_a_damaged_pin_is_named(content: str, tmp_path: Path) -> None:
-    (tmp_path / "data.dvc").write_text(content)
-    with pytest.raises(DataError, match=r"data\.dvc holds no outs\[0\]\.md5"):
-        data_hash(tmp_path)
+def test_the_machine_is_watched_and_can_be_left_alone(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.02")
+    with stage_run("train", "a", PARAMS, workspace=tmp_path) as run:
+        time.sleep(0.1)
+    points = client.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
+    assert len(points) > 1
+    assert all(0 < point.value < 100 for point in points)
+    assert [point.step for point in points] == list(range(len(points)))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    with stage_run("train", "b", PARAMS, workspace=tmp_path) as run:
+        pass
+    assert client.get_run(run.run_id).data.metrics == {}
 
 
-def test_git_commit_tells_dirty_code_from_fresh_results(tmp_path: Path) -> None:
-    assert git_commit(tmp_path) == "unknown"
-    git(tmp_path, "init", "--quiet")
-    (tmp_path / "reports").mkdir()
-    for name in ("code.py", "dvc.lock", "reports/results.csv"):
-        (tmp_path / name).write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "-m", "one")
-    commit = git(tmp_path, "rev-parse", "HEAD")
-    (tmp_path / "untracked").write_text("2")
-    (tmp_path / "dvc.lock").write_text("2")
-    (tmp_path / "reports/results.csv").write_text("2")
-    assert git_commit(tmp_path) == commit
-    (tmp_path / "code.py").write_text("2")
-    assert git_commit(tmp_path) == f"{commit}-dirty"
-    assert git_commit(tmp_path / "reports") == f"{commit}-dirty"
+def test_runs_hang_below_the_run_that_the_environment_names(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "evaluate")
+    with stage_run("pipeline", "nightly", {}, workspace=tmp_path) as pipeline:
+        monkeypatch.setenv(PARENT_RUN, pipeline.run_id)
+        with stage_run("evaluate", "grouped", {}, workspace=tmp_path) as stage:
+            tags = {"mlflow.parentRunId": stage.run_id}
+            with stage_run("evaluate", "hscc-6-0", {}, tags, tmp_path) as cell:
+                pass
+    assert client.get_run(stage.run_id).data.tags["mlflow.parentRunId"] == pipeline.run_id
+    assert client.get_run(cell.run_id).data.tags["mlflow.parentRunId"] == stage.run_id
+    assert client.get_run(cell.run_id).data.tags["dvc_stage"] == "evaluate"
+
+
+def test_a_report_leads_to_its_run(client: MlflowClient, tmp_path: Path) -> None:
+    with stage_run("evaluate", "grouped", {}, workspace=tmp_path) as run:
+        pass
+    note = json.loads((tmp_path / "reports/runs/evaluate-grouped.json").read_text())
+    assert note["run_id"] == run.run_id
+    assert note["experiment"] == EXPERIMENT
+
+
+def test_no_secret_is_recorded(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STORE_PASSWORD", "hunter2-and-more")
+    params = {"where": "s3://key:hunter2@bucket/x", "note": "it is hunter2-and-more"}
+    with stage_run("train", "a", params, {"from": "https://u:hunter2@example.org/d?token=hunter2"}, tmp_path) as run:
+        pass
+    kept = client.get_run(run.run_id).data
+    assert kept.params == {"where": "s3://***@bucket/x", "note": "it is ***"}
+    assert kept.tags["from"] == "https://***@example.org/d?token=***"
+    assert "hunter2" not in json.dumps([kept.params, kept.tags])

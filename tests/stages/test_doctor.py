@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hscc.stages import doctor
+from hscc.stages.doctor import NOTE, OK, WRONG
+from hscc.tracking import stage_run
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.setattr(doctor, "_misfits", lambda: iter(()))
+    return tmp_path
+
+
+def states(workspace: Path) -> dict[str, str]:
+    return {check.name: check.state for check in doctor.run(workspace)}
+
+
+def text(workspace: Path, name: str) -> str:
+    (found,) = [check.text for check in doctor.run(workspace) if check.name == name]
+    return found
+
+
+def test_a_healthy_installation_has_nothing_wrong(healthy: Path) -> None:
+    found = states(healthy)
+    assert WRONG not in found.values()
+    assert (found["data"], found["MLflow"], found["backlog"]) == (NOTE, OK, OK)
+
+
+def test_each_fault_is_told_with_its_mend(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setattr(doctor, "_misfits", lambda: iter(["onnx is 1.0, ==1.23.2 is asked for"]))
+    (healthy / "params.yaml").write_text("data: 3")
+    (healthy / "dvc.yaml").unlink()
+    found = states(healthy)
+    assert {name for name, state in found.items() if state == WRONG} == {
+        "packages", "workspace", "params.yaml", "MLflow", "Prefect"
+    }  # fmt: skip
+    assert "make setup" in text(healthy, "packages")
+    assert "hunter2" not in text(healthy, "MLflow")
+
+
+def test_runs_that_wait_are_told(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with stage_run("train", "a", {}, workspace=healthy):
+        pass
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert states(healthy)["backlog"] == NOTE
+    assert "hscc track" in text(healthy, "backlog")
+
+
+def test_a_full_disk_is_told(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_LEAST_FREE", 1e18)
+    assert states(healthy)["disk"] == WRONG

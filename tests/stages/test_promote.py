@@ -1,0 +1,215 @@
+"""Promotion, rollback, prediction and serving over one registry with three versions."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from hscc.data.classes import CLASSES
+from hscc.errors import DataError
+from hscc.registry import trail
+from hscc.registry.connection import RegistryError
+from hscc.registry.trail import CHAMPION, alias_of, read_trail
+from hscc.serving.answer import NOTICE, as_table, as_text
+from hscc.serving.served_model import _picture
+from hscc.stages import predict, register
+from hscc.stages.promote import PromotionRefused, consider, promote, roll_back
+from hscc.tracking import tracking_uri
+from tests.registered import NAME, head, params, write_results
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 and 2 err on 12 images as dense does, 3 on 40; 2 is another network."""
+    workspace = tmp_path_factory.mktemp("registered")
+    for network, wrong in enumerate((12, 12, 40)):
+        write_results(workspace, network=network, wrong=wrong)
+        register.run(params(), workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(registered: Path) -> Path:
+    """Undo what a test moves."""
+    client = MlflowClient(tracking_uri(registered))
+    client.delete_registered_model_alias(NAME, CHAMPION)
+    for key in client.get_registered_model(NAME).tags:
+        client.delete_registered_model_tag(NAME, key)
+    return registered
+
+
+def champion(workspace: Path) -> str | None:
+    return alias_of(NAME, CHAMPION, tracking_uri(workspace))
+
+
+def png(path: Path) -> Path:
+    Image.fromarray(head()).save(path)
+    return path
+
+
+def test_the_first_champion_leaves_a_trail(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSCC_USER", "ada")
+    proposal = promote(params(), workspace, "1", reason="the first")
+    assert proposal.passes
+    assert champion(workspace) == "1"
+    (entry,) = read_trail(NAME, CHAMPION, tracking_uri(workspace))
+    assert (entry.before, entry.after, entry.by, entry.reason, entry.done) == (None, "1", "ada", "the first", True)
+    assert any("its dense network" in text for text in entry.findings)
+
+
+def test_a_refusal_names_the_rule_and_by_how_much_and_moves_nothing(workspace: Path) -> None:
+    promote(params(), workspace, "1")
+    with pytest.raises(PromotionRefused, match=r"version 3 .* accuracy: -23\.33 points against champion version 1"):
+        promote(params(), workspace, "3")
+    assert champion(workspace) == "1"
+    assert not consider(params(), workspace, "3").passes
+    assert len(read_trail(NAME, CHAMPION, tracking_uri(workspace))) == 1
+
+
+def test_force_needs_a_reason_which_is_recorded(workspace: Path) -> None:
+    with pytest.raises(PromotionRefused, match="--reason"):
+        promote(params(), workspace, "3", force=True, reason=" ")
+    assert champion(workspace) is None
+    promote(params(), workspace, "3", force=True, reason="a study asks for it")
+    (entry,) = read_trail(NAME, CHAMPION, tracking_uri(workspace))
+    assert (entry.forced, entry.reason) == (True, "a study asks for it")
+    assert entry.findings[0].startswith("NO accuracy")
+
+
+def test_rollback_goes_back_step_by_step_and_then_says_so(workspace: Path) -> None:
+    for version in ("1", "2"):
+        promote(params(), workspace, version)
+    promote(params(), workspace, "3", force=True, reason="to be undone")
+    assert roll_back(params(), workspace, reason="worse").after == "2"
+    assert roll_back(params(), workspace).after == "1"
+    with pytest.raises(PromotionRefused, match="first champion"):
+        roll_back(params(), workspace)
+    assert roll_back(params(), workspace, to="3").after == "3"
+    moves = [(entry.action, entry.before, entry.after) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
+    assert moves[-3:] == [("rollback", "3", "2"), ("rollback", "2", "1"), ("rollback", "1", "3")]
+
+
+def test_rollback_without_a_champion_is_refused(workspace: Path) -> None:
+    with pytest.raises(PromotionRefused, match="no champion"):
+        roll_back(params(), workspace)
+
+
+def test_a_champion_that_moved_meanwhile_is_not_overrun(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(params(), workspace, "1")
+    real = trail.alias_of
+    monkeypatch.setattr(trail, "alias_of", lambda *args: "2")
+    with pytest.raises(RegistryError, match="meanwhile"):
+        promote(params(), workspace, "2")
+    monkeypatch.setattr(trail, "alias_of", real)
+    assert champion(workspace) == "1"
+
+
+def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(params(), workspace, "1")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", killed)
+    with pytest.raises(KeyboardInterrupt):
+        promote(params(), workspace, "2")
+    monkeypatch.undo()
+    uri = tracking_uri(workspace)
+    assert champion(workspace) == "1"
+    assert [entry.done for entry in read_trail(NAME, CHAMPION, uri)] == [True, False]
+    promote(params(), workspace, "2")
+    assert [entry.done for entry in read_trail(NAME, CHAMPION, uri)] == [True, False, True]
+    assert roll_back(params(), workspace).after == "1"
+
+
+def test_no_version_of_drawn_images_is_promoted(workspace: Path, tmp_path: Path) -> None:
+    write_results(tmp_path, phantom=True)
+    register.run(params(), tmp_path)
+    with pytest.raises(PromotionRefused, match="no phantom: was trained on drawn images"):
+        promote(params(), tmp_path)
+
+
+def test_prediction_names_the_version_and_shows_where_it_looked(workspace: Path, tmp_path: Path) -> None:
+    promote(params(), workspace, "2")
+    files = [png(tmp_path / "one.png"), png(tmp_path / "two.png")]
+    version, answers = predict.run(params(), files, workspace, which=CHAMPION, heatmaps=tmp_path / "heat")
+    assert version.number == "2"
+    assert sum(answers[0].probabilities.values()) == pytest.approx(1.0)
+    assert answers[0].label == max(answers[0].probabilities, key=lambda name: answers[0].probabilities[name])
+    with Image.open(tmp_path / "heat/one-heatmap.png") as drawn:
+        assert (drawn.mode, drawn.size) == ("RGB", (96, 96))
+    document = json.loads(as_text(answers, NAME, version.number))
+    assert (document["notice"], document["version"], len(document["answers"])) == (NOTICE, "2", 2)
+    assert as_table(answers, NAME, "2").row_count == 2
+
+
+def test_prediction_refuses_what_is_no_slice_before_it_asks_the_registry(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200), (250, 10, 10)).save(tmp_path / "red.png")
+    with pytest.raises(DataError, match="in colour"):
+        predict.run(params(), [tmp_path / "red.png"], tmp_path, which=CHAMPION)
+
+
+def test_a_served_version_answers_files_and_pixels_and_refuses_the_rest(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(workspace))
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}/2")
+    content = png(tmp_path / "one.png").read_bytes()
+    by_file = served.predict(pd.DataFrame({"image": [content]}))
+    by_pixels = served.predict(pd.DataFrame({"pixels": [head().tolist()]}))
+    pd.testing.assert_frame_equal(by_file, by_pixels)
+    _, (answer,) = predict.run(params(), [tmp_path / "one.png"], workspace, which="2")
+    assert by_file["class"][0] == answer.label
+    assert by_file[answer.label][0] == pytest.approx(answer.probabilities[answer.label])
+    assert by_file["notice"][0] == NOTICE
+    for refused in (b"hello", _uniform()):
+        with pytest.raises(MlflowException, match="row 0"):
+            served.predict(pd.DataFrame({"image": [refused]}))
+
+
+def test_a_served_file_that_is_damaged_is_not_served(workspace: Path, tmp_path: Path) -> None:
+    found = _copy_of_version(workspace, tmp_path)
+    (network,) = found.rglob("model.onnx")
+    network.write_bytes(network.read_bytes()[:-10])
+    with pytest.raises(Exception, match="damaged or is not the file"):
+        mlflow.pyfunc.load_model(str(found))
+
+
+def test_json_images_are_base64() -> None:
+    picture = _picture({"image": base64.b64encode(_uniform()).decode()}, "row 0")
+    assert picture.grey.shape == (100, 100)
+    for row in ({"image": "no base64!"}, {"image": None}, {"pixels": [[1, 2], [3]]}, {"pixels": [[0, 300]]}):
+        with pytest.raises(DataError, match="row 0"):
+            _picture(row, "row 0")
+
+
+def _uniform() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (100, 100), 90).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _copy_of_version(workspace: Path, target: Path) -> Path:
+    source: Any = MlflowClient(tracking_uri(workspace)).get_model_version(NAME, "2").source
+    folder = workspace / "mlruns" / "models" / str(source).removeprefix("models:/") / "artifacts"
+    return Path(shutil.copytree(folder, target / "copy"))
+
+
+def test_every_class_has_its_column(workspace: Path) -> None:
+    assert set(CLASSES) <= set(_schema(workspace))
+
+
+def _schema(workspace: Path) -> list[str]:
+    folder = next((workspace / "mlruns" / "models").rglob("MLmodel")).parent
+    return list(mlflow.models.Model.load(str(folder)).get_output_schema().input_names())
