@@ -9,6 +9,8 @@ import shutil
 import time
 from pathlib import Path
 
+import safetensors.torch
+import torch
 from torch import nn
 
 from hscc.calibration.storage import load_calibration
@@ -19,6 +21,7 @@ from hscc.compression.plan import Plan
 from hscc.compression.storage import Origin, save
 from hscc.data.manifest import read_manifest
 from hscc.errors import HSCCError
+from hscc.evaluation.fingerprint import file_sha256
 from hscc.graph.simplify import simplify_file
 from hscc.models.counting import count_macs, count_parameters
 from hscc.models.onnx_export import export_onnx
@@ -28,8 +31,8 @@ from hscc.stages import layout
 from hscc.stages.latency import read_timed_plan
 from hscc.stages.train import read_splits
 from hscc.tracking import stage_run
-from hscc.training.distillation import agreement, distil, teacher_logits
-from hscc.training.loop import Recipe, Row
+from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
+from hscc.training.loop import Recipe, Row, Split
 
 Metrics = dict[str, str | int | float]
 
@@ -85,7 +88,10 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
             identity = hashlib.sha256(made.to_json().encode()).hexdigest()[:12]
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}-{identity}"
             tuning = params.compress.finetune
-            distil(small, dense, train, val, _recipe(tuning, seed), tuning.temperature, checkpoint, on_epoch)
+            recipe = _recipe(tuning, seed)
+            weights = workspace / layout.baseline(protocol) / "model.safetensors"
+            lessons = _lessons(workspace / layout.LESSONS, weights, dense, train, recipe)
+            distil(small, lessons, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
         after = agreement(small, targets, val)
         metrics: Metrics = {
             "method": method,
@@ -102,6 +108,18 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
         }
         _write(target, small, card, metrics)
         tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+
+
+def _lessons(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+    """Let the teacher speak once for all cells that hear the same batches."""
+    heard = (file_sha256(weights), train.rows.tolist(), recipe.epochs, recipe.batch_size, recipe.seed, recipe.precision)
+    path = folder / f"{hashlib.sha256(repr(heard).encode()).hexdigest()[:16]}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
+        safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
+        os.replace(partial, path)
+    return safetensors.torch.load_file(path)["logits"]
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Recipe:

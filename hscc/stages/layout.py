@@ -30,6 +30,7 @@ REGISTRATION = Path("reports/registration.json")
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"
 CHECKPOINTS = SCRATCH / "checkpoints"
+LESSONS = SCRATCH / "lessons"  # what the baseline says of each batch of a fine-tuning
 
 
 def baseline(protocol: str) -> Path:

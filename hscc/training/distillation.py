@@ -10,14 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hscc.training.loop import Loss, Recipe, Row, Split, batches, fit
+from hscc.training.loop import Loss, Place, Recipe, Row, Split, autocast, batches, epoch_batches, fit
 
 
 def distil(
     student: nn.Module,
-    teacher: nn.Module,
+    lessons: torch.Tensor,
     train: Split,
     val: Split,
+    targets: torch.Tensor,
     recipe: Recipe,
     temperature: float,
     checkpoint: Path,
@@ -29,10 +30,12 @@ def distil(
     ----------
     student : nn.Module
         The compressed network.
-    teacher : nn.Module
-        The dense baseline; left as it was, in evaluation mode.
+    lessons : Tensor, shape (epochs, steps, n, classes)
+        The teacher's logits on every batch of the recipe, from `teacher_lessons`.
     train, val : Split
         Labels are not used for learning.
+    targets : Tensor, shape (N, classes)
+        The teacher's logits on `val`, from `teacher_logits`.
     recipe : Recipe
         The same for every method.
     temperature : float
@@ -45,8 +48,7 @@ def distil(
     list of dict
         The history: epoch, learning_rate, train_loss, train_accuracy, val_kl, val_accuracy.
     """
-    loss = distillation_loss(teacher, temperature)
-    targets = teacher_logits(teacher, val)
+    loss = distillation_loss(lessons, temperature)
     with _without_dropout(student):
         return fit(student, loss, lambda model: agreement(model, targets, val), train, recipe, checkpoint, on_epoch)
 
@@ -65,18 +67,35 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
             layer.p = rate
 
 
-def distillation_loss(teacher: nn.Module, temperature: float) -> Loss:
+def distillation_loss(lessons: torch.Tensor, temperature: float) -> Loss:
     """Kullback-Leibler divergence to the teacher's softened outputs (Hinton et al., 2015), times T^2."""
-    teacher.eval()
 
-    def loss(student: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad():
-            target = F.log_softmax(teacher(inputs).float() / temperature, dim=1)
+    def loss(
+        student: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, place: Place
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, step = place
+        target = F.log_softmax(lessons[epoch, step].to(inputs.device) / temperature, dim=1)
         logits = student(inputs)
         softened = F.log_softmax(logits.float() / temperature, dim=1)
         return F.kl_div(softened, target, log_target=True, reduction="batchmean") * temperature**2, logits
 
     return loss
+
+
+@torch.no_grad()
+def teacher_lessons(teacher: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+    """Outputs of a teacher on every batch that a recipe draws, float32 (epochs, steps, n, classes), on the CPU.
+
+    Order and views depend on the recipe alone, so that all students of one recipe learn from the same few megabytes.
+    """
+    teacher.eval()
+    device = next(teacher.parameters()).device
+    epochs = []
+    for epoch in range(recipe.epochs):
+        with autocast(recipe.precision, device):
+            taught = [teacher(inputs).float().cpu() for inputs, _ in epoch_batches(train, recipe, epoch, device)]
+        epochs.append(torch.stack(taught))
+    return torch.stack(epochs)
 
 
 @torch.no_grad()

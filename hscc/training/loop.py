@@ -26,7 +26,8 @@ from hscc.data.images import to_input
 from hscc.models.backbones import pick_device
 from hscc.training.augmentation import augment
 
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Place = tuple[int, int]  # epoch and step
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor, Place], tuple[torch.Tensor, torch.Tensor]]
 Row = dict[str, float]
 EVALUATION_BATCH = 64
 
@@ -118,7 +119,7 @@ def fit(
     model : nn.Module
         Trained in place, moved to CUDA or MPS where there is one and back to the CPU at the end.
     loss : callable
-        (model, inputs (n, 3, S, S), labels (n,)) -> (scalar loss, logits (n, classes)).
+        (model, inputs (n, 3, S, S), labels (n,), (epoch, step)) -> (scalar loss, logits (n, classes)).
     evaluate : callable
         Model -> the validation columns of a history row.
     train : Split
@@ -141,7 +142,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
-    steps = max(1, len(train) // recipe.batch_size)
+    steps = steps_of(train, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_up
     )
@@ -195,17 +196,11 @@ def _train_epoch(
 ) -> Row:
     device = next(model.parameters()).device
     torch.manual_seed(_mix(recipe.seed, epoch, 1))  # dropout
-    draw = torch.Generator().manual_seed(_mix(recipe.seed, epoch, 2))
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
-    steps = max(1, len(train) // recipe.batch_size)
     total = correct = seen = 0.0
     model.train()
-    for step in range(steps):
-        images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-        inputs = to_input(augment(images, draw).to(device)).contiguous(memory_format=torch.channels_last)
-        labels = labels.to(device)
+    for step, (inputs, labels) in enumerate(epoch_batches(train, recipe, epoch, device)):
         with autocast(recipe.precision, device):
-            value, logits = loss(model, inputs, labels)
+            value, logits = loss(model, inputs, labels, (epoch, step))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -214,6 +209,35 @@ def _train_epoch(
         total += float(value.detach()) * len(labels)
         correct += float((logits.argmax(1) == labels).sum())
     return {"train_loss": total / seen, "train_accuracy": correct / seen}
+
+
+def epoch_batches(
+    train: Split, recipe: Recipe, epoch: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield what one epoch learns from: augmented inputs and labels, the same for every network trained by the recipe.
+
+    Parameters
+    ----------
+    train : Split
+        What to train on.
+    recipe : Recipe
+        Its seed and batch size decide order and views.
+    epoch : int
+        From 0.
+    device : torch.device
+        Where to put the inputs (n, 3, S, S), channels last, and the labels (n,).
+    """
+    draw = torch.Generator().manual_seed(_mix(recipe.seed, epoch, 2))
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
+    for step in range(steps_of(train, recipe)):
+        images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
+        inputs = to_input(augment(images, draw).to(device)).contiguous(memory_format=torch.channels_last)
+        yield inputs, labels.to(device)
+
+
+def steps_of(train: Split, recipe: Recipe) -> int:
+    """Steps of an epoch; a rest smaller than a batch is left for another epoch's order."""
+    return max(1, len(train) // recipe.batch_size)
 
 
 def _mix(*parts: int) -> int:

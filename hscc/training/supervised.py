@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hscc.training.loop import Loss, Recipe, Row, Split, autocast, batches, fit
+from hscc.training.loop import Loss, Place, Recipe, Row, Split, autocast, batches, fit
 
 
 def train_baseline(
@@ -35,7 +35,9 @@ def train_baseline(
 def cross_entropy(smoothing: float) -> Loss:
     """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss."""
 
-    def loss(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, place: Place
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(inputs)
         return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hscc.models.backbones import build
-from hscc.training.distillation import agreement, distil, teacher_logits
+from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
 from hscc.training.loop import Recipe, Split, fit
 from hscc.training.supervised import cross_entropy, score, train_baseline
 
@@ -107,9 +107,25 @@ def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> Non
     dropout = next(module for module in student.modules() if isinstance(module, torch.nn.Dropout))
     rates = []
     dropout.register_forward_hook(lambda module, inputs, output: rates.append(module.p))
-    distil(student, teacher, train, val, recipe, 2.0, tmp_path / "s", _ignore)
+    lessons = teacher_lessons(teacher, train, recipe)
+    distil(student, lessons, train, val, targets, recipe, 2.0, tmp_path / "s", _ignore)
     assert set(rates) == {0.0} and dropout.p > 0
     assert agreement(student, targets, val)["val_kl"] < before / 2
+
+
+def test_lessons_are_the_teachers_outputs_on_the_very_batches_of_the_loop(tmp_path: Path) -> None:
+    teacher = build("smallcnn", 4).eval()
+    train, _ = _splits()
+    lessons = teacher_lessons(teacher, train, RECIPE)
+    seen = []
+
+    def loss(model, inputs, labels, place):
+        with torch.no_grad():
+            seen.append(torch.equal(teacher(inputs), lessons[place]))
+        return model(inputs).sum() * 0.0, model(inputs)
+
+    fit(build("smallcnn", 4), loss, lambda model: {"val_accuracy": 0.0}, train, RECIPE, tmp_path / "c", _ignore)
+    assert len(seen) == lessons.shape[0] * lessons.shape[1] and all(seen)
 
 
 def test_a_network_agrees_with_itself(tmp_path: Path) -> None:
