@@ -13,6 +13,7 @@ from pathlib import Path
 from flows import guard
 from flows.lease import Lease
 
+_MARK = "error: "
 _LAST_WORDS = 3  # lines of a failed command that its error repeats
 _SHELL_SIGNAL = 128  # a shell reports a command that signal n ended as 128 + n
 
@@ -56,8 +57,7 @@ def run_commands(
         say(f"> {command}")
         status, last = _stream(command, folder, environment, say, lease)
         if status != 0:
-            words = " / ".join(last) or "it printed nothing"
-            raise CommandError(f"stage {address} {_ending(status)}: {words}")
+            raise CommandError(f"stage {address} {_ending(status)}: {_last_words(last)}")
 
 
 def _stream(
@@ -85,6 +85,12 @@ def _stream(
         finally:
             process.stdin.close()
     return process.returncode, last
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    if lines and lines[-1].startswith(_MARK):  # one of our own verbs: its sentence says it all
+        return lines[-1].removeprefix(_MARK)
+    return " / ".join(lines) or "it printed nothing"
 
 
 def _ending(status: int) -> str:

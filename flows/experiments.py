@@ -112,7 +112,8 @@ def save(experiment: Experiment) -> None:
         If DVC or git refuses.
     """
     try:
-        with Repo(str(experiment.workspace)) as repo:
+        # DVC saves the folder it stands in.
+        with contextlib.chdir(experiment.workspace), Repo() as repo:
             repo.experiments.save(name=experiment.name, force=True)
     except DvcException as error:
         raise HSCCError(f"experiment {experiment.name} ran but DVC cannot save it: {error}.") from error
@@ -137,7 +138,7 @@ def _clone(experiment: Experiment, root: Path, snapshot: str, overrides: Mapping
     except DvcException as error:
         raise ParamsError(f"{layout.PARAMS} has no place for {', '.join(overrides)}: {error}.") from error
     with Repo(str(experiment.origin)) as repo:
-        cache = repo.cache.local.path
+        cache = repo.cache.local_cache_dir
     with Repo(str(experiment.workspace)) as repo, repo.config.edit("local") as settings:
         settings["cache"]["dir"] = cache
     # What is not in the cache, or damaged there, is fetched or made again.

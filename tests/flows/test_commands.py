@@ -42,6 +42,11 @@ def test_a_failure_stops_the_commands_and_repeats_the_last_words(lease: Lease, t
     assert "never" not in said
 
 
+def test_an_error_of_a_verb_is_all_that_is_repeated(lease: Lease, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"^stage a failed with status 1: mend it\.$"):
+        run_commands(["echo one; echo error: mend it. >&2; exit 1"], tmp_path, "a", lambda line: None, lease)
+
+
 def test_a_silent_failure_says_so(lease: Lease, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="it printed nothing"):
         run_commands(["exit 1"], tmp_path, "a", lambda line: None, lease)

@@ -54,7 +54,7 @@ def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
     assert dvc(committed, "status") == "Data and pipelines are up to date."
     assert subprocess.run(["git", "status", "--porcelain"], cwd=committed, capture_output=True).stdout == b""
     ((name, data),) = experiments(committed).items()
-    assert f"'dvc exp apply {name}' takes it over" in capsys.readouterr().out
+    assert f"take it over with 'dvc exp apply {name}'" in capsys.readouterr().out
     params = data["params"]["params.yaml"]["data"]
     assert params["compress"] == {"methods": ["x"], "budgets": [3, 9]}
 
@@ -72,7 +72,7 @@ def test_what_is_up_to_date_is_taken_over_and_not_run(committed: Path) -> None:
     status = dvc(experiment.workspace, "status")
     assert "sweep@x-9" in status
     assert "sweep@x-3" not in status
-    assert "first" not in status
+    assert "first:" not in status
 
 
 def test_uncommitted_changes_come_along(committed: Path) -> None:
@@ -132,7 +132,7 @@ def test_commands_record_where_the_origin_records(committed: Path) -> None:
 
 
 def test_a_workspace_without_a_commit_is_refused(workspace: Path) -> None:
-    with pytest.raises(HSCCError, match="kept as a DVC experiment, which .* does not allow"):
+    with pytest.raises(HSCCError, match=r"kept as a DVC experiment, which .* does not allow"):
         prepare(workspace, {"compress.budgets": [9]})
 
 
