@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
 from flows.commands import CommandError, run_commands
-from flows.graph import Stage, claim, hand_over, is_stale
+from flows.graph import Stage, claim, differs, hand_over, is_stale
 from flows.lease import Lease
 from flows.phases import Ended, Phase
 from flows.publish import Outcome, Progress, publish_outcomes
@@ -161,14 +161,20 @@ class Conductor:
             return True
         stale = is_stale(self._repo, stage)
         if stale and not stage.commands:
-            raise HSCCError(
-                f"{stage.address} pins other content than is there; run 'hscc fetch' to restore it, "
-                f"or 'dvc commit {stage.address}' to accept it."
-            )
+            self._pin(stage)
+            return False
         if not stale and stage.commands:
             get_run_logger().info("%s is up to date", stage.address)
             self._outcomes.append(Outcome(stage.address, "up to date", 0.0))
         return stale
+
+    def _pin(self, stage: Stage) -> None:
+        if differs(self._repo, stage):
+            raise HSCCError(
+                f"{stage.address} pins other content than is there; run 'hscc fetch' to restore it, "
+                f"or 'dvc commit {stage.address}' to accept it."
+            )
+        hand_over(self._repo, stage)  # fetched, or damaged in the cache: as with `dvc repro` the cache gets it
 
     def _begin(self, stage: Stage) -> None:
         stack = ExitStack()

@@ -179,6 +179,25 @@ def is_stale(repo: Repo, stage: Stage) -> bool:
         return bool(repo.status([stage.address]))
 
 
+def differs(repo: Repo, stage: Stage) -> bool:
+    """Tell whether the files of pinned data are other than ``.dvc`` says, whatever the cache holds.
+
+    Parameters
+    ----------
+    repo : Repo
+        The DVC repository.
+    stage : Stage
+        A ``.dvc`` file.
+
+    Returns
+    -------
+    bool
+        True if a file was changed, added or removed.
+    """
+    with _plainly(stage), repo.lock:
+        return any(out.workspace_status() for found in repo.stage.collect(stage.address) for out in found.outs)
+
+
 def is_missing(stage: Stage) -> bool:
     """Tell whether an output of a stage is not there at all."""
     return not all(output.exists() for output in stage.outputs)

@@ -1,4 +1,4 @@
-"""kill -9 of each part of a running deployment: nothing is lost, the next run finishes, the message says what happened."""
+"""kill -9 of each part of a running deployment: nothing is lost and the next run finishes."""
 
 import os
 import re
