@@ -2,10 +2,10 @@
 
 Overriding ``params.yaml`` in place would leave an edit behind when a run is killed, and ``dvc.lock`` would speak of
 parameters that nobody committed. So the run happens as under ``dvc exp run --temp``: a clone of the workspace as it
-is (uncommitted changes included) under ``.hscc/experiments``, with the DVC cache in common, gets the overrides. What
-comes out is saved with ``dvc exp save``: parameters, ``dvc.lock`` and reports under one name in git, outputs in the
-cache. The name follows from the start and the overrides, so the same request resumes a killed run. The workspace
-keeps its files, its ``dvc.lock`` and its clean status throughout.
+is (uncommitted changes of tracked files included) under ``.hscc/experiments``, with the DVC cache in common, gets the
+overrides. What comes out is saved with ``dvc exp save``: parameters, ``dvc.lock`` and reports under one name in git,
+outputs in the cache. The name follows from the start and the overrides, so the same request resumes a killed run. The
+workspace keeps its files, its ``dvc.lock`` and its clean status throughout.
 """
 
 from __future__ import annotations

@@ -134,6 +134,10 @@ class Phase:
 _CURRENT: ContextVar[Phase] = ContextVar("phase")
 
 
+def _current() -> Phase:
+    return _CURRENT.get()  # a function of its own: clusters get the flow by value, and a ContextVar has none
+
+
 @flow(validate_parameters=False, persist_result=False)
 def _serve() -> State[None]:
-    return _CURRENT.get().serve()
+    return _current().serve()
