@@ -2,8 +2,10 @@
 PYTHON ?= python3.11
 # A GPU machine names its own build: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
 TORCH ?=
-# Whose MLflow store `make ui` shows: make ui WORKSPACE=demo
+# Whose MLflow store `make ui` shows, and whose graph `make deploy` deploys: make ui WORKSPACE=demo
 WORKSPACE ?= .
+# Where the Prefect server is; on loopback unless told otherwise.
+PREFECT_PORT ?= 4200
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -17,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit fetch repro flow ui lock clean
+.PHONY: help setup demo test lint audit fetch repro flow server deploy worker ui lock clean
 
 help: ## Say what there is
 	@printf '\nHSCC: compress a convolutional network, with the evidence.\n\n'
@@ -65,6 +67,21 @@ repro: fetch ## Fetch the MRI data set and run the graph on it
 
 flow: $(READY) ## Run the same graph under Prefect
 	@python -m flows.pipeline
+
+server: export PREFECT_HOME := $(CURDIR)/.prefect
+# In memory, the default, a killed server forgets who holds the one place of a deployment, and it stays taken for ever.
+server: export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
+server: $(READY) ## Start the Prefect server, UI on http://127.0.0.1:4200
+	@prefect server start --host 127.0.0.1 --port $(PREFECT_PORT)
+
+deploy worker: export PREFECT_API_URL ?= http://127.0.0.1:$(PREFECT_PORT)/api
+deploy worker: export PREFECT_HOME := $(CURDIR)/.prefect
+deploy: $(READY) ## Put the deployments of prefect.yaml on the server (nightly, sweep, validate-data)
+	@prefect work-pool inspect hscc >/dev/null 2>&1 || prefect work-pool create hscc --type process
+	@cd $(WORKSPACE) && prefect --no-prompt deploy --prefect-file $(CURDIR)/prefect.yaml --all
+
+worker: $(READY) ## Start a worker that runs them
+	@prefect worker start --pool hscc --type process
 
 ui: $(READY) ## Show runs and models in the browser, on http://127.0.0.1:5000
 	@cd $(WORKSPACE) && mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow.db

@@ -7,17 +7,29 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from flows import guard
+from flows.lease import Lease
+
+_MARK = "error: "
 _LAST_WORDS = 3  # lines of a failed command that its error repeats
+_SHELL_SIGNAL = 128  # a shell reports a command that signal n ended as 128 + n
 
 
 class CommandError(Exception):
     """A stage's command failed; the message names the stage and repeats the command's last lines."""
 
 
-def run_commands(commands: Sequence[str], folder: Path, address: str, say: Callable[[str], object]) -> None:
+def run_commands(
+    commands: Sequence[str],
+    folder: Path,
+    address: str,
+    say: Callable[[str], object],
+    lease: Lease,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Run shell commands one after another, stopping at the first that fails.
 
     Parameters
@@ -30,47 +42,66 @@ def run_commands(commands: Sequence[str], folder: Path, address: str, say: Calla
         The stage they belong to; they see it as ``DVC_STAGE``, as under ``dvc repro``.
     say : Callable[[str], object]
         Takes each line of standard output and standard error as it comes.
+    lease : Lease
+        Of the flow; when it ends, so do they.
+    variables : Mapping[str, str], optional
+        Further environment variables.
 
     Raises
     ------
     CommandError
         If a command ends with a status other than 0.
     """
+    environment = _environment(address, variables or {})
     for command in commands:
         say(f"> {command}")
-        status, last = _stream(command, folder, address, say)
+        status, last = _stream(command, folder, environment, say, lease)
         if status != 0:
-            words = " / ".join(last) or "it printed nothing"
-            raise CommandError(f"stage {address} failed with status {status}: {words}")
+            raise CommandError(f"stage {address} {_ending(status)}: {_last_words(last)}")
 
 
-def _stream(command: str, folder: Path, address: str, say: Callable[[str], object]) -> tuple[int, Sequence[str]]:
+def _stream(
+    command: str, folder: Path, environment: Mapping[str, str], say: Callable[[str], object], lease: Lease
+) -> tuple[int, Sequence[str]]:
     last: deque[str] = deque(maxlen=_LAST_WORDS)
     with subprocess.Popen(
-        command,
-        shell=True,
+        [sys.executable, "-I", "-S", guard.__file__, str(lease.path), lease.owner, command],
         cwd=folder,
-        env=_environment(address),
+        env=environment,
+        stdin=subprocess.PIPE,  # its end tells the guard that this process is gone
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        start_new_session=True,  # so that the shell and all it started can be ended together
+        start_new_session=True,  # so that Ctrl-C reaches the flow alone, which then ends its commands
     ) as process:
-        assert process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None
         try:
             for line in process.stdout:
                 text = line.rstrip()
                 if text:
                     say(text)
                     last.append(text)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)  # an interrupted flow must not leave its command running
-            raise
+        finally:
+            process.stdin.close()
     return process.returncode, last
 
 
-def _environment(address: str) -> dict[str, str]:
+def _last_words(lines: Sequence[str]) -> str:
+    if lines and lines[-1].startswith(_MARK):  # one of our own verbs: its sentence says it all
+        return lines[-1].removeprefix(_MARK)
+    return " / ".join(lines) or "it printed nothing"
+
+
+def _ending(status: int) -> str:
+    number = -status if status < 0 else status - _SHELL_SIGNAL
+    if number not in set(signal.Signals):
+        return f"failed with status {status}"
+    cause = ", by hand or for want of memory" if number == signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(number).name}{cause}; run again to take it up"
+
+
+def _environment(address: str, variables: Mapping[str, str]) -> dict[str, str]:
     # `python` of a command must be this interpreter even where the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_STAGE": address}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_STAGE": address, **variables}

@@ -7,119 +7,133 @@ After it ``dvc status`` is clean; an interrupted or failed run is taken up by th
 from __future__ import annotations
 
 import contextlib
-import time
-from dataclasses import dataclass
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from dvc.repo import Repo
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.schemas import State
-from prefect.states import Completed, Failed
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
 
-from flows.commands import CommandError, run_commands
-from flows.graph import Stage, hand_over, is_stale, make_room, open_repo, read_graph
+from flows import capacity, parameters
+from flows.conduct import Conductor, fetch_data
+from flows.experiments import Experiment, prepare, save
+from flows.graph import is_missing, open_repo, read_graph, select
+from flows.lease import BusyError, Lease, hold
+from flows.publish import publish_reports
+from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
+from hscc.params import Protocol
+
+TRACKING = "MLFLOW_TRACKING_URI"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one stage: its address, whether it ran, and the seconds that took."""
+@flow(name="pipeline", persist_result=False)
+def pipeline(
+    targets: parameters.Targets = (),
+    methods: parameters.Methods = (),
+    budgets: parameters.Budgets = (),
+    protocol: parameters.SplitProtocol = None,
+    force: parameters.Force = False,
+    max_workers: parameters.Workers = None,
+    runner: parameters.Where = Runner.local,
+    address: parameters.Address = None,
+) -> State[None]:
+    """Bring the stages of the graph in the current folder up to date.
 
-    address: str
-    ran: bool
-    seconds: float
-
-
-@task(task_run_name="{stage.address}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: Stage) -> State[None]:
-    """Run one stage's commands; knows nothing of DVC, so it may run anywhere that sees the workspace.
-
-    Parameters
-    ----------
-    stage : Stage
-        The stage.
-
-    Returns
-    -------
-    State
-        Completed, or Failed with the command's last words.
+    With other methods, budgets or another protocol the run is a DVC experiment: the workspace stays as it is, and
+    `dvc exp show` lists what came out.
     """
-    logger = get_run_logger()
+    changed = parameters.overrides(methods, budgets, protocol)
+    workspace = Path.cwd()
     try:
-        run_commands(stage.commands, stage.folder, stage.address, logger.info)
-    except CommandError as error:
-        return Failed(message=str(error))  # raised, it would bury the command's own words under a traceback
-    return Completed()
-
-
-@flow(name="pipeline", validate_parameters=False, persist_result=False)
-def pipeline(force: bool = False) -> State[None]:
-    """Bring every stage of the graph in the current folder up to date.
-
-    Parameters
-    ----------
-    force : bool
-        Run every stage, stale or not.
-
-    Returns
-    -------
-    State
-        Completed, or Failed with the sentence that names the stage.
-    """
-    outcomes: list[Outcome] = []
-    try:
-        repo = open_repo(Path.cwd())
-        for stage in read_graph(repo):
-            if stage.commands:
-                outcomes.append(_bring_up_to_date(repo, stage, force))
-            elif is_stale(repo, stage):
-                raise HSCCError(
-                    f"{stage.address} pins other content than is there; run 'hscc fetch' to restore it, "
-                    f"or 'dvc commit {stage.address}' to accept it."
-                )
-    except (HSCCError, CommandError) as error:
+        open_repo(workspace).close()
+        with hold(workspace, f"flow run {flow_run.get_name()}") as lease:
+            where = (runner, address, max_workers)
+            if not changed:
+                return _run(workspace, lease, targets, force, where, {})
+            experiment = prepare(workspace, changed)
+            get_run_logger().info("experiment %s: %s", experiment.name, changed)
+            return _run_experiment(experiment, lease, targets, force, where)
+    except BusyError as error:
+        return Cancelled(message=str(error))
+    except HSCCError as error:
         return Failed(message=str(error))
-    finally:
-        _report(outcomes)
-    ran = sum(outcome.ran for outcome in outcomes)
-    return Completed(message=f"{ran} of {len(outcomes)} stages ran, all are up to date")
 
 
-def _bring_up_to_date(repo: Repo, stage: Stage, force: bool) -> Outcome:
-    begin = time.monotonic()
-    if not (force or is_stale(repo, stage)):
-        get_run_logger().info("%s is up to date", stage.address)
-        return Outcome(stage.address, ran=False, seconds=0.0)
-    make_room(repo, stage)
-    state = run_stage(stage, return_state=True)
+Place = tuple[Runner, str | None, int | None]
+
+
+def _run_experiment(
+    experiment: Experiment, lease: Lease, targets: tuple[str, ...], force: bool, where: Place
+) -> State[None]:
+    with contextlib.chdir(experiment.workspace):  # DVC names stages relative to the current folder
+        state = _run(experiment.workspace, lease, targets, force, where, experiment.variables)
     if not state.is_completed():
-        raise CommandError(state.message or f"stage {stage.address} ended as {state.name}")
-    hand_over(repo, stage)
-    return Outcome(stage.address, ran=True, seconds=time.monotonic() - begin)
+        return state
+    save(experiment)
+    return Completed(
+        message=f"{state.message}; see 'dvc exp show', take it over with 'dvc exp apply {experiment.name}'"
+    )
 
 
-def _report(outcomes: list[Outcome]) -> None:
-    rows = [f"| {done.address} | {'ran' if done.ran else 'up to date'} | {done.seconds:.1f} |" for done in outcomes]
-    table = "\n".join(["| stage | outcome | seconds |", "| --- | --- | --- |", *rows])
-    create_markdown_artifact(markdown=table, key="pipeline", description="Stages of the graph, in the order they came")
+def _run(
+    workspace: Path, lease: Lease, targets: tuple[str, ...], force: bool, where: Place, variables: dict[str, str]
+) -> State[None]:
+    with open_repo(workspace) as repo:
+        stages = select(read_graph(repo), targets)
+        for pinned in stages:
+            if not pinned.commands and is_missing(pinned):
+                fetch_data(pinned, lease, variables)
+        runner, address, asked = where
+        workers = asked or _default_workers(runner, max((stage.memory for stage in stages), default=1.0), len(stages))
+        get_run_logger().info("%d stages, at most %d at once (%s)", len(stages), workers, runner)
+        if runner is not Runner.local and TRACKING in os.environ:
+            variables = {TRACKING: os.environ[TRACKING], **variables}  # workers have an environment of their own
+        with task_runner(runner, address, workers) as connected:
+            state = Conductor(repo, stages, workers, connected, lease, variables, force).run()
+    publish_reports(workspace)
+    return state
+
+
+def _default_workers(runner: Runner, need: float, stages: int) -> int:
+    if runner is not Runner.local:
+        return max(1, stages)  # the cluster queues what it has no room for
+    return capacity.default_workers(need, capacity.cores(), capacity.available_memory())
 
 
 def main(
     workspace: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder that holds .dvc and dvc.yaml.")
     ] = Path("."),
+    target: Annotated[
+        list[str] | None, typer.Option(help="Stage or cell to bring up to date, with all it needs; repeatable.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method of the sweep instead of those of params.yaml; repeatable.")
+    ] = None,
+    budget: Annotated[
+        list[float] | None, typer.Option(help="Budget of the sweep instead of those of params.yaml; repeatable.")
+    ] = None,
+    protocol: Annotated[Protocol | None, typer.Option(help="Split protocol instead of that of params.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, stale or not.")] = False,
+    max_workers: Annotated[
+        int | None, typer.Option(min=1, help="Most stages side by side [default: cores, as memory allows].")
+    ] = None,
+    runner: Annotated[Runner, typer.Option(help="Where stages run.")] = Runner.local,
+    address: Annotated[str | None, typer.Option(help="Of the Dask scheduler or the Ray head.")] = None,
 ) -> None:
     """Bring every stale stage of the graph up to date, as `dvc repro` does, under Prefect."""
+    asked = (tuple(target or ()), tuple(method or ()), tuple(budget or ()))
     with contextlib.chdir(workspace):
-        state = pipeline(force, return_state=True)
+        state = pipeline(*asked, protocol, force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
         typer.echo(f"error: {state.message}", err=True)
-        raise typer.Exit(1)
+        sys.exit(1)
+    typer.echo(state.message)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .stack import Stack
+
 GRAPH = """
 stages:
   first:
@@ -82,3 +84,16 @@ def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     subprocess.run(["cp", "-R", str(template), str(folder)], check=True)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server, a worker and the work pool, for all tests; one that kills a part starts it again."""
+    made = Stack(tmp_path_factory.mktemp("prefect"))
+    try:
+        made.start_server()
+        made.prefect(made.home, "work-pool", "create", "hscc", "--type", "process")
+        made.start_worker()
+        yield made
+    finally:
+        made.stop()

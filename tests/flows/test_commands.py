@@ -3,59 +3,131 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.commands import CommandError, run_commands
+from flows.lease import Lease, hold
+
+WAIT = 20  # seconds until something that must happen is given up on
 
 
-def test_every_line_is_passed_on_as_it_comes(tmp_path: Path) -> None:
+@pytest.fixture
+def lease(tmp_path: Path) -> Iterator[Lease]:
+    with hold(tmp_path, "a test") as held:
+        yield held
+
+
+def test_every_line_is_passed_on_as_it_comes(lease: Lease, tmp_path: Path) -> None:
     said: list[tuple[float, str]] = []
     command = "echo one; sleep 0.6; echo two >&2; pwd; echo $DVC_STAGE"
-    run_commands([command], tmp_path, "sweep@x-3", lambda line: said.append((time.monotonic(), line)))
+    run_commands([command], tmp_path, "sweep@x-3", lambda line: said.append((time.monotonic(), line)), lease)
     lines = [line for _, line in said]
     assert lines == [f"> {command}", "one", "two", str(tmp_path), "sweep@x-3"]
     assert said[2][0] - said[1][0] > 0.3
 
 
-def test_python_is_this_interpreter(tmp_path: Path) -> None:
+def test_python_is_this_interpreter(lease: Lease, tmp_path: Path) -> None:
     said: list[str] = []
-    run_commands(["python -c 'import sys; print(sys.prefix)'"], tmp_path, "a", said.append)
+    run_commands(["python -c 'import sys; print(sys.prefix)'"], tmp_path, "a", said.append, lease)
     assert said[-1] == sys.prefix
 
 
-def test_a_failure_stops_the_commands_and_repeats_the_last_words(tmp_path: Path) -> None:
+def test_a_failure_stops_the_commands_and_repeats_the_last_words(lease: Lease, tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(CommandError, match=r"^stage last failed with status 7: 2 / 3 / 4$"):
-        run_commands(["seq 4; exit 7", "echo never"], tmp_path, "last", said.append)
+        run_commands(["seq 4; exit 7", "echo never"], tmp_path, "last", said.append, lease)
     assert "never" not in said
 
 
-def test_a_silent_failure_says_so(tmp_path: Path) -> None:
+def test_an_error_of_a_verb_is_all_that_is_repeated(lease: Lease, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"^stage a failed with status 1: mend it\.$"):
+        run_commands(["echo one; echo error: mend it. >&2; exit 1"], tmp_path, "a", lambda line: None, lease)
+
+
+def test_a_silent_failure_says_so(lease: Lease, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="it printed nothing"):
-        run_commands(["exit 1"], tmp_path, "a", lambda line: None)
+        run_commands(["exit 1"], tmp_path, "a", lambda line: None, lease)
 
 
-def test_bytes_that_are_no_text_do_not_stop_it(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_do_not_stop_it(lease: Lease, tmp_path: Path) -> None:
     said: list[str] = []
-    run_commands([r"printf '\377\n'"], tmp_path, "a", said.append)
+    run_commands([r"printf '\377\n'"], tmp_path, "a", said.append, lease)
     assert said[-1] == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_an_interruption_ends_the_command_and_its_children(tmp_path: Path) -> None:
+def test_variables_reach_the_command(lease: Lease, tmp_path: Path) -> None:
+    said: list[str] = []
+    run_commands(["echo $COLOUR"], tmp_path, "a", said.append, lease, {"COLOUR": "blue"})
+    assert said[-1] == "blue"
+
+
+def test_a_killed_command_says_by_what(lease: Lease, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"^stage a was killed by SIGKILL, by hand or for want of memory; run again"):
+        run_commands(["kill -9 $$"], tmp_path, "a", lambda line: None, lease)
+
+
+def test_an_interruption_ends_the_command_and_its_children(lease: Lease, tmp_path: Path) -> None:
     def interrupt(line: str) -> None:
         if line.isdigit():
             (tmp_path / "pid").write_text(line)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_commands(["sleep 60 & echo $!; wait"], tmp_path, "a", interrupt)
-    pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
+        run_commands(["sleep 60 & echo $!; wait"], tmp_path, "a", interrupt, lease)
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+def test_the_end_of_the_lease_ends_the_command(tmp_path: Path) -> None:
+    with hold(tmp_path, "a test") as lease, pytest.raises(CommandError, match="killed by SIGTERM"):
+        run_commands(["echo begun; sleep 60"], tmp_path, "a", lambda line: line == "begun" and lease.end(), lease)
+
+
+def test_a_command_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from flows import guard
+guard.GRACE = 0.5
+print(guard.main(Path(sys.argv[1]) / "no lease", "a", "trap '' TERM; echo begun; while true; do sleep 0.1; done"))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["begun", "143"]
+
+
+def test_commands_of_a_killed_flow_end(tmp_path: Path) -> None:
+    """kill -9 of the flow: nobody is left to end its commands but their guard."""
+    code = """
+import sys
+from pathlib import Path
+from flows.commands import run_commands
+from flows.lease import hold
+folder = Path(sys.argv[1])
+with hold(folder, "a flow") as lease:
+    run_commands(["echo $$ > pid; sleep 60"], folder, "a", print, lease)
+"""
+    flow = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    deadline = time.monotonic() + WAIT
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert not alive(pid)
+    flow.kill()
+    flow.wait()
+    assert ends(int((tmp_path / "pid").read_text()))
+    with hold(tmp_path, "the next flow") as lease:
+        assert "the next flow" in lease.path.read_text()
+
+
+def ends(pid: int) -> bool:
+    deadline = time.monotonic() + WAIT
+    while alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def alive(pid: int) -> bool:

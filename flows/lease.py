@@ -1,0 +1,89 @@
+"""Who may run the graph of a workspace: one flow at a time, and commands only as long as their flow lives.
+
+The lease is a file under ``.hscc``. A flow locks it (the system lets go of the lock however the flow ends, ``kill -9``
+included) and writes its name into it. Commands carry the name along, on this machine or on a worker that sees the
+same files; `flows.guard` ends a command whose name is no longer in the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hscc.errors import HSCCError
+from hscc.stages import layout
+
+_FILE = layout.SCRATCH / "flow.lease"
+
+
+class BusyError(HSCCError):
+    """Another flow runs in this workspace."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A flow's permit.
+
+    Parameters
+    ----------
+    path : Path
+        The lease file, absolute.
+    owner : str
+        The flow's name in it: who, where and since which start, in one line.
+    """
+
+    path: Path
+    owner: str
+
+    def end(self) -> None:
+        """End the commands that carry it, wherever they run; within a second they get SIGTERM."""
+        _write(self.path, "")
+
+
+@contextmanager
+def hold(workspace: Path, who: str) -> Iterator[Lease]:
+    """Take the lease of a workspace for as long as the block runs.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of ``dvc.yaml``.
+    who : str
+        What the flow calls itself, for the message another one gets.
+
+    Yields
+    ------
+    Lease
+        What to hand to the commands; on leaving the block those still running are ended.
+
+    Raises
+    ------
+    BusyError
+        If another living flow holds it.
+    """
+    path = (workspace / _FILE).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = f"{who} (process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:8]})"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another flow"
+            raise BusyError(f"{holder} runs in {workspace.resolve()}; wait for its end or cancel it.") from error
+        _write(path, owner)
+        lease = Lease(path, owner)
+        try:
+            yield lease
+        finally:
+            lease.end()
+
+
+def _write(path: Path, owner: str) -> None:
+    path.write_text(owner, encoding="utf-8")  # in place: a rename would leave the lock on a file nobody sees

@@ -1,0 +1,148 @@
+"""What a run leaves to look at in the Prefect UI: tables and links as artifacts.
+
+Artifacts are a view; where the server does not take one, the run goes on with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+
+from hscc.data.classes import PROTOCOLS, SPLITS
+from hscc.evaluation.results import row_name
+from hscc.stages import layout
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage: its address, one word for it, and the seconds that took."""
+
+    address: str
+    word: str
+    seconds: float
+
+
+class Progress:
+    """The bar of a run: how many of its stages are up to date."""
+
+    def __init__(self, total: int) -> None:
+        self._total = max(total, 1)
+        self._artifact: UUID | None = _shown(
+            lambda: create_progress_artifact(0.0, key="progress", description=f"0 of {total} stages")
+        )
+
+    def show(self, done: int) -> None:
+        """Move the bar.
+
+        Parameters
+        ----------
+        done : int
+            Stages up to date.
+        """
+        artifact = self._artifact
+        if artifact is not None:
+            said = f"{done} of {self._total} stages"
+            _shown(lambda: update_progress_artifact(artifact, 100.0 * done / self._total, description=said))
+
+
+def publish_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Show a table of the stages in the order they ended.
+
+    Parameters
+    ----------
+    outcomes : Sequence[Outcome]
+        Of this run.
+    """
+    rows = [f"| {done.address} | {done.word} | {done.seconds:.1f} |" for done in outcomes]
+    table = "\n".join(["| stage | outcome | seconds |", "| --- | --- | --- |", *rows])
+    said = "Stages of the graph, in the order they ended"
+    _shown(lambda: create_markdown_artifact(markdown=table, key="pipeline", description=said))
+
+
+def publish_reports(workspace: Path) -> None:
+    """Show what the graph has written: validation summary, results table, link to the report.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of ``dvc.yaml``; what is not there is left out.
+    """
+    for path, publish in _PUBLISHERS.items():
+        if (workspace / path).is_file():
+            publish(workspace / path)
+
+
+def _validation(path: Path) -> None:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    lines = [f"{report['files']['count']:,} images", "", "| protocol | split | images |", "| --- | --- | --- |"]
+    lines += [
+        f"| {protocol} | {split} | {report['splits'][protocol][split]['all']:,} |"
+        for protocol in PROTOCOLS
+        for split in SPLITS
+    ]
+    lines += ["", *(f"- **{found['severity']}: {found['title']}.** {found['finding']}" for found in report["findings"])]
+    _shown(
+        lambda: create_markdown_artifact("\n".join(lines), key="validation", description="What the data checks found")
+    )
+
+
+def _results(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    table = [_row(row) for row in document["rows"]]
+    said = f"Test split, {document['protocol']} protocol, data {document['data_hash']}, commit {document['git_commit']}"
+    _shown(lambda: create_table_artifact(table, key="results", description=said))
+
+
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    def percent(name: str) -> str:
+        return f"{100 * row[name]:.1f} ± {100 * row[name + '_se']:.1f}"
+
+    speeds = {f"speed b{name[len('speedup_b') :]}": row[name] for name in row if name.startswith("speedup_b")}
+    return {
+        "network": row_name(row),
+        "protocol": row["protocol"],
+        "MACs": f"{row['macs_ratio']:.2f}x",
+        "params": f"{row['params_ratio']:.2f}x",
+        "accuracy %": percent("accuracy"),
+        "macro F1 %": percent("macro_f1"),
+        "KL": f"{row['kl_to_baseline']:.3f}",
+        **{name: f"{speed:.2f}x" for name, speed in speeds.items() if not name.endswith("_iqr") and speed is not None},
+    }
+
+
+def _report(path: Path) -> None:
+    link = path.resolve().as_uri()
+    said = f"{path.resolve()} on the machine that ran it; MLflow holds a copy (`make ui`)"
+    _shown(lambda: create_link_artifact(link, link_text="report.html", key="report", description=said))
+
+
+_PUBLISHERS: dict[Path, Callable[[Path], None]] = {
+    layout.DATA_REPORT: _validation,
+    layout.RESULTS_JSON: _results,
+    layout.REPORT: _report,
+}
+
+
+def _shown(create: Callable[[], UUID | Coroutine[Any, Any, UUID]]) -> UUID | None:
+    try:
+        made = create()
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("the Prefect server took no artifact: %s", error)
+        return None
+    assert isinstance(made, UUID)  # a coroutine only where an event loop runs, which a flow of plain functions has not
+    return made

@@ -1,0 +1,79 @@
+"""Damaged or missing data under a flow."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows import conduct
+from flows.pipeline import main
+
+from .conftest import dvc, times_run
+from .test_pipeline import CLEAN, ONCE
+
+
+def cached(workspace: Path, output: str) -> Path:
+    """The cache's copy of an output."""
+    lock = (workspace / "dvc.lock").read_text()
+    md5 = lock.split(f"path: {output}\n")[-1].split("md5: ")[1].split()[0]
+    return workspace / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+def spoil(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_text("spoilt")
+
+
+@pytest.mark.parametrize("also_data", [True, False])  # whether the object holds a pinned file too
+def test_a_damaged_cache_object_is_made_whole_by_the_next_run(also_data: bool, workspace: Path) -> None:
+    if not also_data:
+        graph = workspace / "dvc.yaml"
+        graph.write_text(graph.read_text().replace("cp data/words.txt first.txt", "echo two > first.txt"))
+    main(workspace)
+    text = (workspace / "cells/x-3.txt").read_text()
+    spoil(cached(workspace, "cells/x-3.txt"))
+    (workspace / "cells/x-3.txt").unlink()
+    main(workspace)
+    assert (workspace / "cells/x-3.txt").read_text() == text
+    assert cached(workspace, "cells/x-3.txt").read_text() == text
+    assert dvc(workspace, "status") == CLEAN
+    (workspace / "cells/x-3.txt").unlink()
+    dvc(workspace, "checkout")
+    assert (workspace / "cells/x-3.txt").read_text() == text
+
+
+def test_fetched_data_reaches_the_cache(workspace: Path) -> None:
+    shutil.rmtree(workspace / ".dvc/cache")
+    main(workspace)
+    shutil.rmtree(workspace / "data")
+    dvc(workspace, "checkout", "data.dvc")
+    assert (workspace / "data/words.txt").read_text() == "one\n"
+
+
+def test_missing_data_is_fetched(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.move(workspace / "data", workspace / "elsewhere")
+    monkeypatch.setattr(conduct, "FETCH", "mv elsewhere data")
+    main(workspace)
+    assert times_run(workspace) == ONCE
+
+
+def test_a_fetch_is_tried_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(workspace / "data", workspace / "elsewhere")
+    monkeypatch.setattr(conduct, "FETCH", "echo try >> tries; test $(wc -l < tries) -ge 3 && mv elsewhere data")
+    monkeypatch.setattr(conduct, "_fetch", conduct._fetch.with_options(retry_delay_seconds=0))
+    main(workspace)
+    assert (workspace / "tries").read_text() == "try\n" * 3
+
+
+def test_a_fetch_that_never_comes_says_why(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(workspace / "data")
+    monkeypatch.setattr(conduct, "FETCH", "echo error: no source has it. && false")
+    monkeypatch.setattr(conduct, "_fetch", conduct._fetch.with_options(retry_delay_seconds=0))
+    with pytest.raises(SystemExit):
+        main(workspace)
+    assert "stage data.dvc failed with status 1: no source has it." in capsys.readouterr().err
+    assert times_run(workspace) == {}

@@ -1,0 +1,133 @@
+"""The deployments on a real server with a real worker: the schedule starts a run of the whole graph on drawn images."""
+
+import datetime
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import yaml
+
+from flows import demo
+
+from .conftest import dvc
+from .stack import ROOT, Stack, wait_for
+
+EVERY = 15  # seconds between two runs of the test's own schedule
+RUN = 250.0  # seconds a run of the whole graph may take on a busy machine
+
+
+@pytest.fixture
+def phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The demo's workspace, as small as every stage still accepts."""
+    for name, value in {"TRAIN_PER_CLASS": 24, "TEST_PER_CLASS": 6, "SIZE": 96, "DUPLICATES": 0}.items():
+        monkeypatch.setattr(demo, name, value)
+    workspace = tmp_path / "demo"
+    demo.prepare(ROOT, workspace)
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["train"]["epochs"] = 1
+    params["calibrate"] |= {"images": 16, "cells": 1}
+    params["compress"] |= {"methods": ["global_svd"], "budgets": [2]}
+    params["compress"]["finetune"]["epochs"] = 0
+    params["evaluate"] |= {"resamples": 100, "latency": {"batches": [1], "threads": 1, "repeats": 3}}
+    params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0}
+    params["validate"] |= {"min_per_class": 5, "min_side": 32}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    demo.draw(workspace)
+    return workspace
+
+
+def often(folder: Path) -> Path:
+    """The repository's prefect.yaml, but the night falls every few seconds."""
+    text = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (nightly,) = (entry for entry in text["deployments"] if entry["name"] == "nightly")
+    nightly["schedules"] = [{**nightly["schedules"][0], "interval": EVERY}]
+    del nightly["schedules"][0]["cron"], nightly["schedules"][0]["timezone"]
+    path = folder / "prefect.yaml"
+    path.write_text(yaml.safe_dump(text))
+    return path
+
+
+def scheduled(stack: Stack, deployment: str) -> UUID | None:
+    """The first run that the schedule, and nobody else, has started."""
+    begun = [run for run in stack.runs_of(deployment) if run.auto_scheduled and run.start_time]
+    return min(begun, key=lambda run: run.start_time or datetime.datetime.max).id if begun else None
+
+
+@pytest.mark.timeout(600)
+def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_path: Path) -> None:
+    stack.deploy(phantom, "--all", prefect_file=often(tmp_path))
+    run = wait_for(lambda: scheduled(stack, "nightly"), why=lambda: stack.said("worker"))
+    for schedule in stack.client.read_deployment_by_name("pipeline/nightly").schedules:
+        stack.prefect(phantom, "deployment", "schedule", "pause", "pipeline/nightly", str(schedule.id))
+    ended = stack.ended(run, RUN)
+    assert ended.state is not None
+    assert ended.state.is_completed(), f"{ended.state.message}\n{stack.logs(run)}"
+    assert ended.state.message == "6 of 6 stages ran, all are up to date"
+
+    phases = {child.name: child.state.type.value for child in stack.children(run) if child.state}
+    names = ("validate", "train", "calibrate", "compress", "evaluate", "register")
+    assert phases == dict.fromkeys(names, "COMPLETED")
+    logs = stack.logs(run)
+    assert "> python -m hscc train --protocol grouped" in logs
+    assert "global_svd-2-0 before" in logs  # a line that the cell printed
+
+    artifacts = stack.artifacts(run)
+    assert {"pipeline", "progress", "validation", "results", "report"} <= set(artifacts)
+    assert artifacts["progress"].data == 100.0
+    assert "120 images" in artifacts["validation"].data
+    assert [row["network"] for row in artifacts["results"].data][1:] == ["global_svd-2-0"]
+    assert (phantom / "reports/report.html").as_uri() in artifacts["report"].data
+
+    assert dvc(phantom, "status") == "Data and pipelines are up to date."
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{phantom}/mlflow.db")
+    (version,) = client.search_model_versions("name = 'hscc-phantom'")
+    assert client.get_model_version_by_alias("hscc-phantom", "challenger").version == version.version
+    assert version.tags["method"] == "global_svd"
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+
+
+def slow(workspace: Path, seconds: int) -> None:
+    graph = workspace / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("cp data/words.txt", f"sleep {seconds} && cp data/words.txt"))
+
+
+@pytest.mark.timeout(600)
+def test_of_two_runs_at_once_one_is_cancelled(stack: Stack, workspace: Path) -> None:
+    slow(workspace, 8)
+    stack.deploy(workspace, "-n", "nightly", "-n", "sweep")
+    both = [stack.run("sweep"), stack.run("sweep")]
+    states = [stack.ended(run).state for run in both]
+    assert sorted(state.type.value for state in states if state) == ["CANCELLED", "COMPLETED"]
+    assert "Deployment concurrency limit reached." in {state.message for state in states if state}
+    assert dvc(workspace, "status") == "Data and pipelines are up to date."
+
+
+@pytest.mark.timeout(600)
+def test_runs_of_two_deployments_do_not_share_a_checkout(stack: Stack, workspace: Path) -> None:
+    slow(workspace, 20)
+    stack.deploy(workspace, "-n", "nightly", "-n", "sweep")
+    first = stack.run("nightly")
+    wait_for(lambda: "sleep" in stack.logs(first), why=lambda: stack.logs(first))
+    second = stack.ended(stack.run("sweep")).state
+    assert second is not None and second.is_cancelled()
+    assert second.message is not None and "wait for its end or cancel it" in second.message
+    done = stack.ended(first).state
+    assert done is not None and done.is_completed()
+
+
+def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    stack.deploy(tmp_path, "--all")
+    names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    assert names == {"nightly", "sweep", "validate-data"}
+    for name in names:
+        made = stack.client.read_deployment_by_name(f"pipeline/{name}")
+        assert made.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}]
+        assert made.concurrency_options is not None
+        assert made.concurrency_options.collision_strategy == "CANCEL_NEW"
+        offered = made.parameter_openapi_schema["properties"]
+        assert "hscc" in offered["methods"]["items"]["enum"]
+        assert "compress" in offered["targets"]["items"]["enum"]
