@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from benchmarks.onnx_builder import Builder
+from benchmarks.windows import even_size, input_windows, tile_rows, tiles
 from hscc.calibration.cells import area
 from hscc.calibration.layers import Layer, Rectangle, reach
 
@@ -56,15 +56,13 @@ class Regional:
         Regions along rows and columns.
     rank : int
         Of each region.
-    clusters : int
-        Groups of the encoders.
     pad_first : bool
         Whether the whole input is padded before it is cut, or each encoder adds its own zeros.
     relu_inside : bool
         Whether each region is activated, or the whole.
     matmul : bool
         Whether decoders are matrix products over rows, columns, channels in this order.
-    cut_rows_last : bool
+    channels_last : bool
         Whether the input is cut in the order rows, columns, channels.
     constant : int
         How many of the regions put out a constant, counted from the first.
@@ -72,7 +70,6 @@ class Regional:
 
     grid: tuple[int, int]
     rank: int
-    clusters: int = 1
     pad_first: bool = False
     relu_inside: bool = True
     matmul: bool = False
@@ -90,7 +87,7 @@ class Regional:
             )
             x = b.node("Pad", [x, b.integers(*pads)])
         rows = []
-        for number, row in enumerate(_rectangles(layer, self.grid)):
+        for number, row in enumerate(tile_rows(layer, self.grid)):
             parts = [
                 self._constant(b, layer, tile) if number * self.grid[1] + column < self.constant
                 else self._region(b, layer, x, tile)
@@ -103,12 +100,12 @@ class Regional:
         return b.transpose(whole, 0, 3, 1, 2) if self.matmul else whole
 
     def _region(self, b: Builder, layer: Layer, x: str, tile: Rectangle) -> str:
-        window, pads = _window(layer, tile, padded=self.pad_first)
+        window, pads = input_windows(layer, tile, padded=self.pad_first)
         first = 1 if self.channels_last else 2
         part = b.cut(x, {first + axis: bounds for axis, bounds in enumerate(window) if self.grid[axis] > 1})
         if self.channels_last:
             part = b.transpose(part, 0, 3, 1, 2)
-        hidden = _encode(b, layer, part, self.rank, pads, self.clusters)
+        hidden = _encode(b, layer, part, self.rank, pads)
         if self.matmul:
             product = b.node("MatMul", [b.transpose(hidden, 0, 2, 3, 1), b.weights(self.rank, layer.outputs)])
             output = b.node("Add", [product, b.weights(layer.outputs)])
@@ -156,14 +153,14 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
         if grid[1] == 1:
             yield Execution(f"{name}, blocked: cut and summed by convolutions", _blocked(grid[0], rank), macs)
     for grid, name in (((2, 2), "2x2 tiles"), ((4, 4), "4x4 tiles")):
-        size = _even(layer, grid)
+        size = even_size(layer, grid)
         share = grid[0] * size[0] * grid[1] * size[1] / layer.positions
         yield Execution(f"{name} as groups", _stacked(grid, rank, axis=1), cost(rank, share=share))
         yield Execution(
             f"{name} of one region on the batch axis", _stacked(grid, rank, axis=0), cost(rank, share=share)
         )
     for count in (1, 2):
-        share = sum(area(tile) for tile in _tiles(layer, (4, 1))[count:]) / layer.positions
+        share = sum(area(tile) for tile in tiles(layer, (4, 1))[count:]) / layer.positions
         yield Execution(f"4 bands, {count} constant", Regional((4, 1), rank, constant=count), cost(rank, share=share))
 
 
@@ -223,7 +220,7 @@ def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, 
     """Tiles of one size, side by side on the channels or the batch; what they overhang the map by is thrown away."""
 
     def build(b: Builder, layer: Layer, x: str) -> str:
-        size, count = _even(layer, grid), grid[0] * grid[1]
+        size, count = even_size(layer, grid), grid[0] * grid[1]
         reaches = [(n - 1) * s + r for n, s, r in zip(size, layer.stride, reach(layer), strict=True)]
         starts = [[n * i * s for i in range(g)] for n, s, g in zip(size, layer.stride, grid, strict=True)]
         left, _, top, _ = layer.padding
@@ -232,12 +229,12 @@ def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, 
             for steps, width, inner, before in zip(starts, reaches, layer.input_grid, (top, left), strict=True)
         ]
         x = b.node("Pad", [x, b.integers(0, 0, top, left, 0, 0, *(max(amount, 0) for amount in behind))])
-        tiles = [
+        parts = [
             b.cut(x, {2: (row, row + reaches[0]), 3: (column, column + reaches[1])})
             for row in starts[0] for column in starts[1]
         ]  # fmt: skip
         groups = count if axis == 1 else 1
-        together = b.node("Concat", tiles, axis=axis)
+        together = b.node("Concat", parts, axis=axis)
         weight = (groups * rank, groups * layer.inputs, layer.kernel)
         hidden = b.conv(together, weight, stride=layer.stride, groups=groups)
         outputs = b.conv(hidden, (groups * layer.outputs, groups * rank, _POINT), groups=groups, bias=True)
@@ -257,8 +254,8 @@ def _blocked(bands: int, rank: int) -> Callable[[Builder, Layer, str], str]:
 
     def build(b: Builder, layer: Layer, x: str) -> str:
         total, rows = "", layer.grid[0]
-        for tile in _tiles(layer, (bands, 1)):
-            (window, _), pads = _window(layer, tile, padded=False)
+        for tile in tiles(layer, (bands, 1)):
+            (window, _), pads = input_windows(layer, tile, padded=False)
             hidden = _encode(b, layer, _cut_rows(b, layer, x, window), rank, pads)
             weight = b.weights(layer.outputs, rank, *_POINT)
             operands = [hidden, weight] if total else [hidden, weight, b.weights(layer.outputs)]
@@ -284,37 +281,3 @@ def _cut_rows(b: Builder, layer: Layer, x: str, window: tuple[int, int]) -> str:
 
 def _join(b: Builder, parts: list[str], axis: int) -> str:
     return b.node("Concat", parts, axis=axis) if len(parts) > 1 else parts[0]
-
-
-def _even(layer: Layer, grid: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a tile where all are equal and cover the map."""
-    rows, columns = (-(-positions // count) for positions, count in zip(layer.grid, grid, strict=True))
-    return rows, columns
-
-
-def _rectangles(layer: Layer, grid: tuple[int, int]) -> list[list[Rectangle]]:
-    """Output positions of each region, a list a row of regions."""
-    rows, columns = ([round(i * n / g) for i in range(g + 1)] for n, g in zip(layer.grid, grid, strict=True))
-    return [[(*row, *column) for column in pairwise(columns)] for row in pairwise(rows)]
-
-
-def _tiles(layer: Layer, grid: tuple[int, int]) -> list[Rectangle]:
-    return [tile for row in _rectangles(layer, grid) for tile in row]
-
-
-def _window(layer: Layer, tile: Rectangle, padded: bool) -> tuple[list[tuple[int, int]], tuple[int, int, int, int]]:
-    """Rows and columns of input that a tile sees, and the zeros around them: top, left, bottom, right."""
-    left, _, top, _ = layer.padding
-    windows, zeros = [], []
-    for axis, before in enumerate((top, left)):
-        first, end = tile[2 * axis], tile[2 * axis + 1]
-        start = first * layer.stride[axis]
-        stop = (end - 1) * layer.stride[axis] + reach(layer)[axis]
-        if padded:
-            windows.append((start, stop))
-            zeros.append((0, 0))
-            continue
-        size = layer.input_grid[axis]
-        windows.append((max(start - before, 0), min(stop - before, size)))
-        zeros.append((max(before - start, 0), max(stop - before - size, 0)))
-    return windows, (zeros[0][0], zeros[1][0], zeros[0][1], zeros[1][1])
