@@ -17,7 +17,8 @@ from hscc.calibration.cells import area
 from hscc.calibration.layers import Layer, Rectangle, reach
 
 CLUSTERS = 4
-_ROUND = 8  # ranks in multiples of the SIMD width
+_ROUND = 8  # ranks in multiples of the SIMD width of AVX2
+_BLOCK = 16  # channels in a block of ONNX Runtime's layout with AVX-512; groups of other sizes leave the layout
 _POINT = (1, 1)
 
 
@@ -127,16 +128,18 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
     layer : Layer
         A convolution.
     ratio : float
-        Times fewer multiply-accumulates, at least; ranks are multiples of 8.
+        Times fewer multiply-accumulates, at least; ranks are multiples of 8, of clusters also of 16.
     """
-    rank, wide = _rank(layer, ratio, 1), _rank(layer, ratio, CLUSTERS)
+    rank = _rank(layer, ratio, 1, _ROUND)
 
     def cost(rank: int, clusters: int = 1, share: float = 1) -> int:
         return round(share * layer.positions * rank * (layer.features // clusters + layer.outputs))
 
     yield Execution("dense", _dense, layer.macs)
     yield Execution(f"one low-rank pair, rank {rank}", _pair(rank), cost(rank))
-    if layer.inputs % CLUSTERS == 0 and wide % CLUSTERS == 0:
+    for wide in dict.fromkeys(_rank(layer, ratio, CLUSTERS, multiple) for multiple in (_ROUND, _BLOCK)):
+        if layer.inputs % CLUSTERS:
+            break
         name = f"{CLUSTERS} clusters, ranks {wide // CLUSTERS}"
         yield Execution(f"{name}, one grouped convolution", _pair(wide, CLUSTERS), cost(wide, CLUSTERS))
         yield Execution(f"{name}, grouped, channels gathered", _gathered(wide), cost(wide, CLUSTERS))
@@ -164,9 +167,9 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
         yield Execution(f"4 bands, {count} constant", Regional((4, 1), rank, constant=count), cost(rank, share=share))
 
 
-def _rank(layer: Layer, ratio: float, clusters: int) -> int:
-    """Largest rank, a multiple of 8 a cluster, that saves at least as much."""
-    unit = _ROUND * clusters
+def _rank(layer: Layer, ratio: float, clusters: int, multiple: int) -> int:
+    """Largest rank, a multiple a cluster, that saves at least as much."""
+    unit = multiple * clusters
     return (
         max(int(layer.features * layer.outputs / ratio / (layer.features / clusters + layer.outputs) / unit), 1) * unit
     )

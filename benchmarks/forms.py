@@ -4,12 +4,14 @@
 
 Efficiency is the speed-up over dense divided by how many times fewer multiply-accumulates there are: 1 means that what
 was saved on paper was saved on the clock. All ways are timed in turn within one run, and compared by the first decile
-of their calls: what interrupts a call on a machine that others use too only ever adds.
+of their calls: what interrupts a call on a machine that others use too only ever adds. Where no call is left alone,
+--cpu counts what one thread computes and not what it waits.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -24,6 +26,10 @@ from benchmarks.executions import Execution, executions
 from hscc.calibration.layers import find_layers
 from hscc.models.backbones import build
 
+Session = onnxruntime.InferenceSession
+Images = npt.NDArray[np.float32]
+Clock = Callable[[], int]
+
 _WARM_UP = 2
 _QUANTILE = 0.1
 
@@ -35,6 +41,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Images a call.")] = 16,
     ratio: Annotated[float, typer.Option(help="Times fewer multiply-accumulates, at least.")] = 5.0,
     threads: Annotated[int, typer.Option(help="Threads inside an operator.")] = 2,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Count one thread's own time, not the wall clock's.")] = False,
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 40.0,
     only: Annotated[str, typer.Option(help="Only ways whose names contain this, beside dense.")] = "",
 ) -> None:
@@ -45,49 +52,46 @@ def main(
         names = ", ".join(entry.name for entry in layers if entry.kind == "conv")
         raise typer.BadParameter(f"{backbone} has no convolution {layer}; choose one of {names}.")
     ways = [way for way in executions(chosen, ratio) if only in way.name or way.name == "dense"]
+    threads, clock = (1, time.thread_time_ns) if cpu else (threads, time.perf_counter_ns)
     sessions = [_open(way.model(chosen), threads) for way in ways]
     images = np.random.default_rng(0).standard_normal((batch, chosen.inputs, *chosen.input_grid), dtype=np.float32)
-    times = _measure(sessions, images, seconds)
-    title = f"{backbone} {layer}, batch {batch}, {threads} threads, {times.shape[1]} calls each"
+    times = _measure(sessions, images, seconds, clock)
+    counted = "CPU time of one thread" if cpu else f"{threads} threads"
+    title = f"{backbone} {layer}, batch {batch}, {counted}, {times.shape[1]} calls each"
     Console(width=120).print(_table(title, ways, times))
 
 
-def _open(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _open(model: bytes, threads: int) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.force_spinning_stop", "1")  # see hscc.evaluation.latency
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _measure(
-    sessions: list[onnxruntime.InferenceSession], images: npt.NDArray[np.float32], seconds: float
-) -> npt.NDArray[np.float64]:
+def _measure(sessions: list[Session], images: Images, seconds: float, clock: Clock) -> npt.NDArray[np.float64]:
     """Time all sessions in turn, each round in another order; give milliseconds, shape (sessions, rounds)."""
-    feeds = {"x": images}
     for session in sessions:
         for _ in range(_WARM_UP):
-            session.run(None, feeds)
+            session.run(None, {"x": images})
     started = time.perf_counter()
-    _round(sessions, feeds, np.arange(len(sessions)))
+    _round(sessions, images, np.arange(len(sessions)), clock)
     rounds = max(int(seconds / (time.perf_counter() - started)), 3)
     generator = np.random.default_rng(0)
     times = [
-        _round(sessions, feeds, generator.permutation(len(sessions)))
+        _round(sessions, images, generator.permutation(len(sessions)), clock)
         for _ in track(range(rounds), "Measuring", transient=True)
     ]
     return np.stack(times, axis=1)
 
 
 def _round(
-    sessions: list[onnxruntime.InferenceSession],
-    feeds: dict[str, npt.NDArray[np.float32]],
-    order: npt.NDArray[np.int64],
+    sessions: list[Session], images: Images, order: npt.NDArray[np.int64], clock: Clock
 ) -> npt.NDArray[np.float64]:
     times = np.empty(len(sessions))
     for index in order:
-        started = time.perf_counter_ns()
-        sessions[index].run(None, feeds)
-        times[index] = (time.perf_counter_ns() - started) / 1e6
+        started = clock()
+        sessions[index].run(None, {"x": images})
+        times[index] = (clock() - started) / 1e6
     return times
 
 
