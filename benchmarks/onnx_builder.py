@@ -1,0 +1,80 @@
+"""Write small ONNX graphs by hand, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+_OPSET, _IR = 20, 10
+
+
+class Builder:
+    """Collects nodes and constants; every verb takes names of values and gives the name of a new one."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._random = np.random.default_rng(0)
+
+    def node(self, kind: str, inputs: Sequence[str], **attributes: object) -> str:
+        """Add a node with one output."""
+        return self.nodes(kind, inputs, 1, **attributes)[0]
+
+    def nodes(self, kind: str, inputs: Sequence[str], outputs: int, **attributes: object) -> list[str]:
+        """Add a node with several outputs."""
+        names = [f"{kind.lower()}_{len(self._nodes)}_{index}" for index in range(outputs)]
+        self._nodes.append(helper.make_node(kind, inputs, names, **attributes))
+        return names
+
+    def constant(self, array: npt.ArrayLike) -> str:
+        """Add a constant."""
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Add a list of integers."""
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def weights(self, *shape: int) -> str:
+        """Add random weights that keep a signal's size."""
+        return self.constant((self._random.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32))
+
+    def conv(
+        self, x: str, weight: tuple[int, int, tuple[int, int]], *, stride: tuple[int, int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0), groups: int = 1, bias: bool = False,
+    ) -> str:  # fmt: skip
+        """Convolve; `weight` is outputs, inputs and the kernel, `pads` are top, left, bottom, right."""
+        outputs, inputs, kernel = weight
+        operands = [x, self.weights(outputs, inputs // groups, *kernel)] + ([self.weights(outputs)] if bias else [])
+        return self.node("Conv", operands, kernel_shape=kernel, strides=stride, pads=list(pads), group=groups)
+
+    def cut(self, x: str, window: dict[int, tuple[int, int]]) -> str:
+        """Keep a window, axis to first and end index."""
+        axes = sorted(window)
+        bounds = [self.integers(*(window[axis][side] for axis in axes)) for side in (0, 1)]
+        return self.node("Slice", [x, *bounds, self.integers(*axes)])
+
+    def transpose(self, x: str, *order: int) -> str:
+        """Put axes in another order."""
+        return self.node("Transpose", [x], perm=order)
+
+    def pool(self, x: str) -> str:
+        """Change nothing, in ONNX Runtime's blocked layout: what lies between two layers of a network."""
+        return self.node("MaxPool", [x], kernel_shape=[1, 1], strides=[1, 1])
+
+    def model(self, output: str, shape: Sequence[int | str]) -> bytes:
+        """Close the graph with input "x" of a shape."""
+        graph = helper.make_graph(
+            self._nodes,
+            "form",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+            self._constants,
+        )
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        return proto.SerializeToString()
