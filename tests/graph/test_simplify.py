@@ -14,16 +14,17 @@ from hscc.calibration.collect import Calibration, calibrate
 from hscc.compression.api import apply, plan
 from hscc.compression.budget import Budget
 from hscc.compression.methods import HSCC, Tucker
-from hscc.deployment import graph
+from hscc.graph import simplify as graph
 from hscc.errors import ArtifactError
 from hscc.graph.simplify import simplify, simplify_file
 from tests.compression.conftest import tiny_images, tiny_network
 from tests.graph.exported import assert_same, constants, exported, kinds
 
 METHODS = {
-    "tiles": HSCC(regions=2, clusters=2, rank_multiple=1),
-    "merged": HSCC(regions="merged", clusters=1, rank_multiple=1, region_similarity=0.95),
-    "unequal clusters": HSCC(regions=1, clusters=0.3, rank_multiple=1),
+    "tiles": HSCC(projection=None, regions=2, clusters=2, rank_multiple=1),
+    "merged": HSCC(projection=None, regions="merged", clusters=1, rank_multiple=1, region_similarity=0.95),
+    "unequal clusters": HSCC(projection=None, regions=1, clusters=0.3, rank_multiple=1),
+    "tiles behind a projection": HSCC(regions=2, clusters=1, projection=4, rank_multiple=1),
     "tucker": Tucker(),
 }
 
