@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import imagehash
@@ -229,7 +229,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises
     ------
     ArtifactError
-        If the file is missing, or is not a manifest.
+        If the file is missing, is not a manifest, or names a path outside the data folder.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; run `hscc validate` first.")
@@ -241,6 +241,11 @@ def read_manifest(path: Path) -> pd.DataFrame:
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
         raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` to write it anew.")
+    for name in frame["path"]:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ArtifactError(
+                f"{path} names {name!r}, outside the data folder; run `hscc validate` to write it anew."
+            )
     return frame
 
 

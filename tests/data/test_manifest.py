@@ -167,3 +167,13 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str | None, told: 
     with pytest.raises(ArtifactError, match=told) as caught:
         read_manifest(path)
     assert "manifest.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "Training/../../secret.jpg"])
+def test_a_manifest_cannot_name_what_lies_outside_the_data(tmp_path: Path, manifest: pd.DataFrame, name: str):
+    path = tmp_path / "manifest.csv"
+    frame = manifest.copy()
+    frame.loc[0, "path"] = name
+    write_manifest(frame, path)
+    with pytest.raises(ArtifactError, match="outside the data folder"):
+        read_manifest(path)

@@ -14,8 +14,8 @@ from hscc.calibration.collect import Calibration, calibrate
 from hscc.compression.api import apply, plan
 from hscc.compression.budget import Budget
 from hscc.compression.methods import HSCC, Tucker
-from hscc.graph import simplify as graph
 from hscc.errors import ArtifactError
+from hscc.graph import simplify as graph
 from hscc.graph.simplify import simplify, simplify_file
 from tests.compression.conftest import tiny_images, tiny_network
 from tests.graph.exported import assert_same, constants, exported, kinds
