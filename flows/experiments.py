@@ -26,7 +26,7 @@ from dvc.utils.hydra import apply_overrides
 
 from hscc.errors import HSCCError, ParamsError
 from hscc.stages import layout
-from hscc.tracking import tracking_uri
+from hscc.tracking import experiment_id, tracking_uri
 
 FOLDER = layout.SCRATCH / "experiments"
 _DIGITS = 8  # of the hash in a name
@@ -92,6 +92,7 @@ def prepare(workspace: Path, overrides: Mapping[str, Any]) -> Experiment:
     name = f"sweep-{hashlib.sha256(f'{head}{tree}{asked}'.encode()).hexdigest()[:_DIGITS]}"
     clone = origin / FOLDER / name
     made = Experiment(name, origin, clone, clone / origin.relative_to(root))
+    _make_tracking_experiment(origin)
     if not (made.workspace / ".dvc").is_dir() or not _is_whole(made):
         shutil.rmtree(clone, ignore_errors=True)
         _clone(made, root, snapshot, overrides)
@@ -145,6 +146,13 @@ def _clone(experiment: Experiment, root: Path, snapshot: str, overrides: Mapping
     with Repo(str(experiment.workspace)) as repo, contextlib.suppress(CheckoutError):
         repo.checkout(force=True, allow_missing=True)
     _mark(experiment).write_text(snapshot, encoding="utf-8")
+
+
+def _make_tracking_experiment(origin: Path) -> None:
+    """Have MLflow keep files beside the workspace: made by a command in the clone they would go when it goes."""
+    from mlflow import MlflowClient  # takes seconds to import
+
+    experiment_id(MlflowClient(tracking_uri(origin)), origin)
 
 
 def _is_whole(experiment: Experiment) -> bool:

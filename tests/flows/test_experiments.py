@@ -125,10 +125,15 @@ def test_a_workspace_inside_a_repository(committed: Path, tmp_path: Path) -> Non
     assert "[9]" in (experiment.workspace / "params.yaml").read_text().replace("- 9", "[9]")
 
 
-def test_commands_record_where_the_origin_records(committed: Path) -> None:
+def test_commands_record_where_the_origin_records(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     variables = prepare(committed, {"compress.budgets": [9]}).variables
     assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{committed}/mlflow.db"
     assert variables["HSCC_DATA_SOURCE"] == str(committed / "data")
+    from mlflow import MlflowClient
+
+    (kept,) = MlflowClient(variables["MLFLOW_TRACKING_URI"]).search_experiments(filter_string="name = 'hscc'")
+    assert kept.artifact_location == (committed / "mlruns").as_uri()  # not in the clone, which goes
 
 
 def test_a_workspace_without_a_commit_is_refused(workspace: Path) -> None:
