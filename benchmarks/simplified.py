@@ -1,4 +1,4 @@
-"""What the rewrites of `hscc.deployment.graph` gain on whole networks.
+"""What the rewrites of `hscc.graph.simplify` gain on whole networks.
 
     python -m benchmarks.simplified artifacts/cells/hscc_bands-6-0/model.onnx --batch 16
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import UNDISTURBED, measure, open_session
-from hscc.deployment.graph import simplify
+from hscc.graph.simplify import simplify
 
 _KINDS = ("Pad", "Slice", "Gather", "Conv", "Gemm")
 
