@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.onnx_builder import Builder
 from benchmarks.windows import even_size, input_windows, tile_rows, tiles
 from hscc.calibration.cells import area
 from hscc.calibration.layers import Layer, Rectangle, reach
+from hscc.graph.builder import Builder
 
 CLUSTERS = 4
 _ROUND = 8  # ranks in multiples of the SIMD width of AVX2
@@ -44,7 +44,7 @@ class Execution:
         """Serialise the graph, bracketed by pools so that the layout is what a network would keep."""
         builder = Builder()
         output = builder.pool(self.build(builder, layer, builder.pool("x")))
-        return builder.model(output, ("batch", layer.inputs, *layer.input_grid))
+        return builder.model(output, ("batch", layer.inputs, *layer.input_grid)).SerializeToString()
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Regional:
                 else self._region(b, layer, x, tile)
                 for column, tile in enumerate(row)
             ]  # fmt: skip
-            rows.append(_join(b, parts, 2 if self.matmul else 3))
-        whole = _join(b, rows, 1 if self.matmul else 2)
+            rows.append(b.join(parts, 2 if self.matmul else 3))
+        whole = b.join(rows, 1 if self.matmul else 2)
         if not self.relu_inside:
             whole = b.node("Relu", [whole])
         return b.transpose(whole, 0, 3, 1, 2) if self.matmul else whole
@@ -214,7 +214,7 @@ def _split(rank: int) -> Callable[[Builder, Layer, str], str]:
         parts = b.nodes("Split", [x], CLUSTERS, axis=1, num_outputs=CLUSTERS)
         weight = (rank // CLUSTERS, layer.inputs // CLUSTERS, layer.kernel)
         hidden = [b.conv(part, weight, stride=layer.stride, pads=_own_pads(layer)) for part in parts]
-        return b.node("Relu", [_decode(b, layer, _join(b, hidden, 1), rank)])
+        return b.node("Relu", [_decode(b, layer, b.join(hidden, 1), rank)])
 
     return build
 
@@ -242,8 +242,8 @@ def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, 
         hidden = b.conv(together, weight, stride=layer.stride, groups=groups)
         outputs = b.conv(hidden, (groups * layer.outputs, groups * rank, _POINT), groups=groups, bias=True)
         parts = b.nodes("Split", [b.node("Relu", [outputs])], count, axis=axis, num_outputs=count)
-        rows = [_join(b, parts[start : start + grid[1]], 3) for start in range(0, count, grid[1])]
-        return b.cut(_join(b, rows, 2), {2: (0, layer.grid[0]), 3: (0, layer.grid[1])})
+        rows = [b.join(parts[start : start + grid[1]], 3) for start in range(0, count, grid[1])]
+        return b.cut(b.join(rows, 2), {2: (0, layer.grid[0]), 3: (0, layer.grid[1])})
 
     return build
 
@@ -280,7 +280,3 @@ def _cut_rows(b: Builder, layer: Layer, x: str, window: tuple[int, int]) -> str:
     return b.node(
         "Conv", [x, b.constant(weight)], kernel_shape=[len(taps), 1], dilations=[step, 1], pads=pads, group=layer.inputs
     )
-
-
-def _join(b: Builder, parts: list[str], axis: int) -> str:
-    return b.node("Concat", parts, axis=axis) if len(parts) > 1 else parts[0]

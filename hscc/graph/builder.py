@@ -1,14 +1,16 @@
-"""Write small ONNX graphs by hand, with random weights."""
+"""Write small ONNX graphs by hand, with random weights: time does not depend on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+INPUT = "x"
 _OPSET, _IR = 20, 10
 
 
@@ -20,11 +22,11 @@ class Builder:
         self._constants: list[onnx.TensorProto] = []
         self._random = np.random.default_rng(0)
 
-    def node(self, kind: str, inputs: Sequence[str], **attributes: object) -> str:
+    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add a node with one output."""
         return self.nodes(kind, inputs, 1, **attributes)[0]
 
-    def nodes(self, kind: str, inputs: Sequence[str], outputs: int, **attributes: object) -> list[str]:
+    def nodes(self, kind: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
         """Add a node with several outputs."""
         names = [f"{kind.lower()}_{len(self._nodes)}_{index}" for index in range(outputs)]
         self._nodes.append(helper.make_node(kind, inputs, names, **attributes))
@@ -42,16 +44,28 @@ class Builder:
 
     def weights(self, *shape: int) -> str:
         """Add random weights that keep a signal's size."""
-        return self.constant((self._random.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32))
+        return self.constant(
+            (self._random.standard_normal(shape) / max(int(np.prod(shape[1:])), 1) ** 0.5).astype(np.float32)
+        )
 
     def conv(
         self, x: str, weight: tuple[int, int, tuple[int, int]], *, stride: tuple[int, int] = (1, 1),
-        pads: Sequence[int] = (0, 0, 0, 0), groups: int = 1, bias: bool = False,
+        dilation: tuple[int, int] = (1, 1), pads: Sequence[int] = (0, 0, 0, 0), groups: int = 1, bias: bool = False,
     ) -> str:  # fmt: skip
         """Convolve; `weight` is outputs, inputs and the kernel, `pads` are top, left, bottom, right."""
         outputs, inputs, kernel = weight
         operands = [x, self.weights(outputs, inputs // groups, *kernel)] + ([self.weights(outputs)] if bias else [])
-        return self.node("Conv", operands, kernel_shape=kernel, strides=stride, pads=list(pads), group=groups)
+        return self.node(
+            "Conv", operands, kernel_shape=kernel, strides=stride, dilations=dilation, pads=list(pads), group=groups
+        )
+
+    def linear(self, x: str, inputs: int, outputs: int) -> str:
+        """Multiply rows by a matrix and add a bias."""
+        return self.node("Gemm", [x, self.weights(outputs, inputs), self.weights(outputs)], transB=1)
+
+    def join(self, parts: Sequence[str], axis: int) -> str:
+        """Concatenate, if there is more than one part."""
+        return self.node("Concat", parts, axis=axis) if len(parts) > 1 else parts[0]
 
     def cut(self, x: str, window: dict[int, tuple[int, int]]) -> str:
         """Keep a window, axis to first and end index."""
@@ -67,14 +81,13 @@ class Builder:
         """Change nothing, in ONNX Runtime's blocked layout: what lies between two layers of a network."""
         return self.node("MaxPool", [x], kernel_shape=[1, 1], strides=[1, 1])
 
-    def model(self, output: str, shape: Sequence[int | str]) -> bytes:
-        """Close the graph with input "x" of a shape."""
+    def model(self, output: str, shape: Sequence[int | str]) -> onnx.ModelProto:
+        """Close the graph with the input `INPUT` of a shape."""
         graph = helper.make_graph(
             self._nodes,
             "form",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
             self._constants,
         )
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
-        return proto.SerializeToString()
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
