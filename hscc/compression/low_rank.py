@@ -61,16 +61,17 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
-    options = each_layer(lambda layer: layer_options(model, layer, calibration, space), calibration.layers, "spectra")
+    layers = [Places(model, layer, calibration, space.measure) for layer in calibration.layers]
+    options = each_layer(lambda places: layer_options(places, calibration, space), layers, "spectra")
     wanted = [(layer, DENSE) for layer in calibration.layers]
     wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
     for limit in limits:
         limit.model.prepare(wanted)
-    best_loss, best = _plan_within(model, calibration, limits, space, float("inf"))
+    best_loss, best = _plan_within(layers, calibration, limits, space, float("inf"))
     assert best is not None
     for uniform in _uniform(space):
         try:
-            loss, plans = _plan_within(model, calibration, limits, uniform, _WORTH_A_LOOK * best_loss)
+            loss, plans = _plan_within(layers, calibration, limits, uniform, _WORTH_A_LOOK * best_loss)
         except UnreachableError:
             continue
         if plans is not None and loss < best_loss:
@@ -88,7 +89,7 @@ def factor_low_rank(
         known = place.outputs if len(region.blocks) == 1 else None
         columns = [block_columns(places.layer, block) for block in region.blocks]
         spectra += [spectrum(place.weight, place.seen, place.norm, part, known) for part in columns]
-    return _factor(places, dense_bias(model, layer), structure, spectra)
+    return _factor(places, structure, spectra)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
@@ -97,33 +98,33 @@ def _uniform(space: SearchSpace) -> list[SearchSpace]:
         for partition in space.partitions
         for grouping in space.groupings
     ]
-    if space.projections:
+    if space.projections and WHOLE in space.partitions and TOGETHER in space.groupings:
         spaces.append(replace(space, partitions=(WHOLE,), groupings=(TOGETHER,)))
-    return spaces if len(spaces) > 1 else []
+    return spaces if len(spaces) > 1 or space.projections else []
 
 
 def _plan_within(
-    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, worth: float
+    layers: Sequence[Places], calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, worth: float
 ) -> tuple[float, LayerPlans | None]:
     """Plan, or give up (None) where the allocation's own estimate of the loss is not below `worth`."""
-    options = [layer_options(model, layer, calibration, space) for layer in calibration.layers]
+    options = [layer_options(places, calibration, space) for places in layers]
     models = [limit.model for limit in limits]
     offered = [
-        offers(layer, found, space.multiple, models) for layer, found in zip(calibration.layers, options, strict=True)
+        offers(places.layer, found, space.multiple, models) for places, found in zip(layers, options, strict=True)
     ]
     chosen = allocate(offered, [limit.most for limit in limits])
     if loss_of(offered, chosen) >= worth:
         return float("inf"), None
 
     def factor(index: int) -> tuple[LayerPlan, State | None]:
-        layer, choice = calibration.layers[index], chosen[index]
+        places, choice = layers[index], chosen[index]
         if choice.candidate < 0:
-            return LayerPlan(layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
+            return LayerPlan(places.layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
         option = options[index][choice.candidate]
         structure = chosen_structure(option, offered[index].candidates[choice.candidate], choice)
-        places = Places(model, layer, calibration, space.measure)
-        loss, state = _factor(places, dense_bias(model, layer), structure, option.spectra)
-        return LayerPlan(layer, structure, loss), state
+        loss, state = _factor(places, structure, option.spectra)
+        places.forget()
+        return LayerPlan(places.layer, structure, loss), state
 
     made = each_layer(factor, range(len(chosen)), "factors")
     weights = {entry.layer.name: state for entry, state in made if state is not None}
@@ -131,9 +132,8 @@ def _plan_within(
     return sum(entry.loss for entry in plans), (plans, weights)
 
 
-def _factor(
-    places: Places, bias: torch.Tensor | None, structure: Structure, spectra: Sequence[Spectrum]
-) -> tuple[float, State]:
+def _factor(places: Places, structure: Structure, spectra: Sequence[Spectrum]) -> tuple[float, State]:
+    bias = dense_bias(places.model, places.layer)
     factors: list[RegionFactors] = []
     loss, remaining = 0.0, iter(spectra)
     for region, place in zip(structure.regions, places.of_structure(structure, halved=False), strict=True):

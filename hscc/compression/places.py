@@ -139,9 +139,13 @@ class Places:
         """
         key = (tuple(regions), projection, halved)
         if self.latest[0] != key:
-            self.latest = (None, [])
+            self.forget()
             self.latest = (key, [self._place(tiles, projection, halved) for tiles in regions])
         return self.latest[1]
+
+    def forget(self) -> None:
+        """Let go of the latest regions' covariances; what is small or dear to compute stays."""
+        self.latest = (None, [])
 
     def correlation(self) -> Correlation:
         """Correlation of the channels over the whole layer."""
@@ -167,7 +171,7 @@ class Places:
         everywhere = tiles == WHOLE_TILES
         seen = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
         norm = region_norm(seen, self.whole.sensitivity, self.measure.weighting, self.measure.shrinkage, halved)
-        outputs = dense_outputs(self.weight, seen)
+        outputs = self.once(("outputs", tiles), lambda: dense_outputs(self.weight, seen))
         if not projection:
             energy = output_energy(outputs, seen, norm.sensitivity)
             return Place(tiles, self.weight, None, seen, norm, outputs, energy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
@@ -39,7 +38,7 @@ class Option:
     lost: float = 0.0
 
 
-def layer_options(model: nn.Module, layer: Layer, calibration: Calibration, space: SearchSpace) -> list[Option]:
+def layer_options(places: Places, calibration: Calibration, space: SearchSpace) -> list[Option]:
     """List the structures of a search space that a layer can take, with their spectra.
 
     Spectra are kept in ``calibration.memo``, so that another budget or a smaller space on the same calibration finds
@@ -47,12 +46,10 @@ def layer_options(model: nn.Module, layer: Layer, calibration: Calibration, spac
 
     Parameters
     ----------
-    model : nn.Module
-        The dense network.
-    layer : Layer
-        One of the calibration's.
+    places : Places
+        Of the layer, in the space's measure.
     calibration : Calibration
-        Of that network.
+        Of its network.
     space : SearchSpace
         What to choose from.
 
@@ -61,7 +58,7 @@ def layer_options(model: nn.Module, layer: Layer, calibration: Calibration, spac
     list of Option
         At least one: a layer with too few positions or channels for anything else has one region and one cluster.
     """
-    places = Places(model, layer, calibration, space.measure)
+    layer = places.layer
     found = [
         option
         for partition, grouping in space.pairs(layer.kind)
@@ -72,6 +69,7 @@ def layer_options(model: nn.Module, layer: Layer, calibration: Calibration, spac
         option = _remembered(calibration, places, WHOLE, TOGETHER, 0)
         assert option is not None
         found = [option]
+    places.forget()
     return found
 
 

@@ -21,10 +21,10 @@ from hscc.models.counting import count_macs, count_parameters
 # Cheap structures where there are many wide layers: the search is tested elsewhere.
 BACKBONES: dict[str, tuple[Method, int]] = {
     "alexnet": (hscc.HSCC(), 12),
-    "vgg16": (hscc.HSCC(regions=(2, 1), clusters=1), 8),
-    "resnet18": (hscc.HSCC(regions=2, clusters=1), 12),
+    "vgg16": (hscc.HSCC(regions=(2, 1), clusters=1, projection=None), 8),
+    "resnet18": (hscc.HSCC(regions=2, clusters=1, projection=None), 12),
     "resnet50": (hscc.HSCC(regions=1, clusters=1), 8),
-    "densenet121": (hscc.HSCC(regions=(2, 1), clusters=1), 8),
+    "densenet121": (hscc.HSCC(regions=(2, 1), clusters=1, projection=None), 8),
     "mobilenet_v2": (hscc.HSCC(regions=1, clusters=(1, 4)), 12),
 }
 SHAPE = (3, 64, 64)

@@ -35,8 +35,12 @@ def full(layer: Layer, structure: Structure) -> Structure:
     return with_ranks(structure, ranks)
 
 
+# Behind fewer directions than channels no rank is full; `test_layers_reproduced` has the property for all directions.
+PROJECTING = {"hscc", "tucker_adaptive"}
+
+
 @settings(max_examples=40, deadline=None)
-@given(layers, st.booleans(), st.sampled_from(sorted(hscc.METHODS)), st.booleans())
+@given(layers, st.booleans(), st.sampled_from(sorted(set(hscc.METHODS) - PROJECTING)), st.booleans())
 def test_full_rank_is_the_dense_network(specs, flat: bool, name: str, single: bool) -> None:
     model = _make(specs, flat, 0)
     if model is None:

@@ -195,6 +195,12 @@ def test_a_linear_layer_after_a_feature_map_takes_regions(calibration: Calibrati
     assert (entry.structure.region_count, len(entry.structure.regions[0].blocks)) == (9, 9)
 
 
+def test_regions_that_were_asked_for_stay_beside_a_projection(calibration: Calibration, network: nn.Module) -> None:
+    made = plan(network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3))
+    factored = [e.structure for e in made.layers if e.structure.kind == "low_rank" and e.layer.positions > 1]
+    assert factored and all(structure.region_count == 2 for structure in factored)
+
+
 def test_apply_leaves_the_model_alone(calibration: Calibration, network: nn.Module) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     small = apply(network, plan(network, calibration, HSCC(), Budget(3)))
