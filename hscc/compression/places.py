@@ -140,7 +140,9 @@ class Places:
         key = (tuple(regions), projection, halved)
         if self.latest[0] != key:
             self.forget()
-            self.latest = (key, [self._place(tiles, projection, halved) for tiles in regions])
+            # The first tile of a grid is written as the whole layer's only one; the grid has others.
+            whole = regions == [WHOLE_TILES]
+            self.latest = (key, [self._place(tiles, whole, projection, halved) for tiles in regions])
         return self.latest[1]
 
     def forget(self) -> None:
@@ -167,11 +169,10 @@ class Places:
         identity = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
         return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
-    def _place(self, tiles: Tiles, projection: int, halved: bool) -> Place:
-        everywhere = tiles == WHOLE_TILES
+    def _place(self, tiles: Tiles, everywhere: bool, projection: int, halved: bool) -> Place:
         seen = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
         norm = region_norm(seen, self.whole.sensitivity, self.measure.weighting, self.measure.shrinkage, halved)
-        outputs = self.once(("outputs", tiles), lambda: dense_outputs(self.weight, seen))
+        outputs = self.once(("outputs", tiles, everywhere), lambda: dense_outputs(self.weight, seen))
         if not projection:
             energy = output_energy(outputs, seen, norm.sensitivity)
             return Place(tiles, self.weight, None, seen, norm, outputs, energy)

@@ -16,8 +16,10 @@ from hscc.calibration.collect import Calibration, calibrate
 from hscc.compression.api import apply, compress, plan
 from hscc.compression.budget import Budget
 from hscc.compression.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
-from hscc.compression.places import regional_moments, whole_layer
+from hscc.compression.places import WHOLE_TILES, Places, regional_moments, whole_layer
 from hscc.compression.plan import Plan
+from hscc.compression.regions import Grid
+from hscc.compression.space import Measure
 from hscc.compression.spectra import region_norm
 from hscc.compression.structure import Structure
 from hscc.errors import BudgetError, CompressionError
@@ -193,6 +195,17 @@ def test_a_linear_layer_after_a_feature_map_takes_regions(calibration: Calibrati
     made = plan(network, calibration, HSCC(regions=3, clusters=1, rank_multiple=1), Budget(2))
     entry = next(entry for entry in made.layers if entry.layer.name == head.name)
     assert (entry.structure.region_count, len(entry.structure.regions[0].blocks)) == (9, 9)
+
+
+def test_the_first_tile_of_a_fine_grid_is_not_the_whole_layer(calibration: Calibration, network: nn.Module) -> None:
+    layer = calibration.layers[1]
+    places = Places(network, layer, calibration, Measure())
+    tiles = Grid(4, 4).tiles(layer, places.moments)
+    assert tiles is not None
+    corner, *others = places.of_regions(tiles, 0)
+    assert corner.seen.positions + sum(place.seen.positions for place in others) == layer.positions
+    (whole,) = places.of_regions([WHOLE_TILES], 0)
+    assert whole.tiles == corner.tiles and whole.seen.positions == layer.positions
 
 
 def test_regions_that_were_asked_for_stay_beside_a_projection(calibration: Calibration, network: nn.Module) -> None:
