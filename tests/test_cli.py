@@ -204,7 +204,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     module.run_folder = lambda *args: seen.append(args)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr("hscc.stages.export", module, raising=False)
-    monkeypatch.setattr(cli, "_read_params", lambda workspace: "params")
+    monkeypatch.setattr(cli, "read_params", lambda workspace: "params")
     return seen
 
 
