@@ -110,3 +110,17 @@ def test_a_test_split_always_remains(train: float, val: float) -> None:
         assert train + val >= 1
     else:
         assert data.train_fraction + data.val_fraction < 1
+
+
+@pytest.mark.parametrize("cell", ["hscc-5", "hscc_timed", "hscc_timed-1", "nobody_fast-6"])
+def test_a_timed_cell_names_a_method_a_clock_and_a_ratio(cell: str) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["compress"]["timed"] = [cell]
+    with pytest.raises(ValueError, match=cell.split("-")[0]):
+        Params.model_validate(values)
+
+
+def test_cells_are_the_sweep_and_the_timed_ones() -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["compress"] |= {"methods": ["hscc"], "budgets": [3, 6], "timed": ["hscc_fast-10"]}
+    assert Params.model_validate(values).compress.cells == [("hscc", 3.0), ("hscc", 6.0), ("hscc_fast", 10.0)]
