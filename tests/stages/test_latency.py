@@ -49,5 +49,7 @@ def test_each_timed_cell_is_planned_for_its_goal(tmp_path: Path, asked: list[Bud
 
 
 def test_a_plan_that_was_not_made_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"add hscc_timed-5 to compress\.timed in params\.yaml and run `hscc latency`"):
+    with pytest.raises(
+        ArtifactError, match=r"add hscc_timed-5 to compress\.timed in params\.yaml and run `hscc latency`"
+    ):
         latency.read_timed_plan(tmp_path, "hscc_timed", 5, 0)
