@@ -1,6 +1,7 @@
 """The deployments on a real server with a real worker: the schedule starts a run of the whole graph on drawn images."""
 
 import datetime
+import json
 import shutil
 from pathlib import Path
 from uuid import UUID
@@ -34,7 +35,7 @@ def phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["quantise"] = {"enabled": False}
     params["bench"] |= {"runtimes": ["onnxruntime"], "batches": [1], "threads": 1, "repeats": 3}
     params["evaluate"] |= {"resamples": 100}
-    params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0}
+    params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
     params["validate"] |= {"min_per_class": 5, "min_side": 32}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     demo.draw(workspace)
@@ -81,7 +82,8 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     assert {"pipeline", "progress", "validation", "results", "report"} <= set(artifacts)
     assert artifacts["progress"].data == 100.0
     assert "120 images" in artifacts["validation"].data
-    cells = {row["network"] for row in artifacts["results"].data[1:]}
+    table = artifacts["results"].data
+    cells = {row["network"] for row in (json.loads(table) if isinstance(table, str) else table)[1:]}
     assert cells == {"global_svd-2-0", "global_svd_adaptive_timed-1.1-0"}
     assert (phantom / "reports/report.html").as_uri() in artifacts["report"].data
 
@@ -91,7 +93,7 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     client = MlflowClient(f"sqlite:///{phantom}/mlflow.db")
     (version,) = client.search_model_versions("name = 'hscc-phantom'")
     assert client.get_model_version_by_alias("hscc-phantom", "challenger").version == version.version
-    assert version.tags["method"] == "global_svd"
+    assert version.tags["method"] in {"global_svd", "global_svd_adaptive_timed"}
     assert client.get_run(version.run_id).info.status == "FINISHED"
 
 
