@@ -112,22 +112,26 @@ class Phase:
         return Completed(message=f"{len(futures)} run")
 
     def _await(self, stage: Stage, future: PrefectFuture[Any]) -> None:
-        future.wait()
-        self._report(stage, future.state)
+        state: State[Any] = Failed(message=f"stage {stage.address} broke off; its log in Prefect says more")
+        try:
+            future.wait()
+            state = future.state
+        finally:
+            self._report(stage, state)  # whatever happened, or the flow would wait for ever
 
     def _report(self, stage: Stage, state: State[Any]) -> None:
         if self._pending.pop(stage.address, None) is not None:
             self._ended.put((stage, state))
 
     def _run(self) -> None:
-        token = _CURRENT.set(self)
+        _CURRENT.set(self)  # in this thread's own copy of the context
+        why: str | None = "its log in Prefect says more"
         try:
-            state = self._flow(return_state=True)
+            why = self._flow(return_state=True).message
         finally:
-            _CURRENT.reset(token)
-        # A subflow that could not even start, as without a server, must not leave the flow waiting.
-        for stage in list(self._pending.values()):
-            self._report(stage, Failed(message=f"phase {stage.phase} ended early: {state.message}"))
+            # A subflow that could not even start, as without a server, must not leave the flow waiting.
+            for stage in list(self._pending.values()):
+                self._report(stage, Failed(message=f"phase {stage.phase} ended early: {why}"))
 
 
 # Not a parameter of the subflow: parameters are recorded by the server and sent to cluster workers.
