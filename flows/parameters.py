@@ -104,9 +104,11 @@ def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | 
     dict of str to Any
         Values by dotted name, as ``dvc exp run --set-param`` names them.
     """
-    asked = {
+    asked: dict[str, Any] = {
         "compress.methods": list(methods),
         "compress.budgets": [int(budget) if budget == int(budget) else budget for budget in budgets],
         "data.protocol": protocol,
     }
-    return {name: value for name, value in asked.items() if value}
+    # Whoever names the methods names them all: no controls beside them.
+    alone: dict[str, Any] = {"compress.controls": []} if methods else {}
+    return {name: value for name, value in asked.items() if value} | alone

@@ -94,15 +94,16 @@ class FinetuneParams(_Section):
 
 
 class CompressParams(_Section):
-    """The sweep: every method at every budget, and the timed cells, with every seed."""
+    """The sweep: every method at every budget and the timed cells with every seed, the controls with the first."""
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)]
+    controls: tuple[str, ...] = ()
     timed: tuple[str, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     finetune: FinetuneParams = FinetuneParams()
 
-    @field_validator("methods")
+    @field_validator("methods", "controls")
     @classmethod
     def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from hscc.compression.methods import METHODS
@@ -131,9 +132,18 @@ class CompressParams(_Section):
         return [parse_cell(cell) for cell in self.timed]
 
     @property
-    def cells(self) -> list[tuple[str, float]]:
-        """Method and ratio of every cell."""
-        return [(method, budget) for budget in self.budgets for method in self.methods] + self.timed_cells
+    def cells(self) -> list[tuple[str, float, int]]:
+        """Method, ratio and seed of every cell."""
+        compared = [(method, budget) for budget in self.budgets for method in self.methods] + self.timed_cells
+        controls = [(method, budget, self.seeds[0]) for budget in self.budgets for method in self.controls]
+        return [(*cell, seed) for cell in compared for seed in self.seeds] + controls
+
+    @model_validator(mode="after")
+    def _names_each_method_once(self) -> CompressParams:
+        twice = sorted(set(self.methods) & set(self.controls))
+        if twice:
+            raise ValueError(f"{twice[0]} is both in methods and in controls; name it in one of them")
+        return self
 
 
 class LatencyParams(_Section):

@@ -23,14 +23,14 @@ from hscc.evaluation.runtimes import ONNXRUNTIME, Subject
 from hscc.measuring.pinning import pinned
 from hscc.params import BenchParams, Params
 from hscc.stages import layout
-from hscc.stages.networks import read_own, read_twins
+from hscc.stages.networks import of_first_seed, read_own, read_twins
 from hscc.tracking import data_hash, git_commit, stage_run
 
 _WIDE = 120  # columns
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Time the baseline of ``data.protocol``, its cells and their int8 twins; write the bench and print it.
+    """Time the baseline of ``data.protocol``, its cells of the first seed and their int8 twins; print the bench.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     ArtifactError
         If a network is missing, does not fit or does not run; an earlier bench stays then.
     """
-    networks = read_own(params, workspace)
+    networks = of_first_seed(params, read_own(params, workspace))
     subjects = [
         _subject(network, params.data.image_size) for network in [*networks, *read_twins(params, workspace, networks)]
     ]

@@ -51,7 +51,7 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
     budget : float
         Times fewer MACs than the baseline, or times faster.
     seed : int
-        Of clustering and fine-tuning.
+        Of clustering and fine-tuning; of the latter alone in timed cells, whose plans have the first seed.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
     train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
     calibration = load_calibration(workspace / layout.MOMENTS)
     if goal.timed:
-        made = read_timed_plan(workspace, method, budget, seed)
+        made = read_timed_plan(workspace, method, budget, params.compress.seeds[0])
     else:
         made = plan(dense, calibration, METHODS[goal.method], goal.budget, seed)
     print(made, flush=True)

@@ -20,14 +20,24 @@ def read_own(params: Params, workspace: Path) -> list[Network]:
     own = params.data.protocol
     cells = [
         read_cell(workspace / layout.cell(method, budget, seed), method, budget, seed, own)
-        for method, budget in params.compress.cells
-        for seed in params.compress.seeds
+        for method, budget, seed in params.compress.cells
     ]
     return [read_baseline(workspace / layout.baseline(own), own), *cells]
 
 
+def of_first_seed(params: Params, networks: list[Network]) -> list[Network]:
+    """Leave out what differs from another network in its seed only: the clock and int8 have no need of it."""
+    first = params.compress.seeds[0]
+    return [network for network in networks if network.is_dense or network.seed == first]
+
+
+def without_controls(params: Params, networks: list[Network]) -> list[Network]:
+    """Leave out the controls, which nobody deploys."""
+    return [network for network in networks if network.method not in params.compress.controls]
+
+
 def read_twins(params: Params, workspace: Path, networks: list[Network]) -> list[Network]:
-    """Read the int8 twins of networks; none where ``quantise.enabled`` is off.
+    """Read the int8 twins of those of the networks that have one; none where ``quantise.enabled`` is off.
 
     Raises
     ------
@@ -36,7 +46,8 @@ def read_twins(params: Params, workspace: Path, networks: list[Network]) -> list
     """
     if not params.quantise.enabled:
         return []
-    return [read_twin(workspace / layout.twin(network.name), network) for network in networks]
+    made = without_controls(params, of_first_seed(params, networks))
+    return [read_twin(workspace / layout.twin(network.name), network) for network in made]
 
 
 def read_others(params: Params, workspace: Path) -> list[Network]:

@@ -22,7 +22,7 @@ from hscc.evaluation.predictions import as_input, predict
 from hscc.params import Params
 from hscc.stages import layout
 from hscc.stages.calibrate import balanced_sample
-from hscc.stages.networks import read_own
+from hscc.stages.networks import of_first_seed, read_own, without_controls
 from hscc.tracking import StageRun, stage_run
 
 BATCH = 16  # images at a time through the network with all its activations kept
@@ -32,7 +32,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Quantise the baseline and every cell that the parameters name, and score each twin on the validation split.
+    """Quantise the baseline and its cells of the first seed, controls excepted; score each twin on validation images.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     ArtifactError
         If a network or the manifest is missing, or a network cannot be quantised; earlier twins stay then.
     """
-    networks = read_own(params, workspace) if params.quantise.enabled else []
+    own = read_own(params, workspace) if params.quantise.enabled else []
+    networks = without_controls(params, of_first_seed(params, own))
     partial = workspace / layout.QUANTISED.with_name(f".{layout.QUANTISED.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -8,7 +8,7 @@ table use.
 from __future__ import annotations
 
 from hscc.compression.methods.base import Method
-from hscc.compression.methods.controls import ALDS, GlobalGroups, RandomChannels, RandomRegions
+from hscc.compression.methods.controls import ALDS, GlobalGroups, RandomChannels, RandomRegions, UniformRanks
 from hscc.compression.methods.global_svd import GlobalSVD
 from hscc.compression.methods.hscc import HSCC, paper_preset
 from hscc.compression.methods.spatial_svd import SpatialSVD
@@ -24,6 +24,10 @@ METHODS: dict[str, Method] = {
     "tucker_adaptive": AdaptiveTucker(),
     "alds": ALDS(),
     "spatial_svd": SpatialSVD(),
+    # What HSCC is without one of its ideas: each differs from hscc_direct in that one.
+    "hscc_unclustered": HSCC(clusters=1, projection=None),
+    "hscc_unweighted": HSCC(projection=None, weighting="activation"),
+    "hscc_uniform": UniformRanks(),
     "global_groups": GlobalGroups(),
     "random_channels": RandomChannels(),
     "random_regions": RandomRegions(),
@@ -41,5 +45,6 @@ __all__ = [
     "RandomRegions",
     "SpatialSVD",
     "Tucker",
+    "UniformRanks",
     "paper_preset",
 ]

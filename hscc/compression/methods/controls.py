@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
 
 from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
 from hscc.compression.clusters import CoActivation, ContiguousGroups, GlobalCoActivation, RandomGroups
+from hscc.compression.cost_models import Limit
+from hscc.compression.low_rank import LayerPlans
 from hscc.compression.methods.base import Searched
 from hscc.compression.methods.hscc import AUTO_LINEAR, HSCC
+from hscc.compression.methods.uniform import plan_uniform
+from hscc.compression.places import Places
 from hscc.compression.regions import RandomCells
+from hscc.compression.search import Option, layer_options
 from hscc.compression.space import TOGETHER, WHOLE, Measure, SearchSpace
+from hscc.compression.structure import Structure, with_ranks
 
 
 @dataclass(frozen=True)
@@ -79,3 +90,43 @@ class RandomRegions(_Control):
         groupings = tuple(TOGETHER if count == 1 else CoActivation(count, seed) for count in self.clusters)
         partitions = tuple(WHOLE if count == 1 else RandomCells(count, seed) for count in self.regions)
         return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, AUTO_LINEAR)
+
+
+@dataclass(frozen=True)
+class UniformRanks(HSCC):
+    """HSCC's regions and clusters, with one share of its ranks for every cluster of every layer.
+
+    The structures are those that HSCC chooses under the same budget; what differs is that no cluster gets more of its
+    ranks than another.
+    """
+
+    projection: int | Literal["auto"] | None = None
+
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
+        """See `hscc.compression.methods.base.Method`."""
+        chosen, _ = super().plan_layers(model, calibration, limits, seed)
+        space = self.space(calibration, seed)
+        full = {
+            entry.layer.name: full_ranks(
+                layer_options(Places(model, entry.layer, calibration, space.measure), calibration, space),
+                entry.structure,
+            )
+            for entry in chosen
+        }
+
+        def at_ratio(layer: Layer, ratio: float) -> Structure:
+            return share_of_ranks(full[layer.name], ratio)
+
+        return plan_uniform(model, calibration, limits, at_ratio, self.factor_layer)
+
+
+def full_ranks(options: Sequence[Option], structure: Structure) -> Structure:
+    """Give every cluster of a structure all the ranks that the calibration can tell apart."""
+    bare = with_ranks(structure, [[0] * len(region.blocks) for region in structure.regions])
+    lengths = iter([len(found.values) for option in options if option.structure == bare for found in option.spectra])
+    return with_ranks(structure, [[next(lengths) for _ in region.blocks] for region in structure.regions])
+
+
+def share_of_ranks(full: Structure, ratio: float) -> Structure:
+    """Leave every cluster the same share, 0 to 1, of its ranks, and at least one."""
+    return with_ranks(full, [[max(1, round(ratio * block.rank)) for block in region.blocks] for region in full.regions])
