@@ -38,7 +38,7 @@ from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, ste
 from hscc.training.supervised import cross_entropy
 
 STEPS = 12  # timed of a training
-PLANS = (("hscc", 6), ("hscc", 10), ("tucker_adaptive", 6), ("global_svd_adaptive", 6))
+PLANS = (("hscc", 6), ("hscc", 12), ("tucker_adaptive", 6), ("global_svd_adaptive", 6))
 CPU = torch.device("cpu")
 
 
