@@ -8,7 +8,7 @@ from rich.table import Table
 
 from hscc.evaluation.names import method_label
 from hscc.evaluation.networks import DENSE
-from hscc.evaluation.results import Row, batches, compressed_rows, float_rows, preference, quantised_rows, read_document
+from hscc.evaluation.results import Row, batches, candidate_rows, float_rows, preference, quantised_rows, read_document
 
 _SHOWN = 2  # batch sizes; the others are in results.csv
 
@@ -61,7 +61,7 @@ def render(results_json: Path) -> Table:
 
 def _best_twins(rows: list[Row], protocol: str) -> dict[tuple[str, float, int], Row]:
     """Find the twins of the baseline and of the network of each budget that validation prefers."""
-    compressed = sorted(compressed_rows(rows, protocol), key=preference)
+    compressed = sorted(candidate_rows(rows, protocol), key=preference)
     best = {row["budget"]: _cell(row) for row in reversed(compressed)}
     shown = {*best.values(), *(_cell(row) for row in rows if row["method"] == DENSE)}
     return {_cell(row): row for row in quantised_rows(rows) if _cell(row) in shown}
@@ -92,5 +92,11 @@ def _figures(row: Row, timed: list[int]) -> list[str]:
         f"{row['size_bytes'] / 1e6:.1f}",
         f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}",
         f"{row['kl_to_baseline']:.3f}",
-        *(f"{row[f'speedup_b{batch}']:.2f}× ({row[f'efficiency_b{batch}']:.2f})" for batch in timed),
+        *(_speed(row, batch) for batch in timed),
     ]
+
+
+def _speed(row: Row, batch: int) -> str:
+    if row[f"speedup_b{batch}"] is None:
+        return "–"
+    return f"{row[f'speedup_b{batch}']:.2f}× ({row[f'efficiency_b{batch}']:.2f})"

@@ -21,9 +21,10 @@ BENCH_CSV = Path("reports/bench.csv")
 
 RESULTS_CSV = Path("reports/results.csv")
 RESULTS_JSON = Path("reports/results.json")
-PREDICTIONS = Path("reports/predictions.csv")
+PREDICTIONS = Path("reports/predictions.parquet")
 CONFUSION = Path("reports/confusion.csv")
 PARETO = Path("reports/pareto.csv")
+ABLATION = Path("reports/ablation.csv")
 REPORT = Path("reports/report.html")
 REGISTRATION = Path("reports/registration.json")
 
