@@ -100,7 +100,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows)
             for network in track(networks, "scoring networks")
         }
-        evidence = _gather(networks, logits, splits)
+        evidence = _gather(logits, splits)
         document = _document(params, workspace, evidence, bench, timed)
         document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
         _write(workspace, document, splits, logits, histories, findings)
@@ -114,20 +114,13 @@ def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOu
     return HeldOut(frame, rows, labels_of(frame), weights)
 
 
-def _gather(
-    networks: Sequence[Network], logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]
-) -> dict[Network, Evidence]:
-    dense = {network.protocol: logits[network] for network in networks if network.is_dense}
-    return {
-        network: gather(
-            splits[network.protocol].labels,
-            logits[network],
-            dense[network.protocol],
-            splits[network.protocol].weights,
-            CLASSES,
-        )
-        for network in track(networks, "resampling scores")
-    }
+def _gather(logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
+    dense = {network.protocol: values for network, values in logits.items() if network.is_dense}
+    found = {}
+    for network, values in track(logits.items(), "resampling scores"):
+        split = splits[network.protocol]
+        found[network] = gather(split.labels, values, dense[network.protocol], split.weights, CLASSES)
+    return found
 
 
 def _document(
@@ -194,7 +187,6 @@ def _write(
         count_confusion(method_label(dense.method), labels, predicted[dense], len(CLASSES)),
         count_confusion(network_label(chosen_row), labels, predicted[chosen], len(CLASSES)),
     ]
-    frames = {protocol: split.frame for protocol, split in splits.items()}
     texts = {
         layout.RESULTS_CSV: to_csv(pd.DataFrame(rows)),
         layout.RESULTS_JSON: to_json(document),
@@ -203,7 +195,8 @@ def _write(
         layout.ABLATION: to_csv(pd.DataFrame(document["ablation"])),
         layout.REPORT: render_report(document, confusions, histories, findings),
     }
-    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(predictions_frame(frames, logits, CLASSES)))
+    told = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
+    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(told))
     for path, text in texts.items():
         replace_text(workspace / path, text)
 
