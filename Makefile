@@ -19,11 +19,11 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit fetch repro flow server deploy worker ui lock clean
+.PHONY: help setup demo test lint audit fetch repro flow protocols server deploy worker ui lock clean
 
 help: ## Say what there is
 	@printf '\nHSCC: compress a convolutional network, with the evidence.\n\n'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[36mmake %-9s\033[0m %s\n", $$1, $$2 }' Makefile
 	@printf '\nStart with: make demo\n\n'
 
 setup: $(READY) ## Make the environment .venv from the hashed locks (2 to 3 minutes)
@@ -67,6 +67,9 @@ repro: fetch ## Fetch the MRI data set and run the graph on it
 
 flow: $(READY) ## Run the same graph under Prefect
 	@python -m flows.pipeline
+
+protocols: $(READY) ## Run the paper's methods under the other splits too, as DVC experiments (hours)
+	@python -m flows.protocols
 
 server: export PREFECT_HOME := $(CURDIR)/.prefect
 # In memory, the default, a killed server forgets who holds the one place of a deployment, and it stays taken for ever.

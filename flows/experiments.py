@@ -85,11 +85,8 @@ def prepare(workspace: Path, overrides: Mapping[str, Any]) -> Experiment:
     """
     origin = workspace.resolve()
     root = Path(_git(origin, "rev-parse", "--show-toplevel"))
-    head = _git(origin, "rev-parse", "HEAD")
-    snapshot = _git(origin, "stash", "create") or head  # a commit of the files as they are; touches nothing
-    tree = _git(origin, "rev-parse", f"{snapshot}^{{tree}}")
-    asked = json.dumps(dict(overrides), sort_keys=True)
-    name = f"sweep-{hashlib.sha256(f'{head}{tree}{asked}'.encode()).hexdigest()[:_DIGITS]}"
+    snapshot = _snapshot(origin)
+    name = name_of(origin, overrides)
     clone = origin / FOLDER / name
     made = Experiment(name, origin, clone, clone / origin.relative_to(root))
     _make_tracking_experiment(origin)
@@ -97,6 +94,20 @@ def prepare(workspace: Path, overrides: Mapping[str, Any]) -> Experiment:
         shutil.rmtree(clone, ignore_errors=True)
         _clone(made, root, snapshot, overrides)
     return made
+
+
+def name_of(workspace: Path, overrides: Mapping[str, Any]) -> str:
+    """Name the experiment that these overrides make of a workspace as it is; parameters as those of `prepare`."""
+    origin = workspace.resolve()
+    head = _git(origin, "rev-parse", "HEAD")
+    tree = _git(origin, "rev-parse", f"{_snapshot(origin)}^{{tree}}")
+    asked = json.dumps(dict(overrides), sort_keys=True)
+    return f"sweep-{hashlib.sha256(f'{head}{tree}{asked}'.encode()).hexdigest()[:_DIGITS]}"
+
+
+def kept_reports(workspace: Path, name: str) -> Path:
+    """Folder in which a saved experiment's reports stay."""
+    return workspace.resolve() / FOLDER / f"{name}.reports"
 
 
 def save(experiment: Experiment) -> None:
@@ -121,7 +132,7 @@ def save(experiment: Experiment) -> None:
     head = _git(experiment.clone, "rev-parse", "HEAD")
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{experiment.name}"
     _git(experiment.origin, "fetch", "--quiet", str(experiment.clone), f"+{reference}:{reference}")
-    kept = experiment.clone.with_name(f"{experiment.name}.reports")
+    kept = kept_reports(experiment.origin, experiment.name)
     shutil.rmtree(kept, ignore_errors=True)
     reports = experiment.workspace / layout.REPORT.parent
     if reports.is_dir():
@@ -153,6 +164,11 @@ def _make_tracking_experiment(origin: Path) -> None:
     from mlflow import MlflowClient  # takes seconds to import
 
     experiment_id(MlflowClient(tracking_uri(origin)), origin)
+
+
+def _snapshot(origin: Path) -> str:
+    """Make a commit of the files as they are; touches nothing."""
+    return _git(origin, "stash", "create") or _git(origin, "rev-parse", "HEAD")
 
 
 def _is_whole(experiment: Experiment) -> bool:

@@ -109,6 +109,6 @@ def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | 
         "compress.budgets": [int(budget) if budget == int(budget) else budget for budget in budgets],
         "data.protocol": protocol,
     }
-    # Whoever names the methods names them all: no controls beside them.
-    alone: dict[str, Any] = {"compress.controls": []} if methods else {}
+    # Whoever names the methods names them all: no controls and no timed cells beside them.
+    alone: dict[str, Any] = {"compress.controls": [], "compress.timed": []} if methods else {}
     return {name: value for name, value in asked.items() if value} | alone

@@ -15,10 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from hscc import memory, telemetry
-from hscc.cli_options import HERE, Workspace, console, read_params
+from hscc.cli_options import HERE, Workspace, read_params
 from hscc.cli_registry import verbs
+from hscc.cli_results import verbs as results_verbs
 from hscc.errors import HSCCError, ParamsError
-from hscc.stages import layout
 
 telemetry.switch_off()
 # OpenMP's idle threads sleep instead of spinning. Spinning pays only on an idle machine; beside other work it makes
@@ -269,12 +269,5 @@ def export(
         stage.run_folder(folder, size, tuple(classes.split(",")), out, pt2)
 
 
-@app.command(epilog="Example: `hscc results --workspace demo`")
-def results(workspace: Workspace = HERE) -> None:
-    """Print the table of the last evaluation, a row a network."""
-    from hscc.evaluation.table import render
-
-    console().print(render(workspace / layout.RESULTS_JSON))
-
-
+app.add_typer(results_verbs)
 app.add_typer(verbs)

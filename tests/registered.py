@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hscc.data.classes import CLASSES
 from hscc.data.manifest import COLUMNS
+from hscc.evaluation.kept_logits import to_parquet
 from hscc.params import EvaluateParams, Params, PromoteParams, RegisterParams
 from hscc.stages import layout
 
@@ -72,9 +73,13 @@ def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom
     results.write_text(json.dumps(document))
     paths = [f"Testing/{number:03}.jpg" for number in range(IMAGES)]
     labels = [CLASSES[number % 4] for number in range(IMAGES)]
-    told = {"dense": _told(labels, 12), "hscc-6-0": _told(labels, wrong), "tucker-6-0": _told(labels, 40)}
-    predictions = pd.DataFrame({"path": paths, "protocol": "grouped", "label": labels, **told})
-    predictions.to_csv(workspace / layout.PREDICTIONS, index=False)
+    told = {"dense-grouped": _told(labels, 12), "hscc-6-0": _told(labels, wrong), "tucker-6-0": _told(labels, 40)}
+    asked = pd.DataFrame({"path": paths, "protocol": "grouped", "label": labels, "group": range(IMAGES)})
+    predictions = [
+        asked.assign(network=name, **{f"logit_{one}": [float(said == one) for said in saying] for one in CLASSES})
+        for name, saying in told.items()
+    ]
+    (workspace / layout.PREDICTIONS).write_bytes(to_parquet(pd.concat(predictions)))
     manifest = pd.DataFrame({name: [0] * IMAGES for name in COLUMNS})
     manifest["path"], manifest["label"], manifest["group"] = paths, labels, range(IMAGES)
     manifest["sha256"] = [hashlib.sha256(path.encode()).hexdigest() for path in paths]

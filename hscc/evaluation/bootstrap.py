@@ -70,9 +70,11 @@ def resampled_scores(labels: Ints, logits: Floats, weights: Draws, classes: Sequ
     f1 = _ratio(2 * hits, confusion.sum(axis=1) + confusion.sum(axis=2))
     draws = {
         "accuracy": hits.sum(axis=1) / weights.sum(axis=1),
+        "balanced_accuracy": _balanced_accuracy(hits, confusion.sum(axis=2)),
         "macro_f1": f1.mean(axis=1),
         "roc_auc": _roc_auc(labels, probabilities, weights),
         "ece": _calibration_error(labels, probabilities, weights),
+        "brier": resampled_mean(np.square(probabilities - np.eye(len(classes))[labels]).sum(axis=1), weights),
     }
     for index, name in enumerate(classes):
         draws[f"precision_{name}"] = precision[:, index]
@@ -102,9 +104,17 @@ def standard_error(draws: Draws) -> float:
 
 
 def interval(draws: Draws, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval that holds the fraction `level` of the resamples."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    """Percentile interval of the fraction `level` of the resamples in which the score is defined; NaN where none is."""
+    defined = draws[np.isfinite(draws)]
+    if not defined.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _balanced_accuracy(hits: Draws, images: Draws) -> Draws:
+    balanced: Draws = _ratio(hits, images).sum(axis=1) / (images > 0).sum(axis=1)
+    return balanced
 
 
 def _ratio(above: Draws, below: Draws) -> Draws:

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hscc.evaluation.networks import DENSE, Network
 from hscc.evaluation.results import Row, batches, float_rows
 
 Ints = npt.NDArray[np.int64]
-
-
-def predictions_frame(
-    images: Mapping[str, pd.DataFrame], predicted: Mapping[Network, Ints], classes: Sequence[str]
-) -> pd.DataFrame:
-    """Tabulate what every network predicts for every test image.
-
-    Parameters
-    ----------
-    images : mapping of str to pandas.DataFrame
-        By protocol, the test rows of the manifest (``path``, ``label``).
-    predicted : mapping of Network to ndarray of int64
-        Class index for each of its protocol's test images.
-    classes : sequence of str
-        The class names.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``path``, ``protocol``, ``label``, ``dense`` and a column a compressed network; empty where a network was not
-        tested under the row's protocol.
-    """
-    parts = []
-    for protocol, rows in images.items():
-        part = rows[["path"]].assign(protocol=protocol, label=rows["label"])
-        for network, indices in predicted.items():
-            if network.protocol == protocol:
-                part[DENSE if network.is_dense else network.name] = np.asarray(classes)[indices]
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
 
 
 def confusion_frame(labels: Ints, dense: Ints, chosen: Ints, name: str, classes: Sequence[str]) -> pd.DataFrame:

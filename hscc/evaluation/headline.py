@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hscc.evaluation.names import method_label, network_label
-from hscc.evaluation.results import Row, compressed_rows, dense_row, preference
+from hscc.evaluation.results import Row, candidate_rows, dense_row, preference
 from hscc.evaluation.rivals import SUBJECT
 
 Pair = Mapping[str, Any]
@@ -14,7 +14,7 @@ Pair = Mapping[str, Any]
 
 def recommended(rows: Sequence[Row], protocol: str) -> Row:
     """Pick the network that the report speaks about: see `hscc.evaluation.results.preference`."""
-    return min(compressed_rows(rows, protocol), key=preference)
+    return min(candidate_rows(rows, protocol), key=preference)
 
 
 def headline(rows: Sequence[Row], protocol: str) -> str:

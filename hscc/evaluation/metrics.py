@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import accuracy_score, brier_score_loss, precision_recall_fscore_support, roc_auc_score
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
@@ -30,19 +30,23 @@ def score(labels: Ints, logits: Floats, classes: Sequence[str]) -> dict[str, flo
     Returns
     -------
     dict of str to float
-        ``accuracy``, ``macro_f1``, ``roc_auc`` (macro, one class against the rest; NaN when a class has no image),
-        ``ece``, and ``precision_<class>``, ``recall_<class>``, ``f1_<class>`` (0 where undefined), all in [0, 1].
+        ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have images), ``macro_f1``, ``roc_auc``
+        (macro, one class against the rest; NaN when a class has no image), ``ece``, and ``precision_<class>``,
+        ``recall_<class>``, ``f1_<class>`` (0 where undefined), all in [0, 1]; ``brier``, the multi-class Brier score in
+        [0, 2], 0 for a network that is sure and right.
     """
     predicted = logits.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    precision, recall, f1, images = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(classes)), zero_division=0.0
     )
     probabilities = softmax(logits.astype(np.float64), axis=1)
     scores = {
         "accuracy": float(accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(np.mean(recall[images > 0])),  # as balanced_accuracy_score, which warns of the rest
         "macro_f1": float(np.mean(f1)),
         "roc_auc": macro_roc_auc(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
+        "brier": brier_score(labels, probabilities),
     }
     for index, name in enumerate(classes):
         scores[f"precision_{name}"] = float(precision[index])
@@ -73,6 +77,27 @@ def macro_roc_auc(labels: Ints, probabilities: Floats) -> float:
             return float("nan")
         areas.append(roc_auc_score(positive, probabilities[:, index]))
     return float(np.mean(areas))
+
+
+def brier_score(labels: Ints, probabilities: Floats) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over the classes.
+
+    Brier, Monthly Weather Review 78 (1950), in its original form, which runs from 0 to 2.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        True class indices.
+    probabilities : ndarray of float, shape (N, C)
+        Rows sum to 1.
+
+    Returns
+    -------
+    float
+        In [0, 2].
+    """
+    classes = np.arange(probabilities.shape[1])
+    return float(brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False))
 
 
 def expected_calibration_error(labels: Ints, probabilities: Floats, bins: int = ECE_BINS) -> float:

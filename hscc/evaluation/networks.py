@@ -41,6 +41,8 @@ class Network:
         What the method foresaw before fine-tuning; None where it foresees nothing, 0 for a baseline.
     precision : str
         ``fp32``, or ``int8`` for the quantised twin of a network.
+    val_accuracy_before, val_kl_before : float or None
+        As `val_accuracy` and `val_kl`, before fine-tuning; None for a baseline and for int8.
     """
 
     method: str
@@ -54,6 +56,8 @@ class Network:
     val_kl: float
     predicted_loss: float | None
     precision: str = FLOAT
+    val_accuracy_before: float | None = None
+    val_kl_before: float | None = None
 
     @property
     def name(self) -> str:
@@ -180,6 +184,8 @@ def _network(folder: Path, stage: str, facts: dict[str, Any]) -> Network:
             val_accuracy=_finite(facts, "val_accuracy"),
             val_kl=_finite(facts, "val_kl"),
             predicted_loss=None if loss is None else float(loss),
+            val_accuracy_before=_finite(facts, "val_accuracy_before") if "val_accuracy_before" in facts else None,
+            val_kl_before=_finite(facts, "val_kl_before") if "val_kl_before" in facts else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(

@@ -25,8 +25,8 @@ from hscc.evaluation.results import (
     dense_row,
     float_rows,
     quantised_rows,
-    summarise_seeds,
 )
+from hscc.evaluation.seeds import summarise_seeds
 from hscc.evaluation.svg import SERIES
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -1,10 +1,9 @@
-"""The results table: a row a network, and the files that hold it."""
+"""The results table: which rows there are, and the files that hold it."""
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,67 +13,12 @@ from typing import Any
 import pandas as pd
 
 from hscc.errors import ArtifactError
-from hscc.evaluation.fingerprint import file_sha256
-from hscc.evaluation.networks import DENSE, FLOAT, Network, network_name
-from hscc.evaluation.scoring import KL, Evidence, comparison_columns, score_columns
+from hscc.evaluation.networks import DENSE, FLOAT, network_name
+from hscc.evaluation.scoring import KL
 
 Row = dict[str, Any]
 
 _NEEDED = {"protocol", "phantom", "classes", "data_hash", "git_commit", "rows"}
-
-
-def build_row(
-    network: Network,
-    dense: Network,
-    evidence: Evidence,
-    dense_evidence: Evidence,
-    speed: Mapping[str, Any],
-    provenance: Mapping[str, str],
-) -> Row:
-    """Put together all that is known about one network.
-
-    Parameters
-    ----------
-    network, dense : Network
-        The network and the baseline it is held against.
-    evidence, dense_evidence : Evidence
-        What the test split says about either.
-    speed : mapping of str to Any
-        Columns of `hscc.evaluation.speed.speed_columns`.
-    provenance : mapping of str to str
-        Last columns: data hash, commit.
-
-    Returns
-    -------
-    dict
-        Plain values; None where a figure is undefined.
-    """
-    row: Row = {
-        "method": network.method,
-        "budget": network.budget,
-        "seed": network.seed,
-        "protocol": network.protocol,
-        "precision": network.precision,
-        "n_test": len(evidence.correct),
-        "macs": network.macs,
-        "params": network.params,
-        "macs_ratio": dense.macs / network.macs,
-        "params_ratio": dense.params / network.params,
-        "size_bytes": network.model.stat().st_size,
-        "model_sha256": file_sha256(network.model),
-        **score_columns(evidence),
-        **comparison_columns(evidence, dense_evidence),
-        "val_accuracy": network.val_accuracy,
-        "val_kl": network.val_kl,
-        "predicted_loss": network.predicted_loss,
-        **speed,
-        **provenance,
-    }
-    return {name: _plain(value) for name, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def row_name(row: Mapping[str, Any]) -> str:
@@ -107,6 +51,12 @@ def compressed_rows(rows: Iterable[Row], protocol: str) -> list[Row]:
     return [row for row in float_rows(rows) if row["method"] != DENSE and row["protocol"] == protocol]
 
 
+def candidate_rows(rows: Iterable[Row], protocol: str) -> list[Row]:
+    """Compressed networks of one protocol that may be deployed: no control, and of the first seed, which was timed."""
+    found = compressed_rows(rows, protocol)
+    return [row for row in found if row.get("role") != "control" and row["seed"] == found[0]["seed"]]
+
+
 def float_rows(rows: Iterable[Row]) -> list[Row]:
     """Networks as they were trained."""
     return [row for row in rows if _precision(row) == FLOAT]
@@ -125,30 +75,6 @@ def headline_figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, f
     """Pick the few figures of each network that ``dvc metrics diff`` is to show, by name."""
     shown = ("accuracy", "macro_f1", KL, "macs_ratio", "params_ratio", "size_bytes", "speedup_b1", "efficiency_b1")
     return {row_name(row): {name: row[name] for name in shown if row.get(name) is not None} for row in rows}
-
-
-def summarise_seeds(rows: Sequence[Row]) -> list[Row]:
-    """Average the networks that differ in their seed only.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        Compressed networks of one protocol.
-
-    Returns
-    -------
-    list of dict
-        ``method``, ``budget``, ``seeds`` (how many), and ``<score>_mean``, ``<score>_sd`` of accuracy, macro F1 and KL
-        to the baseline; empty where no network was made with two seeds.
-    """
-    scores = ["accuracy", "macro_f1", KL]
-    groups = pd.DataFrame(rows).groupby(["method", "budget"], sort=False)[scores]
-    if int(groups.size().max()) < 2:
-        return []
-    table = groups.agg(["mean", "std"])
-    table.columns = pd.Index([f"{score}_{figure}" for score in scores for figure in ("mean", "sd")])
-    table["seeds"] = groups.size()
-    return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict("records")]
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -193,8 +119,13 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; its folder is made."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)

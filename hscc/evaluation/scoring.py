@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hscc.evaluation.bootstrap import Draws, resampled_mean, resampled_scores, standard_error
+from hscc.evaluation.bootstrap import Draws, interval, resampled_mean, resampled_scores, standard_error
 from hscc.evaluation.metrics import Floats, Ints, kl_divergence, score
 from hscc.evaluation.paired import Difference, mcnemar, paired_difference
 
 KL = "kl_to_baseline"
+AGREEMENT = "agreement"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Evidence:
     Attributes
     ----------
     scores : dict of str to float
-        Of `hscc.evaluation.metrics.score`, and ``kl_to_baseline`` in nats.
+        Of `hscc.evaluation.metrics.score`, ``kl_to_baseline`` in nats, and ``agreement``, the share of images on which
+        the network says the same class as its baseline.
     draws : dict of str to ndarray of float64, shape (B,)
         The same in every resample.
     correct : ndarray of bool, shape (N,)
@@ -32,6 +34,10 @@ class Evidence:
     scores: dict[str, float]
     draws: dict[str, Draws]
     correct: npt.NDArray[np.bool_]
+
+    def with_error(self, name: str) -> dict[str, float]:
+        """One score and its standard error, by the ends of their columns' names."""
+        return {"": self.scores[name], "_se": standard_error(self.draws[name])}
 
 
 def gather(labels: Ints, logits: Floats, dense_logits: Floats, weights: Draws, classes: Sequence[str]) -> Evidence:
@@ -54,19 +60,23 @@ def gather(labels: Ints, logits: Floats, dense_logits: Floats, weights: Draws, c
         Scores and draws under the same keys.
     """
     divergence = kl_divergence(dense_logits, logits)
+    agrees = (logits.argmax(axis=1) == dense_logits.argmax(axis=1)).astype(np.float64)
+    beside = {KL: divergence, AGREEMENT: agrees}
     return Evidence(
-        scores={**score(labels, logits, classes), KL: float(divergence.mean())},
-        draws={**resampled_scores(labels, logits, weights, classes), KL: resampled_mean(divergence, weights)},
+        scores=score(labels, logits, classes) | {name: float(values.mean()) for name, values in beside.items()},
+        draws=resampled_scores(labels, logits, weights, classes)
+        | {name: resampled_mean(values, weights) for name, values in beside.items()},
         correct=logits.argmax(axis=1) == labels,
     )
 
 
 def score_columns(evidence: Evidence) -> dict[str, float]:
-    """Every score followed by its standard error, as columns of the results table."""
+    """Every score followed by its standard error and 95 % interval, as columns of the results table."""
     columns: dict[str, float] = {}
     for name, value in evidence.scores.items():
-        columns[name] = value
-        columns[f"{name}_se"] = standard_error(evidence.draws[name])
+        draws = evidence.draws[name]
+        low, high = interval(draws)
+        columns |= {name: value, f"{name}_se": standard_error(draws), f"{name}_low": low, f"{name}_high": high}
     return columns
 
 

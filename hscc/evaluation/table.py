@@ -6,9 +6,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from hscc.evaluation.names import method_label
+from hscc.evaluation.names import network_label
 from hscc.evaluation.networks import DENSE
-from hscc.evaluation.results import Row, batches, compressed_rows, float_rows, preference, quantised_rows, read_document
+from hscc.evaluation.results import (
+    Row,
+    batches,
+    candidate_rows,
+    dense_row,
+    float_rows,
+    preference,
+    quantised_rows,
+    read_document,
+)
 
 _SHOWN = 2  # batch sizes; the others are in results.csv
 
@@ -24,8 +33,8 @@ def render(results_json: Path) -> Table:
     Returns
     -------
     rich.table.Table
-        A row a network: the baseline and its compressed forms, below the baseline and the best of each budget their
-        int8 twins, then the baselines of the other protocols.
+        A row a network: the baseline and its compressed forms without controls and of the first seed, below the
+        baseline and the best of each budget their int8 twins, then the baselines of the other protocols.
 
     Raises
     ------
@@ -34,11 +43,10 @@ def render(results_json: Path) -> Table:
     """
     document = read_document(results_json)
     rows: list[Row] = document["rows"]
-    own = [row for row in float_rows(rows) if row["protocol"] == document["protocol"]]
+    own = [dense_row(rows, document["protocol"]), *candidate_rows(rows, document["protocol"])]
     others = [row for row in float_rows(rows) if row["protocol"] != document["protocol"]]
     twins = _best_twins(rows, document["protocol"])
     subject = "PHANTOM images, not patients" if document["phantom"] else "Test split"
-    several_seeds = len({row["seed"] for row in own if row["method"] != DENSE}) > 1
     table = Table(
         title=f"{subject}, {document['protocol']} protocol, {own[0]['n_test']} test images (± one standard error)",
         title_justify="left",
@@ -51,7 +59,7 @@ def render(results_json: Path) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in own:
         twin = twins.get(_cell(row))
-        table.add_row(_name(row, several_seeds), *_figures(row, timed), end_section=row is own[-1] and not twin)
+        table.add_row(network_label(row), *_figures(row, timed), end_section=row is own[-1] and not twin)
         if twin:
             table.add_row("└ in int8", *_figures(twin, timed), end_section=row is own[-1])
     for row in others:
@@ -61,7 +69,7 @@ def render(results_json: Path) -> Table:
 
 def _best_twins(rows: list[Row], protocol: str) -> dict[tuple[str, float, int], Row]:
     """Find the twins of the baseline and of the network of each budget that validation prefers."""
-    compressed = sorted(compressed_rows(rows, protocol), key=preference)
+    compressed = sorted(candidate_rows(rows, protocol), key=preference)
     best = {row["budget"]: _cell(row) for row in reversed(compressed)}
     shown = {*best.values(), *(_cell(row) for row in rows if row["method"] == DENSE)}
     return {_cell(row): row for row in quantised_rows(rows) if _cell(row) in shown}
@@ -78,13 +86,6 @@ def _caption(data_hash: str, commit: str) -> str:
     )
 
 
-def _name(row: Row, several_seeds: bool) -> str:
-    if row["method"] == DENSE:
-        return method_label(DENSE)
-    seed = f", seed {row['seed']}" if several_seeds else ""
-    return f"{method_label(row['method'])}, {row['budget']:g}×{seed}"
-
-
 def _figures(row: Row, timed: list[int]) -> list[str]:
     return [
         f"{row['macs_ratio']:.2f}×",
@@ -92,5 +93,11 @@ def _figures(row: Row, timed: list[int]) -> list[str]:
         f"{row['size_bytes'] / 1e6:.1f}",
         f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}",
         f"{row['kl_to_baseline']:.3f}",
-        *(f"{row[f'speedup_b{batch}']:.2f}× ({row[f'efficiency_b{batch}']:.2f})" for batch in timed),
+        *(_speed(row, batch) for batch in timed),
     ]
+
+
+def _speed(row: Row, batch: int) -> str:
+    if row[f"speedup_b{batch}"] is None:
+        return "–"
+    return f"{row[f'speedup_b{batch}']:.2f}× ({row[f'efficiency_b{batch}']:.2f})"

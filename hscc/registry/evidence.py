@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from hscc.errors import ArtifactError
+from hscc.evaluation.kept_logits import predictions_of
+from hscc.evaluation.networks import DENSE, network_name
 
 COLUMNS = ("sha256", "copy", "group", "label", "predicted", "dense")
 IMAGE = ["sha256", "copy"]  # a data set may hold the same bytes twice
@@ -24,11 +26,11 @@ def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: s
     Parameters
     ----------
     predictions : pandas.DataFrame
-        A row a test image: ``path``, ``protocol``, ``label``, and a column a network, ``dense`` among them.
+        Of `hscc.evaluation.kept_logits.read_predictions`.
     manifest : pandas.DataFrame
         Gives each path its ``sha256`` and near-copy ``group``.
     network : str
-        Column of the network.
+        Its name.
     protocol : str
         Which test split.
 
@@ -40,13 +42,11 @@ def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: s
     Raises
     ------
     ArtifactError
-        If the predictions lack the network, or an image of them is not in the manifest.
+        If the predictions lack the network or its baseline, or an image of them is not in the manifest.
     """
-    for needed in ("path", "protocol", "label", "dense", network):
-        if needed not in predictions:
-            raise ArtifactError(f"the predictions lack the column {needed}; run `hscc evaluate` again.")
-    own = predictions.loc[predictions["protocol"] == protocol, ["path", "label", network, "dense"]]
-    found = own.set_axis(["path", "label", "predicted", "dense"], axis=1).merge(
+    told = predictions_of(predictions, network)[["path", "label", "predicted"]]
+    dense = predictions_of(predictions, network_name(DENSE, 1, 0, protocol))[["path", "predicted"]]
+    found = told.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
         manifest[["path", "sha256", "group"]], on="path", how="left", validate="one_to_one"
     )
     if found.empty or found["sha256"].isna().any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,37 @@ from hscc.data.classes import CLASSES
 from hscc.data.images import labels_of, load_images, rows_of
 from hscc.data.manifest import read_manifest
 from hscc.data.phantom_slices import COMMENT
+from hscc.evaluation.ablation import ablation
 from hscc.evaluation.bench import read_bench
 from hscc.evaluation.bootstrap import Draws, resample
 from hscc.evaluation.context import read_findings, read_history
-from hscc.evaluation.exports import confusion_frame, pareto_frame, predictions_frame
+from hscc.evaluation.exports import confusion_frame, pareto_frame
 from hscc.evaluation.headline import recommended
+from hscc.evaluation.kept_logits import Logits, predictions_frame, to_parquet
 from hscc.evaluation.names import method_label, network_label
 from hscc.evaluation.networks import Network
 from hscc.evaluation.predictions import predict
 from hscc.evaluation.provenance import versions
 from hscc.evaluation.report import count_confusion, render_report
-from hscc.evaluation.results import Row, build_row, headline_figures, replace_text, row_name, to_csv, to_json
+from hscc.evaluation.results import (
+    Row,
+    compressed_rows,
+    dense_row,
+    headline_figures,
+    replace_bytes,
+    replace_text,
+    row_name,
+    to_csv,
+    to_json,
+)
 from hscc.evaluation.rivals import compare_rivals
+from hscc.evaluation.rows import build_rows
 from hscc.evaluation.runtimes import ONNXRUNTIME
 from hscc.evaluation.scoring import Evidence, gather
-from hscc.evaluation.speed import speed_columns
+from hscc.evaluation.seeds import summarise_seeds
 from hscc.params import Params
 from hscc.stages import layout
-from hscc.stages.networks import read_others, read_own, read_twins
+from hscc.stages.networks import of_first_seed, read_others, read_own, read_twins
 from hscc.tracking import StageRun, data_hash, git_commit, stage_run
 
 COMMAND = "dvc repro evaluate"
@@ -69,7 +82,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         If a network, the bench, the manifest or a training curve is missing or does not fit; nothing is written then.
     """
     own = read_own(params, workspace)
-    networks = [*own, *read_others(params, workspace), *read_twins(params, workspace, own)]
+    twins = read_twins(params, workspace, own)
+    networks = [*own, *read_others(params, workspace), *twins]
+    timed = {*of_first_seed(params, own), *twins}
     bench = read_bench(workspace / layout.BENCH_JSON)
     curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
     histories: dict[str, pd.DataFrame] = {name: curve for name, curve in curves.items() if curve is not None}
@@ -85,11 +100,10 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows)
             for network in track(networks, "scoring networks")
         }
-        evidence = _gather(networks, logits, splits)
-        document = _document(params, workspace, evidence, bench)
+        evidence = _gather(logits, splits)
+        document = _document(params, workspace, evidence, bench, timed)
         document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
-        predicted = {network: values.argmax(axis=1) for network, values in logits.items()}
-        _write(workspace, document, splits, predicted, histories, findings)
+        _write(workspace, document, splits, logits, histories, findings)
         _track(tracked, document["rows"], workspace)
 
 
@@ -100,20 +114,13 @@ def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOu
     return HeldOut(frame, rows, labels_of(frame), weights)
 
 
-def _gather(
-    networks: Sequence[Network], logits: Mapping[Network, npt.NDArray[np.float32]], splits: Mapping[str, HeldOut]
-) -> dict[Network, Evidence]:
-    dense = {network.protocol: logits[network] for network in networks if network.is_dense}
-    return {
-        network: gather(
-            splits[network.protocol].labels,
-            logits[network],
-            dense[network.protocol],
-            splits[network.protocol].weights,
-            CLASSES,
-        )
-        for network in track(networks, "resampling scores")
-    }
+def _gather(logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
+    dense = {network.protocol: values for network, values in logits.items() if network.is_dense}
+    found = {}
+    for network, values in track(logits.items(), "resampling scores"):
+        split = splits[network.protocol]
+        found[network] = gather(split.labels, values, dense[network.protocol], split.weights, CLASSES)
+    return found
 
 
 def _document(
@@ -121,39 +128,31 @@ def _document(
     workspace: Path,
     evidence: Mapping[Network, Evidence],
     bench: Mapping[str, Any],
+    timed: Collection[Network],
 ) -> dict[str, Any]:
-    own = {network: found for network, found in evidence.items() if network.protocol == params.data.protocol}
+    protocol = params.data.protocol
+    own = {network: found for network, found in evidence.items() if network.protocol == protocol}
     origin = {"data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-    rows = _rows(evidence, bench, origin)
+    controls = params.compress.controls
+    rows = build_rows(evidence, bench, protocol, timed=timed, controls=controls, provenance=origin)
     return {
-        "protocol": params.data.protocol,
+        "protocol": protocol,
         **origin,
         "command": COMMAND,
         "seed": params.evaluate.seed,
         "resamples": params.evaluate.resamples,
+        "image_points": 100 / dense_row(rows, protocol)["n_test"],
         "threads": bench["threads"],
         "machine": bench["machine"],
         "versions": versions(),
         "clock": _noise(bench),
         "classes": list(CLASSES),
         "headline": headline_figures(rows),
+        "seeds": summarise_seeds(compressed_rows(rows, protocol)),
         "comparisons": compare_rivals(own),
+        "ablation": ablation(own, params.compress.seeds[0]),
         "rows": rows,
     }
-
-
-def _rows(
-    evidence: Mapping[Network, Evidence],
-    bench: Mapping[str, Any],
-    origin: Mapping[str, str],
-) -> list[Row]:
-    dense = {network.protocol: network for network in evidence if network.is_dense}
-    rows = []
-    for network, found in evidence.items():
-        reference = dense[network.protocol]
-        speed = speed_columns(bench, network, reference)
-        rows.append(build_row(network, reference, found, evidence[reference], speed, origin))
-    return rows
 
 
 def _noise(bench: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -174,28 +173,30 @@ def _write(
     workspace: Path,
     document: Mapping[str, Any],
     splits: Mapping[str, HeldOut],
-    predicted: Mapping[Network, Ints],
+    logits: Mapping[Network, Logits],
     histories: Mapping[str, pd.DataFrame],
     findings: Sequence[Mapping[str, Any]],
 ) -> None:
     rows, own = document["rows"], document["protocol"]
     labels = splits[own].labels
     chosen_row = recommended(rows, own)
-    dense = next(network for network in predicted if network.is_dense and network.protocol == own)
-    chosen = next(network for network in predicted if network.name == row_name(chosen_row))
+    dense = next(network for network in logits if network.is_dense and network.protocol == own)
+    chosen = next(network for network in logits if network.name == row_name(chosen_row))
+    predicted = {network: logits[network].argmax(axis=1) for network in (dense, chosen)}
     confusions = [
         count_confusion(method_label(dense.method), labels, predicted[dense], len(CLASSES)),
         count_confusion(network_label(chosen_row), labels, predicted[chosen], len(CLASSES)),
     ]
-    frames = {protocol: split.frame for protocol, split in splits.items()}
     texts = {
         layout.RESULTS_CSV: to_csv(pd.DataFrame(rows)),
         layout.RESULTS_JSON: to_json(document),
-        layout.PREDICTIONS: to_csv(predictions_frame(frames, predicted, CLASSES)),
         layout.CONFUSION: to_csv(confusion_frame(labels, predicted[dense], predicted[chosen], chosen.name, CLASSES)),
         layout.PARETO: to_csv(pareto_frame(rows, own)),
+        layout.ABLATION: to_csv(pd.DataFrame(document["ablation"])),
         layout.REPORT: render_report(document, confusions, histories, findings),
     }
+    told = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
+    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(told))
     for path, text in texts.items():
         replace_text(workspace / path, text)
 

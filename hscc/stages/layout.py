@@ -21,11 +21,16 @@ BENCH_CSV = Path("reports/bench.csv")
 
 RESULTS_CSV = Path("reports/results.csv")
 RESULTS_JSON = Path("reports/results.json")
-PREDICTIONS = Path("reports/predictions.csv")
+PREDICTIONS = Path("reports/predictions.parquet")
 CONFUSION = Path("reports/confusion.csv")
 PARETO = Path("reports/pareto.csv")
+ABLATION = Path("reports/ablation.csv")
 REPORT = Path("reports/report.html")
+PROTOCOLS = Path("reports/protocols")  # <protocol>.json: results of experiments under other splits
+TRADEOFF_JSON = Path("reports/tradeoff.json")
 REGISTRATION = Path("reports/registration.json")
+
+DOCUMENTS = (Path("README.md"), Path("docs/results.md"))  # whose marked figures are printed from the reports
 
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"

@@ -15,7 +15,8 @@ from hscc.data.manifest import read_manifest
 from hscc.errors import ArtifactError
 from hscc.evaluation.fingerprint import file_sha256
 from hscc.evaluation.headline import headline
-from hscc.evaluation.results import Row, compressed_rows, read_document, replace_text, row_name, to_csv, to_json
+from hscc.evaluation.kept_logits import read_predictions
+from hscc.evaluation.results import Row, candidate_rows, read_document, replace_text, row_name, to_csv, to_json
 from hscc.params import Params
 from hscc.registry.connection import RegistryError
 from hscc.registry.evidence import evidence_frame
@@ -71,7 +72,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     """
     document = read_document(workspace / layout.RESULTS_JSON)
     policy = Policy(**params.register_.model_dump(exclude={"name"}))
-    decision = decide(compressed_rows(document["rows"], document["protocol"]), policy)
+    decision = decide(candidate_rows(document["rows"], document["protocol"]), policy)
     if decision.chosen is not None:
         candidate = _candidate(decision.chosen, document, workspace)
         _register_or_postpone(candidate, decision.chosen, params, workspace)
@@ -143,11 +144,8 @@ def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str
 
 
 def _evidence(row: Row, workspace: Path) -> pd.DataFrame:
-    path = workspace / layout.PREDICTIONS
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
-    manifest = read_manifest(workspace / layout.MANIFEST)
-    return evidence_frame(pd.read_csv(path, dtype="str"), manifest, row_name(row), row["protocol"])
+    predictions = read_predictions(workspace / layout.PREDICTIONS)
+    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row_name(row), row["protocol"])
 
 
 def _describe(row: Row, document: dict[str, Any]) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hscc.evaluation.ablation import ablation
 from hscc.evaluation.bootstrap import resample
 from hscc.evaluation.fingerprint import file_sha256
 from hscc.evaluation.networks import INT8, Network
-from hscc.evaluation.results import build_row
 from hscc.evaluation.rivals import compare_rivals
+from hscc.evaluation.rows import build_rows
 from hscc.evaluation.scoring import Evidence, gather
-from hscc.evaluation.speed import speed_columns
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 IMAGES = 80
@@ -78,24 +78,14 @@ def make_document(
     """Build the content of a results.json; keyword arguments replace top-level entries."""
 
     def build(**changes: Any) -> dict[str, Any]:
-        dense = {network.protocol: network for network in networks if network.is_dense}
-        rows = [
-            build_row(
-                network,
-                dense[network.protocol],
-                evidence[network],
-                evidence[dense[network.protocol]],
-                speed_columns(bench, network, dense[network.protocol]),
-                {"data_hash": "0" * 32 + ".dir", "git_commit": "f" * 40},
-            )
-            for network in networks
-        ]
+        origin = {"data_hash": "0" * 32 + ".dir", "git_commit": "f" * 40}
+        timed = [network for network in networks if network.protocol == "grouped"]
+        rows = build_rows(evidence, bench, "grouped", timed=timed, controls=(), provenance=origin)
         own = {network: found for network, found in evidence.items() if network.protocol == "grouped"}
         return {
             "protocol": "grouped",
             "phantom": False,
-            "data_hash": "0" * 32 + ".dir",
-            "git_commit": "f" * 40,
+            **origin,
             "command": "dvc repro evaluate",
             "seed": 0,
             "resamples": 200,
@@ -104,7 +94,10 @@ def make_document(
             "versions": {"python": "3.11"},
             "clock": {"b1": {"median": 1.0, "iqr": 0.02}, "b16": {"median": 0.99, "iqr": 0.01}},
             "classes": list(CLASSES),
+            "image_points": 100 / IMAGES,
+            "seeds": [],
             "comparisons": compare_rivals(own),
+            "ablation": ablation(own, 0),
             "rows": rows,
             **changes,
         }

@@ -4,6 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from hscc.evaluation.bootstrap import (
     interval,
@@ -32,6 +40,30 @@ def test_a_resample_scores_as_the_images_written_out(seed: int, images: int, coa
         expected = score(labels[drawn], logits[drawn], CLASSES)
         found = {name: values[row] for name, values in draws.items()}
         assert found == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_draws_agree_with_scikit_learn_s_own_weights(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(50) % 4
+    logits = rng.normal(size=(50, 4))
+    weights = resample(np.arange(50) // 2, 4, seed)
+    draws = resampled_scores(labels, logits, weights, CLASSES)
+    predicted, probabilities = logits.argmax(axis=1), softmax(logits, axis=1)
+    for row, weight in enumerate(weights):
+        asked = {"sample_weight": weight}
+        precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, zero_division=0.0, **asked)
+        expected = {
+            "accuracy": accuracy_score(labels, predicted, **asked),
+            "balanced_accuracy": balanced_accuracy_score(labels, predicted, **asked),
+            "macro_f1": f1.mean(),
+            "brier": brier_score_loss(labels, probabilities, labels=np.arange(4), scale_by_half=False, **asked),
+            "roc_auc": np.mean([roc_auc_score(labels == k, probabilities[:, k], **asked) for k in range(4)]),
+            "precision_a": precision[0],
+            "recall_b": recall[1],
+            "f1_c": f1[2],
+        }
+        assert {name: draws[name][row] for name in expected} == pytest.approx(expected)
 
 
 def test_confusion_counts_each_image_as_often_as_it_is_drawn() -> None:
@@ -81,3 +113,8 @@ def test_standard_error_leaves_undefined_resamples_out() -> None:
 def test_interval_holds_the_middle_of_the_draws() -> None:
     low, high = interval(np.linspace(0, 1, 1001))
     assert (low, high) == (pytest.approx(0.025), pytest.approx(0.975))
+
+
+def test_interval_leaves_undefined_resamples_out() -> None:
+    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+    assert np.isnan(interval(np.array([np.nan]))).all()

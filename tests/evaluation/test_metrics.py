@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from scipy.stats import entropy
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from hscc.evaluation.metrics import expected_calibration_error, kl_divergence, macro_roc_auc, score
+from hscc.evaluation.metrics import brier_score, expected_calibration_error, kl_divergence, macro_roc_auc, score
 
 CLASSES = ("a", "b", "c")
 LOGITS = arrays(np.float64, (7, 3), elements=st.floats(-20, 20))
@@ -42,6 +42,20 @@ def test_roc_auc_agrees_with_scikit_learn_and_is_nan_without_an_image_of_a_class
         roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
     )
     assert np.isnan(macro_roc_auc(np.zeros(30, dtype=int), probabilities))
+
+
+def test_balanced_accuracy_is_scikit_learn_s_and_passes_over_classes_without_images() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), [0, 0, 1, 1, 1, 0]
+    assert score(labels, one_hot(predicted), CLASSES)["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, predicted)
+    )
+    assert score(np.array([0, 1]), one_hot([0, 2]), CLASSES)["balanced_accuracy"] == pytest.approx(0.5)
+
+
+def test_brier_score_runs_from_sure_and_right_to_sure_and_wrong() -> None:
+    assert brier_score(np.array([0, 1, 2]), np.eye(3)) == 0.0
+    assert brier_score(np.array([1, 2, 0]), np.eye(3)) == 2.0
+    assert brier_score(np.array([0]), np.array([[0.5, 0.3, 0.2]])) == pytest.approx(0.25 + 0.09 + 0.04)
 
 
 def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:

@@ -48,10 +48,16 @@ def test_the_baseline_and_the_best_of_each_budget_have_their_int8_twin_below(
     assert "in int8" in lines[next(number for number, line in enumerate(lines) if "HSCC, 6×" in line) + 1]
 
 
-def test_seeds_are_told_apart(tmp_path: Path, document: Document) -> None:
-    assert "seed" not in shown(tmp_path, document)
+def test_controls_and_further_seeds_are_left_to_the_ablation(tmp_path: Path, document: Document) -> None:
+    before = shown(tmp_path, document)
     document["rows"].append({**document["rows"][1], "seed": 1})
-    assert "Global SVD, 3×, seed 1" in shown(tmp_path, document)
+    document["rows"].append({**document["rows"][1], "method": "global_groups", "role": "control"})
+    assert shown(tmp_path, document) == before
+
+
+def test_what_was_not_timed_has_a_dash(tmp_path: Path, document: Document) -> None:
+    (line,) = [line for line in shown(tmp_path, document).splitlines() if "Dense, pooled" in line]
+    assert line.split("│")[-2].strip() == "–"
 
 
 def test_phantoms_are_called_phantoms(tmp_path: Path, make_document: Callable[..., Document]) -> None:

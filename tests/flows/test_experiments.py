@@ -19,7 +19,9 @@ def committed(workspace: Path) -> Path:
     (workspace / "dvc.yaml").write_text(
         graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
     )
-    (workspace / "params.yaml").write_text("compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\nshout: false\n")
+    (workspace / "params.yaml").write_text(
+        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\nshout: false\n"
+    )
     (workspace / ".gitignore").write_text("/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n")
     dvc(workspace, "repro", "--quiet")
     for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
@@ -56,7 +58,7 @@ def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
     ((name, data),) = experiments(committed).items()
     assert f"take it over with 'dvc exp apply {name}'" in capsys.readouterr().out
     params = data["params"]["params.yaml"]["data"]
-    assert params["compress"] == {"methods": ["x"], "budgets": [3, 9]}
+    assert params["compress"] == {"methods": ["x"], "budgets": [3, 9], "controls": [], "timed": []}
 
     dvc(committed, "exp", "apply", name)
     assert "# kept" in (committed / "params.yaml").read_text()

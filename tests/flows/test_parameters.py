@@ -41,6 +41,7 @@ def test_only_what_is_asked_is_overridden() -> None:
     assert overrides(("hscc",), (3.0, 6.5), "pooled") == {
         "compress.methods": ["hscc"],
         "compress.controls": [],
+        "compress.timed": [],
         "compress.budgets": [3, 6.5],  # 3, not 3.0: the cell's name is made of it
         "data.protocol": "pooled",
     }

@@ -8,12 +8,21 @@ import pytest
 from hscc.errors import ArtifactError
 from hscc.registry.evidence import COLUMNS, evidence_frame, read_evidence
 
-PREDICTIONS = pd.DataFrame(
-    {
-        "path": ["a", "b", "c", "d"], "protocol": ["grouped"] * 3 + ["pooled"], "label": list("xyxx"),
-        "dense": list("xxxx"), "hscc-6-0": list("xyyx"),
-    }
-)  # fmt: skip
+
+def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
+    logits = {f"logit_{name}": [float(said == name) for said in predicted] for name in "xy"}
+    return pd.DataFrame(
+        {"path": list(paths), "protocol": protocol, "label": list(labels), "network": network, **logits}
+    )
+
+
+PREDICTIONS = pd.concat(
+    [
+        told("dense-grouped", "grouped", "abc", "xyx", "xxx"),
+        told("hscc-6-0", "grouped", "abc", "xyx", "xyy"),
+        told("dense-pooled", "pooled", "d", "x", "x"),
+    ]
+)
 MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"], "group": [5, 6, 5, 7]})
 
 

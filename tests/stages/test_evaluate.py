@@ -12,11 +12,14 @@ import pytest
 from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from hscc.data.classes import CLASSES
 from hscc.data.manifest import COLUMNS, write_manifest
 from hscc.errors import ArtifactError
+from hscc.evaluation.bootstrap import resample, resampled_mean, standard_error
+from hscc.evaluation.kept_logits import classes_of, logits_of, predictions_of, read_predictions
 from hscc.evaluation.peak_memory import Peaks
 from hscc.params import (
     BenchParams,
@@ -43,7 +46,8 @@ PARAMS = Params.model_construct(
     evaluate=EvaluateParams(resamples=100),
 )
 OUTPUTS = (
-    layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.REPORT,
+    layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.ABLATION,
+    layout.REPORT,
 )  # fmt: skip
 
 
@@ -98,6 +102,7 @@ def write_networks(workspace: Path) -> None:
             facts = {
                 "method": method, "budget": budget, "seed": 0, "protocol": "grouped", "macs": int(1000 / budget),
                 "params": 100, "predicted_loss": 0.1, "val_accuracy": 0.9 - 0.1 * (method == "hscc"), "val_kl": 0.1,
+                "val_accuracy_before": 0.8, "val_kl_before": 0.2,
             }  # fmt: skip
             (folder / "metrics.json").write_text(json.dumps(facts))
 
@@ -160,24 +165,40 @@ def test_csv_and_json_hold_the_same_table(evaluated: Path) -> None:
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> None:
-    predictions = pd.read_csv(evaluated / layout.PREDICTIONS)
+    predictions = read_predictions(evaluated / layout.PREDICTIONS)
     rows = read_rows(evaluated)
-    grouped = predictions[predictions["protocol"] == "grouped"]
-    assert len(grouped) == rows["hscc-4-grouped-fp32"]["n_test"] == 24
-    for column, name in (("dense", "dense-1-grouped-fp32"), ("hscc-4-0", "hscc-4-grouped-fp32")):
-        assert (grouped[column] == grouped["label"]).mean() == pytest.approx(rows[name]["accuracy"])
-        assert f1_score(grouped["label"], grouped[column], average="macro") == pytest.approx(rows[name]["macro_f1"])
+    assert classes_of(predictions) == CLASSES
+    for name, key in (("dense-grouped", "dense-1-grouped-fp32"), ("hscc-4-0", "hscc-4-grouped-fp32")):
+        told = predictions_of(predictions, name)
+        probabilities = softmax(logits_of(told).astype(np.float64), axis=1)
+        assert len(told) == rows[key]["n_test"] == 24
+        assert (told["predicted"] == told["label"]).mean() == pytest.approx(rows[key]["accuracy"])
+        assert f1_score(told["label"], told["predicted"], average="macro") == pytest.approx(rows[key]["macro_f1"])
+        brier = np.square(probabilities - (told["label"].to_numpy()[:, None] == np.array(CLASSES))).sum(axis=1).mean()
+        assert brier == pytest.approx(rows[key]["brier"])
+        images = resample(told["group"].to_numpy(), 100, 0)
+        correct = (told["predicted"] == told["label"]).to_numpy(float)
+        assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[key]["accuracy_se"])
     pooled = predictions[predictions["protocol"] == "pooled"]
     assert len(pooled) == rows["dense-1-pooled-fp32"]["n_test"] == 16
-    assert pooled["hscc-4-0"].isna().all() and pooled["dense"].notna().all()
+    assert set(pooled["network"]) == {"dense-pooled"}
+    assert "hscc-4-0-int8" in set(predictions["network"])
 
 
 def test_confusion_is_of_the_network_that_validation_recommends(evaluated: Path) -> None:
     confusion = pd.read_csv(evaluated / layout.CONFUSION)
-    predictions = pd.read_csv(evaluated / layout.PREDICTIONS).query("protocol == 'grouped'")
+    predictions = read_predictions(evaluated / layout.PREDICTIONS)
     assert set(confusion["method"]) == {"tucker-4-0"}
-    assert confusion["predicted"].tolist() == predictions["tucker-4-0"].tolist()
-    assert confusion["dense"].tolist() == predictions["dense"].tolist()
+    assert confusion["predicted"].tolist() == predictions_of(predictions, "tucker-4-0")["predicted"].tolist()
+    assert confusion["dense"].tolist() == predictions_of(predictions, "dense-grouped")["predicted"].tolist()
+
+
+def test_the_ablation_is_a_table_of_its_own(evaluated: Path) -> None:
+    frame = pd.read_csv(evaluated / layout.ABLATION)
+    document = json.loads((evaluated / layout.RESULTS_JSON).read_text())
+    assert frame["method"].tolist() == ["hscc", "hscc"]
+    assert frame["accuracy"].tolist() == pytest.approx([row["accuracy"] for row in document["ablation"]])
+    assert frame["val_kl_before"].tolist() == [0.2, 0.2]
 
 
 def test_pareto_has_a_point_a_network_of_the_protocol(evaluated: Path) -> None:
@@ -194,6 +215,8 @@ def test_the_document_says_where_it_comes_from(evaluated: Path) -> None:
     assert set(document["clock"]) == {"b1", "b40"}
     assert [pair["against"] for pair in document["comparisons"]] == ["tucker", "tucker"]
     assert document["headline"]["hscc-2-0"]["macs_ratio"] == 2.0
+    assert document["image_points"] == pytest.approx(100 / 24)
+    assert document["seeds"] == []
 
 
 def test_the_report_is_written(evaluated: Path) -> None:

@@ -1,0 +1,128 @@
+"""What the results say, in sentences whose every figure and every verdict is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hscc.documents.paper import PAPER
+from hscc.documents.wording import REFUTED, REPRODUCED, UNDECIDED, listed, of_sign, p_value, points, score
+from hscc.evaluation.headline import signed
+from hscc.evaluation.names import method_label, network_label
+from hscc.evaluation.networks import DENSE
+from hscc.evaluation.results import Row, candidate_rows, compressed_rows, dense_row, float_rows, quantised_rows
+
+Document = Mapping[str, Any]
+_RIVALS = ("global_svd", "tucker", "global_svd_adaptive", "tucker_adaptive")
+_LEVEL = 0.05  # of McNemar's tests together
+
+
+def findings(document: Document) -> list[str]:
+    """Say what the table of one protocol says.
+
+    Parameters
+    ----------
+    document : mapping
+        Content of ``results.json``.
+
+    Returns
+    -------
+    list of str
+        Sentences in Markdown; those for which the table has figures.
+    """
+    rows, protocol = document["rows"], document["protocol"]
+    candidates = candidate_rows(rows, protocol)
+    found = [
+        _fastest(candidates, quantised_rows(rows)),
+        _budgets_of_time(candidates),
+        *(_rivals(document["comparisons"], row) for row in candidates if row["method"] == "hscc"),
+        _losers(compressed_rows(rows, protocol)),
+        _protocols(rows),
+        _one_image(document),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _fastest(candidates: Sequence[Row], twins: Sequence[Row]) -> str | None:
+    """Speak of the fastest network whose accuracy is not below the dense one's beyond noise."""
+    faithful = [row for row in candidates if row["accuracy_difference_high"] >= 0 and row.get("speedup_b1")]
+    if not faithful:
+        return None
+    row = max(faithful, key=lambda row: float(row["speedup_b1"]))
+    at_16 = f" and {row['speedup_b16']:.1f}× at batch 16" if row.get("speedup_b16") else ""
+    return (
+        f"**Fastest without a loss beyond noise.** {network_label(row)} has {row['macs_ratio']:.1f}× fewer MACs and "
+        f"{row['params_ratio']:.0f}× fewer parameters and runs {row['speedup_b1']:.1f}× faster at batch 1{at_16}; "
+        f"its accuracy differs from the dense network's by {points(row)} points.{_twin(row, twins)} "
+        f"The paper turns {PAPER.flops_ratio:.1f}× fewer FLOPs into {PAPER.speedup:.2f}×."
+    )
+
+
+def _twin(row: Row, twins: Sequence[Row]) -> str:
+    key = ("method", "budget", "seed", "protocol")
+    twin = next((twin for twin in twins if all(twin[name] == row[name] for name in key)), None)
+    if twin is None:
+        return ""
+    return f" Its int8 twin is a file of {twin['size_bytes'] / 1e6:.1f} MB: {points(twin)} points."
+
+
+def _budgets_of_time(candidates: Sequence[Row]) -> str | None:
+    timed = [row for row in candidates if row["method"].endswith("_timed") and row.get("speedup_b16")]
+    if not timed:
+        return None
+    found = [
+        f"{method_label(row['method'])} {min(row['speedup_b1'], row['speedup_b16']):.1f}× where {row['budget']:g}× was "
+        "asked"
+        for row in timed
+    ]
+    return f"**A budget of time**, at batch 1 and 16 alike, came out as: {listed(found)} (the lower of the two)."
+
+
+def _rivals(pairs: Sequence[Mapping[str, Any]], row: Row) -> str | None:
+    """Sort the rivals of one budget by what the paired interval of accuracy allows to be said."""
+    beside = [pair for pair in pairs if _is_of(pair, row) and pair["against"] in _RIVALS]
+    if not beside:
+        return None
+    words = {REPRODUCED: "is above", REFUTED: "is below", UNDECIDED: "cannot be told from"}
+    found: dict[str, list[str]] = {}
+    for pair in beside:
+        verdict = of_sign(pair["accuracy_difference_low"], pair["accuracy_difference_high"])
+        found.setdefault(verdict, []).append(f"{method_label(pair['against'])} {_gap(pair)}")
+    said = [f"{words[verdict]} {listed(found[verdict])}" for verdict in words if verdict in found]
+    return f"**HSCC at {row['budget']:g}×**, in points of accuracy, {'. It '.join(said)}."
+
+
+def _gap(pair: Mapping[str, Any]) -> str:
+    return f"({points(pair).replace(' (', ', ')}"
+
+
+def _is_of(pair: Mapping[str, Any], row: Row) -> bool:
+    return all(pair[name] == row[name] for name in ("method", "budget", "seed"))
+
+
+def _losers(rows: Sequence[Row]) -> str:
+    lost = [row for row in rows if row["accuracy_difference_high"] < 0]
+    if not lost:
+        return "**No network** loses accuracy against the dense one beyond its paired interval."
+    named = [f"{network_label(row)} ({signed(100 * row['accuracy_difference'])})" for row in lost]
+    text = (
+        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose accuracy, in points: {listed(named)}"
+    )
+    if any(row.get("mcnemar_p_holm") is None for row in lost):
+        return f"{text}."
+    sure = [row for row in lost if row["mcnemar_p_holm"] < _LEVEL]
+    kept = [f"{network_label(row)} (p {p_value(row['mcnemar_p_holm'])})" for row in sure]
+    return f"{text}. By McNemar's test with Holm's correction: {listed(kept) if kept else 'none'}."
+
+
+def _protocols(rows: Sequence[Row]) -> str:
+    dense = [row for row in float_rows(rows) if row["method"] == DENSE]
+    return "**The dense network** scores " + listed([f"{score(row)} % under {row['protocol']}" for row in dense]) + "."
+
+
+def _one_image(document: Document) -> str:
+    row = dense_row(document["rows"], document["protocol"])
+    return (
+        f"**One image is {100 / row['n_test']:.2f} points** on {row['n_test']} test images: the paper's gain of "
+        f"{100 * PAPER.gain:.2f} points is {PAPER.gain * PAPER.images:.0f} images of {PAPER.images}."
+    )

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from hscc.documents.sentences import findings
+
+from .tabled import make_document, make_pair, make_row
+
+
+def about(sentences: list[str], begin: str) -> str:
+    (found,) = [sentence for sentence in sentences if sentence.startswith(f"**{begin}")]
+    return found
+
+
+def test_the_fastest_is_the_fastest_of_those_that_lose_nothing_beyond_noise() -> None:
+    fast = make_row("tucker", 12.0, gain=-0.1)
+    twin = make_row("hscc", 6.0, precision="int8", size_bytes=1_300_000)
+    said = about(findings(make_document(make_row("hscc", 6.0), fast, twin)), "Fastest")
+    assert "HSCC, 6× has 6.0× fewer MACs and 12× fewer parameters and runs 3.0× faster at batch 1 and 2.0×" in said
+    assert "by 0.0 (−2.0 to +2.0) points" in said
+    assert "int8 twin is a file of 1.3 MB" in said
+    assert "5.3× fewer FLOPs into 1.38×" in said
+    assert not [one for one in findings(make_document(fast)) if one.startswith("**Fastest")]
+
+
+def test_rivals_are_sorted_by_what_can_be_said() -> None:
+    pairs = [
+        make_pair("global_svd", 6.0, 0.05),
+        make_pair("tucker", 6.0, 0.0),
+        make_pair("tucker_adaptive", 6.0, -0.05),
+    ]
+    said = about(findings(make_document(make_row("hscc", 6.0), comparisons=pairs)), "HSCC at 6×")
+    assert "is above Global SVD (+5.0, +3.0 to +7.0)" in said
+    assert "It is below Tucker-2, adaptive (−5.0" in said
+    assert "It cannot be told from Tucker-2 (0.0, −2.0 to +2.0)" in said
+
+
+def test_losses_are_counted_and_corrected() -> None:
+    lost = make_row("tucker", 6.0, gain=-0.05, mcnemar_p_holm=0.01)
+    other = make_row("global_svd", 6.0, gain=-0.03)
+    said = about(findings(make_document(lost, other, make_row("hscc", 6.0))), "Beyond the paired interval")
+    assert "2 of 3 networks lose accuracy, in points: Tucker-2, 6× (−5.0); Global SVD, 6× (−3.0)" in said
+    assert said.endswith("By McNemar's test with Holm's correction: Tucker-2, 6× (p 0.010).")
+    assert about(findings(make_document(make_row("hscc", 6.0))), "No network")
+
+
+def test_a_budget_of_time_is_told_by_its_worst_batch() -> None:
+    timed = make_row("hscc_timed", 5.0, speedup_b1=6.0, speedup_b16=4.9)
+    assert "HSCC, timed 4.9× where 5× was asked" in about(findings(make_document(timed)), "A budget of time")
+
+
+def test_what_one_image_is_worth_is_said() -> None:
+    said = findings(make_document(make_row("hscc", 6.0)))
+    assert about(said, "One image is 0.20 points").endswith("the paper's gain of 2.04 points is 10 images of 490.")
+    assert "90.0 ± 1.0 % under pooled" in about(said, "The dense network")

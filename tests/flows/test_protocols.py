@@ -1,0 +1,61 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.protocols import run
+from hscc.errors import HSCCError
+
+from .conftest import dvc
+
+GRAPH = """
+stages:
+  evaluate:
+    cmd: >-
+      mkdir -p reports &&
+      echo '{"protocol": "${data.protocol}", "git_commit": "${compress.methods[2]}", "data_hash": "", "rows": []}'
+      > reports/results.json
+    params: [data.protocol, compress]
+    metrics:
+      - reports/results.json:
+          cache: false
+  register:
+    cmd: cp reports/results.json registered.json
+    deps: [reports/results.json]
+    outs: [registered.json]
+"""
+PARAMS = "data: {protocol: grouped}\ncompress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}\n"
+
+
+@pytest.fixture
+def committed(workspace: Path) -> Path:
+    (workspace / "dvc.yaml").write_text(GRAPH)
+    (workspace / "params.yaml").write_text(PARAMS)
+    (workspace / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n")
+    dvc(workspace, "repro", "--quiet")
+    for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
+        subprocess.run(["git", *command], cwd=workspace, check=True)
+    return workspace
+
+
+def test_the_graph_under_another_split_leaves_its_results_and_nothing_else(committed: Path) -> None:
+    before = (committed / "reports/results.json").read_bytes()
+    kept = run(committed, "pooled")
+    assert str(kept) == "reports/protocols/pooled.json"
+    found = json.loads((committed / kept).read_text())
+    assert found["protocol"] == "pooled"
+    assert found["git_commit"] == "hscc_paper"
+    assert (committed / "reports/results.json").read_bytes() == before
+    assert json.loads((committed / "registered.json").read_text())["protocol"] == "grouped"
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=committed, capture_output=True, text=True).stdout
+    assert status == "?? reports/protocols/\n"
+    assert "sweep-" in dvc(committed, "exp", "list")
+
+
+def test_a_failed_run_keeps_nothing(committed: Path) -> None:
+    graph = committed / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("mkdir -p reports &&", "false &&"))
+    with pytest.raises(HSCCError):
+        run(committed, "official")
+    assert not (committed / "reports/protocols").exists()
