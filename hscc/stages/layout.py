@@ -28,6 +28,8 @@ ABLATION = Path("reports/ablation.csv")
 REPORT = Path("reports/report.html")
 PROTOCOLS = Path("reports/protocols")  # <protocol>.json: results of experiments under other splits
 TRADEOFF_JSON = Path("reports/tradeoff.json")
+INSIGHT = Path("artifacts/insight")  # pictures of slices, which git never holds
+INSIGHT_JSON = Path("reports/insight.json")
 REGISTRATION = Path("reports/registration.json")
 
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"))  # whose marked figures are printed from the reports
