@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from hscc.insight.pictures import glow_over
 from hscc.serving.reading import Grey
 
 Heat = npt.NDArray[np.float64]
@@ -26,7 +27,6 @@ _PATCH = 4  # side of a patch, in steps: wide enough to cover a tumour, overlapp
 _BATCH = 32  # images a call; bounds the memory
 _SIDE = 224  # pixels; occlusion needs no more than networks see
 _BLUR = 16  # pixels; standard deviation, wide enough to dissolve a tumour
-_OPACITY = 0.6
 
 
 def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
@@ -65,28 +65,20 @@ def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
 
 
 def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
-    """Write the image with what speaks for the answer in red, as PNG.
+    """Write the image with what speaks for the answer aglow, as PNG.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W)
         The image.
     heat : ndarray of float64
-        From `occlusion`; the strongest place is the reddest, what speaks against the answer stays grey.
+        From `occlusion`; the strongest place glows most, what speaks against the answer stays grey.
     path : Path
         Target, replaced whole.
     """
-    height, width = image.shape
-    positive = np.clip(heat, 0.0, None)
-    scaled = positive / max(float(positive.max()), 1e-12)
-    mask = Image.fromarray((255 * _OPACITY * scaled).round().astype(np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    picture = Image.fromarray(image).convert("RGB")
-    picture.paste(Image.new("RGB", picture.size, (230, 30, 30)), mask=mask)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
+    glow_over(image, heat).save(partial, format="PNG")
     os.replace(partial, path)
 
 
