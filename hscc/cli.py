@@ -231,6 +231,17 @@ def evaluate(workspace: Workspace = HERE) -> None:
     stage.run(read_params(workspace), workspace)
 
 
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc insight`")
+def insight(workspace: Workspace = HERE) -> None:
+    """Show where compression kept rank, what each cluster is worth, where the networks look, which answers changed.
+
+    Figures go into reports/insight.json, pictures of slices into artifacts/insight/.
+    """
+    from hscc.stages import insight as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc register`")
 def register(workspace: Workspace = HERE) -> None:
     """Put the best cell that passes the policy into the MLflow registry as `challenger`, once per model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -185,6 +186,22 @@ class EvaluateParams(_Section):
     seed: Seed = 0
 
 
+class InsightParams(_Section):
+    """What is shown of the inside of compressed networks."""
+
+    cells: tuple[str, ...] = ()
+    images: Count = 128
+    gallery: Annotated[int, Field(ge=0)] = 24
+
+    @field_validator("cells")
+    @classmethod
+    def _names_cells(cls, cells: tuple[str, ...]) -> tuple[str, ...]:
+        for cell in cells:
+            if not re.fullmatch(r"\w+-[\d.]+-\d+", cell):
+                raise ValueError(f"{cell!r} is no cell; write method, ratio and seed, such as hscc-6-0")
+        return cells
+
+
 class RegisterParams(_Section):
     """What a cell must reach to be registered."""
 
@@ -219,6 +236,7 @@ class Params(_Section):
     quantise: QuantiseParams = QuantiseParams()
     bench: BenchParams = BenchParams()
     evaluate: EvaluateParams
+    insight: InsightParams = InsightParams()
     register_: Annotated[RegisterParams, Field(alias="register")]
     promote: PromoteParams = PromoteParams()
 
