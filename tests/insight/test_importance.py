@@ -96,7 +96,9 @@ def test_a_network_without_clusters_has_nothing_to_weigh(
     dense: nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> None:
     calibration = calibrate(dense, images.split(12), cells=1)
-    small = apply(dense, plan(dense, calibration, RandomRegions(regions=(1,), clusters=(1,), rank_multiple=1), Budget(macs=2), 0))
+    small = apply(
+        dense, plan(dense, calibration, RandomRegions(regions=(1,), clusters=(1,), rank_multiple=1), Budget(macs=2), 0)
+    )
     made = small.hscc_plan
     assert isinstance(made, Plan)
     clusters, worths = cluster_worths(small, made, [(images, labels)])

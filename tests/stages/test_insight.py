@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -28,8 +31,7 @@ from hscc.evaluation.kept_logits import LOGIT
 from hscc.models.backbones import build
 from hscc.models.storage import ModelCard, save_dense
 from hscc.params import CompressParams, DataParams, EvaluateParams, InsightParams, Params
-from hscc.stages import layout
-from hscc.stages.insight import run
+from hscc.stages import insight, layout
 
 SIDE = 64
 SPLITS = ("train", "train", "val", "val", "test", "test", "test")
@@ -68,7 +70,7 @@ def write_networks(workspace: Path, images: np.ndarray) -> dict[str, nn.Module]:
     dense = build("smallcnn", len(CLASSES)).eval()
     card = ModelCard("smallcnn", CLASSES, SIDE, "grouped", 0)
     save_dense(dense, card, workspace / layout.baseline("grouped") / "model.safetensors")
-    calibration = calibrate(dense, to_input(images).split(14), cells=2)
+    calibration = calibrate(dense, to_input(np.tile(images, (2, 1, 1))).split(28), cells=2)
     networks = {"dense-grouped": dense}
     for name, method in ((REGIONAL, HSCC(regions=2, clusters=2, projection=None)), (PLAIN, GlobalSVD())):
         networks[name] = apply(dense, plan(dense, calibration, method, Budget(macs=2), 0)).eval()
@@ -96,18 +98,28 @@ def write_predictions(workspace: Path, frame: pd.DataFrame, networks: dict[str, 
     pd.concat(parts).to_parquet(workspace / layout.PREDICTIONS, index=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def recorded() -> Iterator[MagicMock]:
+    """A recorder in the place of MLflow, whose database takes seconds to make."""
+    run_of_stage = MagicMock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(insight, "stage_run", lambda *_: nullcontext(run_of_stage))
+        yield run_of_stage
+
+
 @pytest.fixture(scope="module")
-def looked_into(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def looked_into(recorded: MagicMock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("workspace")
     frame, images = write_images(workspace)
     write_predictions(workspace, frame, write_networks(workspace, images))
-    run(params(PLAIN, REGIONAL), workspace)
+    insight.run(params(PLAIN, REGIONAL), workspace)
+    recorded.artifact.assert_called_once_with(workspace / layout.INSIGHT_JSON)
     return workspace
 
 
 @pytest.fixture
 def workspace(looked_into: Path, tmp_path: Path) -> Path:
-    shutil.copytree(looked_into, tmp_path / "workspace", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    shutil.copytree(looked_into, tmp_path / "workspace")
     return tmp_path / "workspace"
 
 
@@ -168,7 +180,7 @@ def test_flips_are_those_of_the_kept_logits(looked_into: Path) -> None:
 
 
 def test_no_cells_named_means_the_first_with_regions(workspace: Path) -> None:
-    run(params(gallery=0), workspace)
+    insight.run(params(gallery=0), workspace)
     document = read(workspace)
     assert [entry["network"] for entry in document["networks"]] == [REGIONAL]
     assert document["flips"] == [] and not list((workspace / layout.INSIGHT).glob("flip-*"))
@@ -177,7 +189,7 @@ def test_no_cells_named_means_the_first_with_regions(workspace: Path) -> None:
 def test_a_cell_that_is_not_there_is_named_and_earlier_outputs_stay(workspace: Path) -> None:
     before = (workspace / layout.INSIGHT_JSON).read_bytes()
     with pytest.raises(ArtifactError, match=r"insight\.cells in params\.yaml names hscc-9-0.*global_svd-2-0, hscc-2-0"):
-        run(params("hscc-9-0"), workspace)
+        insight.run(params("hscc-9-0"), workspace)
     assert (workspace / layout.INSIGHT_JSON).read_bytes() == before
     assert any((workspace / layout.INSIGHT).iterdir())
 
@@ -186,14 +198,14 @@ def test_logits_of_other_images_are_refused(workspace: Path) -> None:
     frame = pd.read_parquet(workspace / layout.PREDICTIONS)
     frame[frame["path"] != frame["path"].iloc[0]].to_parquet(workspace / layout.PREDICTIONS, index=False)
     with pytest.raises(ArtifactError, match=r"not about the test images.*run `hscc evaluate`"):
-        run(params(REGIONAL), workspace)
+        insight.run(params(REGIONAL), workspace)
 
 
 def test_a_cell_of_another_protocol_is_refused(workspace: Path) -> None:
     path = workspace / layout.CELLS / REGIONAL / "metrics.json"
     path.write_text(path.read_text().replace("grouped", "pooled"))
     with pytest.raises(ArtifactError, match="not about the grouped protocol"):
-        run(params(REGIONAL), workspace)
+        insight.run(params(REGIONAL), workspace)
 
 
 def test_a_name_that_is_no_cell_is_a_parameter_to_mend() -> None:
