@@ -105,7 +105,7 @@ def glow_over(image: Grey, heat: Floats) -> Image.Image:
     strength = Image.fromarray((positive / max(float(positive.max()), 1e-12)).astype(np.float32))
     fine = np.clip(np.asarray(strength.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)[..., None]
     glow = _WARM + fine**2 * (_HOT - _WARM)
-    opacity = _GLOW * fine
+    opacity = _GLOW * fine**1.5  # faint noise stays faint
     return Image.fromarray((opacity * glow + (1 - opacity) * _DIM * image[..., None]).round().astype(np.uint8))
 
 
@@ -123,7 +123,7 @@ def side_by_side(pictures: Iterable[Image.Image], captions: Sequence[str], side:
 
 def write_png(picture: Image.Image, path: Path) -> None:
     """Write a picture as a small PNG with a palette."""
-    picture.quantize(_SHADES, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    picture.quantize(_SHADES, kmeans=2, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
 
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, anchor: str) -> None:
