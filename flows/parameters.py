@@ -111,4 +111,6 @@ def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | 
     }
     # Whoever names the methods names them all: no controls and no timed cells beside them.
     alone: dict[str, Any] = {"compress.controls": [], "compress.timed": []} if methods else {}
+    if methods or budgets:
+        alone["insight.cells"] = []  # the named ones may not be among these cells; the first with regions is
     return {name: value for name, value in asked.items() if value} | alone

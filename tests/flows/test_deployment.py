@@ -33,6 +33,7 @@ def phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["compress"]["timed"] = ["global_svd_adaptive_timed-1.1"]
     params["latency"] = {"batches": [1], "threads": 1}
     params["quantise"] = {"enabled": False}
+    params["insight"] = {"cells": [], "images": 8, "gallery": 2}
     params["bench"] |= {"runtimes": ["onnxruntime"], "batches": [1], "threads": 1, "repeats": 3}
     params["evaluate"] |= {"resamples": 100}
     params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
@@ -72,7 +73,8 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     assert ran == of and " ".join(rest) == "stages ran, all are up to date"
 
     phases = {child.name: child.state.type.value for child in stack.children(run) if child.state}
-    names = {"validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "register"}
+    names = {"validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "insight"}
+    names |= {"register"}
     assert names <= set(phases) and set(phases.values()) == {"COMPLETED"}
     logs = stack.logs(run)
     assert "> python -m hscc train --protocol grouped" in logs

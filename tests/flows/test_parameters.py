@@ -42,6 +42,7 @@ def test_only_what_is_asked_is_overridden() -> None:
         "compress.methods": ["hscc"],
         "compress.controls": [],
         "compress.timed": [],
+        "insight.cells": [],
         "compress.budgets": [3, 6.5],  # 3, not 3.0: the cell's name is made of it
         "data.protocol": "pooled",
     }

@@ -25,7 +25,7 @@ stages:
     deps: [reports/results.json]
     outs: [registered.json]
 """
-PARAMS = "data: {protocol: grouped}\ncompress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}\n"
+PARAMS = "data: {protocol: grouped}\ncompress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}\ninsight: {cells: [f]}\n"
 
 
 @pytest.fixture
