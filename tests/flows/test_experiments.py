@@ -20,7 +20,8 @@ def committed(workspace: Path) -> Path:
         graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
     )
     (workspace / "params.yaml").write_text(
-        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\ninsight:\n  cells: [y]\n"
+        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\n"
+        "insight:\n  cells: [y]\n"
         "shout: false\n"
     )
     (workspace / ".gitignore").write_text("/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n")

@@ -25,7 +25,11 @@ stages:
     deps: [reports/results.json]
     outs: [registered.json]
 """
-PARAMS = "data: {protocol: grouped}\ncompress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}\ninsight: {cells: [f]}\n"
+PARAMS = """
+data: {protocol: grouped}
+compress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}
+insight: {cells: [f]}
+"""
 
 
 @pytest.fixture
