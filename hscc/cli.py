@@ -223,6 +223,18 @@ def bench(
     stage.compare(files, settings, side, out)
 
 
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc tradeoff`, or `dvc repro tradeoff`")
+def tradeoff(workspace: Workspace = HERE) -> None:
+    """Try regions x clusters x budgets without fine-tuning: divergence, accuracy, MACs and times on validation images.
+
+    Prints the table and what it says of moderate clustering; a killed run goes on where it was. Keep the machine quiet
+    meanwhile.
+    """
+    from hscc.stages import tradeoff as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc evaluate`")
 def evaluate(workspace: Workspace = HERE) -> None:
     """Score the baseline and every cell on the test split; write tables, plots and the HTML report."""

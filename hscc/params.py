@@ -179,6 +179,29 @@ class BenchParams(_Section):
         return runtimes
 
 
+class TradeoffParams(_Section):
+    """Grid of structures that is tried without fine-tuning, and how its clock is read."""
+
+    enabled: bool = True
+    regions: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4)
+    clusters: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
+    searched: tuple[str, ...] = ("hscc_direct", "hscc")
+    budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)] = (3, 6, 12)
+    calibrations: tuple[Count, ...] = (96, 384)
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
+    threads: Count = 2
+    seconds: Annotated[float, Field(gt=0)] = 0.3
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: Seed = 0
+
+    @field_validator("searched")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.compression.methods import METHODS
+
+        return tuple(_known(name, METHODS, "method") for name in names)
+
+
 class EvaluateParams(_Section):
     """Scores and their standard errors."""
 
@@ -235,6 +258,7 @@ class Params(_Section):
     latency: LatencyParams = LatencyParams()
     quantise: QuantiseParams = QuantiseParams()
     bench: BenchParams = BenchParams()
+    tradeoff: TradeoffParams = TradeoffParams()
     evaluate: EvaluateParams
     insight: InsightParams = InsightParams()
     register_: Annotated[RegisterParams, Field(alias="register")]
@@ -245,6 +269,16 @@ class Params(_Section):
         if self.data.protocol not in self.train.protocols:
             raise ValueError(
                 f"train.protocols {list(self.train.protocols)} lacks data.protocol {self.data.protocol!r}; add it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _calibrates_on_fewer(self) -> Params:
+        beyond = [images for images in self.tradeoff.calibrations if images >= self.calibrate.images]
+        if beyond:
+            raise ValueError(
+                f"tradeoff.calibrations has {beyond[0]}, not fewer than calibrate.images {self.calibrate.images}; "
+                "that many is the calibration itself, remove it"
             )
         return self
 

@@ -14,6 +14,7 @@ from hscc.errors import ArtifactError, HSCCError
 STAGES = (
     "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "insight",
     "register",
+    "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "tradeoff", "evaluate", "register",
 )  # fmt: skip
 REGISTRY = ("registry", "promote", "rollback", "predict", "track", "doctor")
 VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES, *REGISTRY)
@@ -55,6 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("stage", ["validate", "calibrate", "quantise", "bench", "evaluate", "insight", "register"])
+@pytest.mark.parametrize("stage", ["validate", "calibrate", "quantise", "bench", "tradeoff", "evaluate", "register"])
 def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Path) -> None:
     assert runner.invoke(cli.app, [stage, "--workspace", str(tmp_path)]).exit_code == 0
     assert calls == [(stage, ("params", tmp_path), {})]

@@ -19,6 +19,9 @@ QUANTISED = Path("artifacts/quantised")
 BENCH_JSON = Path("reports/bench.json")
 BENCH_CSV = Path("reports/bench.csv")
 
+TRADEOFF_JSON = Path("reports/tradeoff.json")
+TRADEOFF_CSV = Path("reports/tradeoff.csv")
+
 RESULTS_CSV = Path("reports/results.csv")
 RESULTS_JSON = Path("reports/results.json")
 PREDICTIONS = Path("reports/predictions.parquet")
@@ -37,6 +40,7 @@ DOCUMENTS = (Path("README.md"), Path("docs/results.md"))  # whose marked figures
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"
 CHECKPOINTS = SCRATCH / "checkpoints"
+TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
 LESSONS = SCRATCH / "lessons"  # what the baseline says of each batch of a fine-tuning
 
 
