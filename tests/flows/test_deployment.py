@@ -34,6 +34,7 @@ def phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["latency"] = {"batches": [1], "threads": 1}
     params["quantise"] = {"enabled": False}
     params["insight"] = {"cells": [], "images": 8, "gallery": 2}
+    params["tradeoff"] = {"enabled": False}
     params["bench"] |= {"runtimes": ["onnxruntime"], "batches": [1], "threads": 1, "repeats": 3}
     params["evaluate"] |= {"resamples": 100}
     params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
@@ -75,6 +76,10 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     phases = {child.name: child.state.type.value for child in stack.children(run) if child.state}
     names = {"validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "insight"}
     names |= {"register"}
+    names = {"validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "tradeoff"} | {
+        "evaluate",
+        "register",
+    }
     assert names <= set(phases) and set(phases.values()) == {"COMPLETED"}
     logs = stack.logs(run)
     assert "> python -m hscc train --protocol grouped" in logs
