@@ -113,7 +113,7 @@ def main() -> None:
     try:
         prepare(ROOT, WORKSPACE)
         draw(WORKSPACE)
-        console.rule("dvc repro: validate, train, calibrate, compress, quantise, bench, evaluate, register")
+        console.rule("dvc repro: validate, train, calibrate, compress, quantise, bench, tradeoff, evaluate, register")
         _call(WORKSPACE, "dvc", "repro")
         show(WORKSPACE, time.monotonic() - begin)
     except StepError as error:

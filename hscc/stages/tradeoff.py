@@ -90,7 +90,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         kept = workspace / layout.TRIALS / _identity(params, workspace)
         document = {**origin, "enabled": True, **_document(params, workspace, inputs, kept)}
         _write(workspace, document)
-        shutil.rmtree(kept)
+        shutil.rmtree(workspace / layout.TRIALS)
         tracked.metrics({f"{row['name']}.{name}": row[name] for row in document["rows"] for name in _TRACKED})
         tracked.artifact(workspace / layout.TRADEOFF_JSON)
     _show(document)
@@ -180,6 +180,7 @@ def _try_all(
                         try:
                             trial = try_setting(setting, calibration, ground, params.tradeoff.seed)
                             keep_trial(trial, kept)
+                            print(_line(trial), flush=True)
                         except BudgetError as error:
                             unreachable.append({**asdict(setting), "reason": str(error)})
                     trials += [trial] if trial else []
@@ -187,6 +188,12 @@ def _try_all(
                 if calibration:
                     forget_spectra(calibration)
     return trials, unreachable
+
+
+def _line(trial: Trial) -> str:
+    speeds = [f"{trial.facts[name]:.2f}" for name in trial.facts if name.startswith("speedup") and name[-1].isdigit()]
+    loss, ratio = trial.facts["predicted_loss"], trial.facts["macs_ratio"]
+    return f"{trial.setting.name}  loss {loss:.4f}  {ratio:.2f}x fewer MACs  {', '.join(speeds)}x faster"
 
 
 def _calibrated(images: int, full: int, params: Params, workspace: Path, inputs: _Inputs) -> Calibration:
@@ -215,7 +222,7 @@ def _identity(params: Params, workspace: Path) -> str:
 
 def _write(workspace: Path, document: Mapping[str, Any]) -> None:
     rows = document["rows"]
-    columns = None if rows else ["method", "regions", "clusters", "budget", "images", "macs_ratio", "val_kl"]
+    columns = None if rows else ["name", "macs_ratio", "speedup_b1", "val_kl"]  # what the plot asks for
     replace_text(workspace / layout.TRADEOFF_JSON, to_json(document))
     replace_text(workspace / layout.TRADEOFF_CSV, to_csv(pd.DataFrame(rows, columns=columns)))
 

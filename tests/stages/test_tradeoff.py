@@ -91,7 +91,7 @@ def killed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def test_a_killed_run_goes_on_where_it_was(killed: tuple[Path, list[str]]) -> None:
     workspace, tried = killed
     assert tried == ["2x1-1.5-32", "1x1-1.5-16", "2x1-1.5-16"]
-    assert list((workspace / layout.TRIALS).iterdir()) == []  # nothing is left to be taken for a later run's
+    assert not (workspace / layout.TRIALS).exists()  # nothing is left to be taken for a later run's
 
 
 def test_the_stage_writes_what_the_graph_names(killed: tuple[Path, list[str]]) -> None:
