@@ -12,9 +12,8 @@ from hscc import cli
 from hscc.errors import ArtifactError, HSCCError
 
 STAGES = (
-    "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "evaluate", "insight",
+    "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "tradeoff", "evaluate", "insight",
     "register",
-    "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "tradeoff", "evaluate", "register",
 )  # fmt: skip
 REGISTRY = ("registry", "promote", "rollback", "predict", "track", "doctor")
 VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES, *REGISTRY)
@@ -55,8 +54,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert heavy.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("stage", ["validate", "calibrate", "quantise", "bench", "evaluate", "insight", "register"])
-@pytest.mark.parametrize("stage", ["validate", "calibrate", "quantise", "bench", "tradeoff", "evaluate", "register"])
+@pytest.mark.parametrize(
+    "stage", ["validate", "calibrate", "quantise", "bench", "tradeoff", "evaluate", "insight", "register"]
+)
 def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Path) -> None:
     assert runner.invoke(cli.app, [stage, "--workspace", str(tmp_path)]).exit_code == 0
     assert calls == [(stage, ("params", tmp_path), {})]
