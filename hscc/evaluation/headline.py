@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hscc.evaluation.names import method_label, network_label
+from hscc.evaluation.names import network_label
 from hscc.evaluation.results import Row, candidate_rows, dense_row, preference
-from hscc.evaluation.rivals import SUBJECT
 
 Pair = Mapping[str, Any]
 
@@ -37,27 +36,6 @@ def headline(rows: Sequence[Row], protocol: str) -> str:
         f"{network_label(row)}: {row['macs_ratio']:.1f} times fewer MACs, {_speed(row)}; test accuracy "
         f"{percent(row, 'accuracy')} against {percent(dense, 'accuracy')} of the dense network, {_cost(row)}."
     )
-
-
-def verdict(pairs: Sequence[Pair], row: Mapping[str, Any]) -> str | None:
-    """Say whether HSCC is the best method beside the recommended network.
-
-    Parameters
-    ----------
-    pairs : sequence of dict
-        Of `hscc.evaluation.rivals.compare_rivals`.
-    row : dict
-        The recommended network; its budget and seed are looked at.
-
-    Returns
-    -------
-    str or None
-        Two sentences, on accuracy and on fidelity; None when HSCC or its rivals were not run there.
-    """
-    beside = [pair for pair in pairs if (pair["budget"], pair["seed"]) == (row["budget"], row["seed"])]
-    if not beside:
-        return None
-    return f"At {row['budget']:g}× {_accuracy_verdict(beside)} {_fidelity_verdict(beside)}"
 
 
 def percent(row: Mapping[str, Any], name: str) -> str:
@@ -99,26 +77,3 @@ def _cost(row: Mapping[str, Any]) -> str:
         return f"{points(row)}: within noise on {row['n_test']} images"
     kind = "a gain" if row["accuracy_difference"] > 0 else "a loss"
     return f"{points(row)}: {kind} beyond noise on {row['n_test']} images"
-
-
-def _accuracy_verdict(pairs: Sequence[Pair]) -> str:
-    rival = min(pairs, key=lambda pair: pair["accuracy_difference"])
-    gap, noise = rival["accuracy_difference"], "within noise" if covers_zero(rival) else "beyond noise"
-    name, error = method_label(rival["against"]), 100 * rival["accuracy_difference_se"]
-    ours = method_label(SUBJECT)
-    if gap == 0:
-        return f"{ours} shares the best test accuracy with {name}."
-    if gap > 0:
-        return f"{ours} has the best test accuracy, {100 * gap:.1f} ± {error:.1f} points above {name} ({noise})."
-    return f"{ours} is not the most accurate: {name} scores {-100 * gap:.1f} ± {error:.1f} points more ({noise})."
-
-
-def _fidelity_verdict(pairs: Sequence[Pair]) -> str:
-    rival = max(pairs, key=lambda pair: pair["kl_difference"])
-    gap, noise = rival["kl_difference"], "within noise" if covers_zero(rival, "kl") else "beyond noise"
-    name, error = method_label(rival["against"]), rival["kl_difference_se"]
-    if gap <= 0:
-        return (
-            f"Its predictions stay closest to the dense network's: KL {-gap:.3f} ± {error:.3f} below {name} ({noise})."
-        )
-    return f"It is not the closest to the dense network: the KL of {name} is {gap:.3f} ± {error:.3f} lower ({noise})."

@@ -1,4 +1,4 @@
-"""Stage evaluate: every network's ONNX file, the bench and the test images in; tables, plots and the report out."""
+"""Stage evaluate: every network's ONNX file, the bench and the test images in; tables out."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ from hscc.data.phantom_slices import COMMENT
 from hscc.evaluation.ablation import ablation
 from hscc.evaluation.bench import read_bench
 from hscc.evaluation.bootstrap import Draws, resample
-from hscc.evaluation.context import read_findings, read_history
 from hscc.evaluation.exports import confusion_frame, pareto_frame
 from hscc.evaluation.headline import recommended
 from hscc.evaluation.kept_logits import Logits, predictions_frame, to_parquet
-from hscc.evaluation.names import method_label, network_label
 from hscc.evaluation.networks import Network
 from hscc.evaluation.predictions import predict
 from hscc.evaluation.provenance import versions
-from hscc.evaluation.report import count_confusion, render_report
 from hscc.evaluation.results import (
     Row,
     compressed_rows,
@@ -67,7 +64,7 @@ class HeldOut:
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Score the baselines, every cell that the parameters name and the int8 twins; write the tables and the report.
+    """Score the baselines, every cell that the parameters name and the int8 twins; write the tables.
 
     Parameters
     ----------
@@ -79,16 +76,13 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Raises
     ------
     ArtifactError
-        If a network, the bench, the manifest or a training curve is missing or does not fit; nothing is written then.
+        If a network, the bench or the manifest is missing or does not fit; nothing is written then.
     """
     own = read_own(params, workspace)
     twins = read_twins(params, workspace, own)
     networks = [*own, *read_others(params, workspace), *twins]
     timed = {*of_first_seed(params, own), *twins}
     bench = read_bench(workspace / layout.BENCH_JSON)
-    curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
-    histories: dict[str, pd.DataFrame] = {name: curve for name, curve in curves.items() if curve is not None}
-    findings = read_findings(workspace / layout.DATA_REPORT)
     manifest = read_manifest(workspace / layout.MANIFEST)
     splits: dict[str, HeldOut] = {
         protocol: _test_split(params, manifest, protocol) for protocol in params.train.protocols
@@ -103,7 +97,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         evidence = _gather(logits, splits)
         document = _document(params, workspace, evidence, bench, timed)
         document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
-        _write(workspace, document, splits, logits, histories, findings)
+        _write(workspace, document, splits, logits)
         _track(tracked, document["rows"], workspace)
 
 
@@ -174,8 +168,6 @@ def _write(
     document: Mapping[str, Any],
     splits: Mapping[str, HeldOut],
     logits: Mapping[Network, Logits],
-    histories: Mapping[str, pd.DataFrame],
-    findings: Sequence[Mapping[str, Any]],
 ) -> None:
     rows, own = document["rows"], document["protocol"]
     labels = splits[own].labels
@@ -183,17 +175,12 @@ def _write(
     dense = next(network for network in logits if network.is_dense and network.protocol == own)
     chosen = next(network for network in logits if network.name == row_name(chosen_row))
     predicted = {network: logits[network].argmax(axis=1) for network in (dense, chosen)}
-    confusions = [
-        count_confusion(method_label(dense.method), labels, predicted[dense], len(CLASSES)),
-        count_confusion(network_label(chosen_row), labels, predicted[chosen], len(CLASSES)),
-    ]
     texts = {
         layout.RESULTS_CSV: to_csv(pd.DataFrame(rows)),
         layout.RESULTS_JSON: to_json(document),
         layout.CONFUSION: to_csv(confusion_frame(labels, predicted[dense], predicted[chosen], chosen.name, CLASSES)),
         layout.PARETO: to_csv(pareto_frame(rows, own)),
         layout.ABLATION: to_csv(pd.DataFrame(document["ablation"])),
-        layout.REPORT: render_report(document, confusions, histories, findings),
     }
     told = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
     replace_bytes(workspace / layout.PREDICTIONS, to_parquet(told))
@@ -203,7 +190,7 @@ def _write(
 
 def _track(parent: StageRun, rows: Sequence[Row], workspace: Path) -> None:
     """Record a child run a network, so that the tracking UI compares them side by side."""
-    for path in (layout.REPORT, layout.RESULTS_CSV, layout.RESULTS_JSON):
+    for path in (layout.RESULTS_CSV, layout.RESULTS_JSON):
         parent.artifact(workspace / path)
     for row in rows:
         params = {name: row[name] for name in ("method", "budget", "seed", "protocol", "precision")}

@@ -47,7 +47,6 @@ PARAMS = Params.model_construct(
 )
 OUTPUTS = (
     layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.ABLATION,
-    layout.REPORT,
 )  # fmt: skip
 
 
@@ -219,10 +218,6 @@ def test_the_document_says_where_it_comes_from(evaluated: Path) -> None:
     assert document["seeds"] == []
 
 
-def test_the_report_is_written(evaluated: Path) -> None:
-    assert "Tucker-2, 4×" in (evaluated / layout.REPORT).read_text(encoding="utf-8")
-
-
 def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     client = MlflowClient(tracking_uri(evaluated))
     experiment = client.get_experiment_by_name("hscc")
@@ -237,7 +232,7 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
         "hscc", "4", "grouped",
     )  # fmt: skip
     assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-4-grouped-fp32"]["accuracy"])
-    assert "report.html" in {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert "results.json" in {entry.path for entry in client.list_artifacts(parent.info.run_id)}
 
 
 def test_int8_twins_are_scored_and_timed_like_any_network(evaluated: Path) -> None:
