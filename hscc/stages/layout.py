@@ -6,6 +6,7 @@ from pathlib import Path
 
 DATA = Path("data")
 PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
 
 MANIFEST = Path("artifacts/manifest.csv")
 VALIDATION = Path("artifacts/validation")  # expectations.json, data_docs/
@@ -29,10 +30,13 @@ CONFUSION = Path("reports/confusion.csv")
 PARETO = Path("reports/pareto.csv")
 ABLATION = Path("reports/ablation.csv")
 REPORT = Path("reports/report.html")
+FIGURES = Path("reports/figures")  # the report's figures, an SVG file each
+RELIABILITY = Path("reports/reliability.csv")
 PROTOCOLS = Path("reports/protocols")  # <protocol>.json: results of experiments under other splits
 TRADEOFF_JSON = Path("reports/tradeoff.json")
 INSIGHT = Path("artifacts/insight")  # pictures of slices, which git never holds
 INSIGHT_JSON = Path("reports/insight.json")
+RUNS = Path("reports/runs")  # which tracked run holds the figures of a job
 REGISTRATION = Path("reports/registration.json")
 
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"))  # whose marked figures are printed from the reports

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import escape
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#0000f1", "#0000f2", "#0000f3", "#0000f4"
-_NAMED = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"}
+_NAMED = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--card"}
 SERIES = 8  # distinct series colours that the page defines
 
 STYLE: dict[Any, Any] = {
@@ -37,8 +40,29 @@ STYLE: dict[Any, Any] = {
     "ytick.color": MUTED,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
     "lines.linewidth": 1.4,
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the report.
+
+    Attributes
+    ----------
+    name : str
+        Its file name without ending; unique in the report.
+    title : str
+        Caption.
+    svg : str
+        One inline ``<svg>`` element in the page's colours.
+    """
+
+    name: str
+    title: str
+    svg: str
 
 
 def series_colour(index: int) -> str:
@@ -46,15 +70,20 @@ def series_colour(index: int) -> str:
     return f"#0000e{index % SERIES}"
 
 
-def to_svg(figure: Figure, label: str) -> str:
+def to_svg(figure: Figure, name: str, label: str, points: Mapping[str, str] | None = None) -> str:
     """Turn a figure, drawn under `STYLE`, into one inline SVG element.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure.
+    name : str
+        Put before every id, so that several figures can stand in one page.
     label : str
-        What a screen reader says in its place.
+        What a screen reader says in its place, or before its points.
+    points : mapping of str to str, optional
+        What to say about a point, by the gid of its artist. Points get a title, a name for screen readers and a place
+        in the order of focus; the first is reached by the tab key.
 
     Returns
     -------
@@ -71,14 +100,40 @@ def to_svg(figure: Figure, label: str) -> str:
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)  # repeated in every figure, referred to by nothing
     text = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text)
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{_escape(label)}" ', 1)
+    for number, (gid, said) in enumerate((points or {}).items()):
+        text = text.replace(f'<g id="{gid}">', _point(said, 0 if number == 0 else -1), 1)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", text)
+    role = "group" if points else "img"  # what is inside an image is not spoken
+    text = text.replace("<svg ", f'<svg role="{role}" aria-label="{escape(label)}" ', 1)
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
     return re.sub(r"#0000[ef]\d", lambda match: f"var({_variable(match.group(0))})", text)
 
 
+def standalone(svg: str, colours: str) -> str:
+    """Make a file of its own from an inline figure.
+
+    Parameters
+    ----------
+    svg : str
+        Of `to_svg`.
+    colours : str
+        CSS that sets the variables on ``:root``.
+
+    Returns
+    -------
+    str
+        SVG that any browser shows, light or dark, on a ground of the page's colour.
+    """
+    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
+    size = f' width="{1.6 * float(width.group(1)):.0f}"' if width else ""
+    style = f"<style>{colours} :root {{ background: var(--card); --font: sans-serif; }}</style>"
+    return svg.replace("<svg ", f"<svg{size} ", 1).replace(">", f">{style}", 1) + "\n"
+
+
+def _point(said: str, order: int) -> str:
+    words = str(escape(said)).replace("\n", "&#10;")
+    return f'<g class="point" tabindex="{order}" role="img" aria-label="{words}"><title>{words}</title>'
+
+
 def _variable(colour: str) -> str:
     return _NAMED.get(colour) or f"--series-{colour[-1]}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,1 @@
+"""One module a figure: rows in, SVG out."""

@@ -1,0 +1,87 @@
+"""HSCC without one of its ideas: a line a network, a mark a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hscc.evaluation.names import method_label
+from hscc.reporting.svg import STYLE, Drawing, series_colour, to_svg
+
+WIDTH = 3.9  # inches of 72 units
+SHAPES = (("^", "▲", 4), ("s", "■", 3), ("o", "●", 0))  # marker, the same as text, number of the colour
+PANELS = (
+    ("val_kl_before", "KL before fine-tuning, nats", "Fidelity before fine-tuning", 1.0),
+    ("kl_to_baseline", "KL after fine-tuning, nats", "Fidelity after fine-tuning", 1.0),
+    ("accuracy", "test accuracy, %", "Accuracy after fine-tuning", 100.0),
+)
+
+
+def ablation_drawings(entries: Sequence[dict[str, Any]]) -> list[Drawing]:
+    """Draw the ablation: what each network without one idea reaches at each budget.
+
+    Parameters
+    ----------
+    entries : sequence of dict
+        The document's ``ablation``; figures that are None are left out.
+
+    Returns
+    -------
+    list of Drawing
+        A panel each of KL before fine-tuning, KL after it, and accuracy; a panel without figures is left out. Bars
+        are one bootstrap standard error.
+    """
+    return [_panel(entries, *panel) for panel in PANELS if any(entry.get(panel[0]) is not None for entry in entries)]
+
+
+def ablation_legend(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List which mark stands for which budget."""
+    return [
+        {"label": f"{budget:g}×", "series": series, "glyph": glyph}
+        for budget, (_, glyph, series) in zip(_budgets(entries), _shapes(entries), strict=True)
+    ]
+
+
+def _budgets(entries: Sequence[dict[str, Any]]) -> list[float]:
+    return sorted({entry["budget"] for entry in entries})
+
+
+def _shapes(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    """The last of the marks for the last of the budgets, so that the accent is where compression is strongest."""
+    wanted = len(_budgets(entries))
+    return [SHAPES[(place - wanted) % len(SHAPES)] for place in range(wanted)]
+
+
+def _panel(entries: Sequence[dict[str, Any]], column: str, label: str, title: str, factor: float) -> Drawing:
+    methods = list(dict.fromkeys(entry["method"] for entry in entries))
+    budgets, shapes = _budgets(entries), _shapes(entries)
+    said: dict[str, str] = {}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.7 + 0.3 * len(methods)), layout="constrained")
+        axes = figure.subplots()
+        for number, entry in enumerate(entries):
+            if entry.get(column) is None:
+                continue
+            place = budgets.index(entry["budget"])
+            y = methods.index(entry["method"]) + 0.22 * (place - (len(budgets) - 1) / 2)
+            x, error = factor * entry[column], factor * (entry.get(f"{column}_se") or 0.0)
+            marker, _, series = shapes[place]
+            colour, gid = series_colour(series), f"point-{number}"
+            axes.plot([x - error, x + error], [y, y], color=colour, linewidth=1.0, alpha=0.6, zorder=3)
+            axes.plot([x], [y], linestyle="", marker=marker, color=colour, markersize=5.0, zorder=4, gid=gid)
+            spread = f" ± {error:.3g}" if error else ""
+            said[gid] = f"{method_label(entry['method'])}, {entry['budget']:g}×\n{label}: {x:.3g}{spread}"
+        axes.set_yticks(np.arange(len(methods)), [method_label(method) for method in methods])
+        axes.set_ylim(len(methods) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if factor == 1.0:
+            axes.set_xlim(left=0.0)
+    name = f"ablation-{column.replace('_', '-')}"
+    return Drawing(name, title, to_svg(figure, name, f"{title}, {label}, by method and budget", said))
