@@ -53,7 +53,7 @@ def prepare(root: Path, workspace: Path) -> None:
     shutil.copytree(root / "hscc", workspace / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
     for source, name in ((GRAPH, GRAPH), (".dvcignore", ".dvcignore"), (PARAMS, layout.PARAMS.name)):
         shutil.copyfile(root / source, workspace / name)
-    for folder in ("artifacts/baseline", "artifacts/cells"):
+    for folder in ("artifacts/baseline", "artifacts/cells", "reports/protocols"):
         (workspace / folder).mkdir(parents=True, exist_ok=True)
     if not (workspace / ".dvc").is_dir():
         _call(workspace, "dvc", "init", "--quiet", "--no-scm")

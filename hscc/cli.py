@@ -237,7 +237,7 @@ def tradeoff(workspace: Workspace = HERE) -> None:
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc evaluate`")
 def evaluate(workspace: Workspace = HERE) -> None:
-    """Score the baseline and every cell on the test split; write tables, plots and the HTML report."""
+    """Score the baseline and every cell on the test split; write the tables."""
     from hscc.stages import evaluate as stage
 
     stage.run(read_params(workspace), workspace)
@@ -250,6 +250,14 @@ def insight(workspace: Workspace = HERE) -> None:
     Figures go into reports/insight.json, pictures of slices into artifacts/insight/.
     """
     from hscc.stages import insight as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc report`, or `dvc repro report`")
+def report(workspace: Workspace = HERE) -> None:
+    """Write reports/report.html, one file that opens anywhere, and its figures, from what the stages before wrote."""
+    from hscc.stages import report as stage
 
     stage.run(read_params(workspace), workspace)
 
