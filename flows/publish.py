@@ -75,7 +75,7 @@ def publish_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 
 def publish_reports(workspace: Path) -> None:
-    """Show what the graph has written: validation summary, results table, link to the report.
+    """Show what the graph has written: validation summary, results table, links to the report and its figures.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def publish_reports(workspace: Path) -> None:
         Folder of ``dvc.yaml``; what is not there is left out.
     """
     for path, publish in _PUBLISHERS.items():
-        if (workspace / path).is_file():
+        if (workspace / path).exists():
             publish(workspace / path)
 
 
@@ -131,10 +131,17 @@ def _report(path: Path) -> None:
     _shown(lambda: create_link_artifact(link, link_text="report.html", key="report", description=said))
 
 
+def _figures(folder: Path) -> None:
+    links = [f"- [{path.stem}]({path.resolve().as_uri()})" for path in sorted(folder.glob("*.svg"))]
+    said = f"The report's figures, in {folder.resolve()} on the machine that ran it; MLflow holds copies (`make ui`)"
+    _shown(lambda: create_markdown_artifact("\n".join(links), key="figures", description=said))
+
+
 _PUBLISHERS: dict[Path, Callable[[Path], None]] = {
     layout.DATA_REPORT: _validation,
     layout.RESULTS_JSON: _results,
     layout.REPORT: _report,
+    layout.FIGURES: _figures,
 }
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,13 +28,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return shown
 
 
-def test_reports_become_artifacts(made: dict[str, Any]) -> None:
-    publish.publish_reports(ROOT)
+def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
+    for path in (layout.RESULTS_JSON, layout.DATA_REPORT):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / path, tmp_path / path)
+    (tmp_path / layout.REPORT).write_text("<p>")
+    (tmp_path / layout.FIGURES).mkdir()
+    (tmp_path / layout.FIGURES / "pareto.svg").write_text("<svg/>")
+    publish.publish_reports(tmp_path)
     results = json.loads((ROOT / layout.RESULTS_JSON).read_text())
     assert len(made["results"]) == len(results["rows"])
     row, shown = results["rows"][-1], made["results"][-1]
     assert shown["accuracy %"] == f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}"
-    assert made["report"] == (ROOT / layout.REPORT).as_uri()
+    assert made["report"] == (tmp_path / layout.REPORT).as_uri()
+    assert made["figures"] == f"- [pareto]({(tmp_path / layout.FIGURES / 'pareto.svg').as_uri()})"
     data = json.loads((ROOT / layout.DATA_REPORT).read_text())
     assert made["validation"].startswith(f"{data['files']['count']:,} images")
     assert all(found["title"] in made["validation"] for found in data["findings"])
