@@ -57,8 +57,8 @@ def test_the_gain_is_honest(changes: dict[str, Any], words: str) -> None:
 def test_controls_that_cannot_be_told_apart() -> None:
     assert told(ablation=[entry(-0.01, 0.01, 0.3), entry(-0.01, -0.01, 0.8), entry(0.01, 0.0, 0.9)])[1] == (
         "In 3 comparisons with its controls at 3×, HSCC cannot be told from any of them by accuracy (McNemar's test "
-        "with Holm's correction, lowest p 0.3); its predictions are closer to the dense network's in one and farther in "
-        "one (paired 95 % intervals of KL)."
+        "with Holm's correction, lowest p 0.3); its predictions are closer to the dense network's in one and farther "
+        "in one (paired 95 % intervals of KL)."
     )
 
 

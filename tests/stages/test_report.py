@@ -117,7 +117,7 @@ def test_what_must_be_there_is_named_and_an_earlier_report_stays(tmp_path: Path,
 
 def test_a_picture_that_is_missing_leaves_the_earlier_report(tmp_path: Path) -> None:
     write_needed(tmp_path)
-    write_optional(tmp_path)
+    write(tmp_path / layout.INSIGHT_JSON, json.dumps(insight(tmp_path / layout.INSIGHT)))
     write(tmp_path / layout.REPORT, "earlier")
     shutil.rmtree(tmp_path / layout.INSIGHT)
     with pytest.raises(ArtifactError, match="run `hscc insight` again"):
