@@ -111,7 +111,7 @@ def render(material: Material) -> Report:
     )
     colours = environment.get_template("colours.css.jinja").render()
     drawings = [drawing for section in sections for drawing in section.drawings]
-    return Report(html, {drawing.name: standalone(drawing.svg, colours) for drawing in drawings})
+    return Report(html, {drawing.name: standalone(drawing, colours) for drawing in drawings})
 
 
 def _parts(material: Material) -> list[Section | Absent]:

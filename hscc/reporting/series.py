@@ -14,7 +14,7 @@ from hscc.evaluation.names import goal, method_label
 from hscc.evaluation.networks import DENSE
 from hscc.evaluation.rivals import SUBJECT
 from hscc.evaluation.rows import BASELINE, COMPARED, CONTROL
-from hscc.reporting.svg import PAPER, SERIES, series_colour
+from hscc.reporting.svg import PAPER, SERIES, LegendEntry, series_colour
 
 ACCENT = 0  # number of the page's accent among the series
 GREY = 1  # of the baseline's
@@ -108,16 +108,16 @@ def marks(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
     return found
 
 
-def legend(found: Mapping[str, Mark]) -> list[dict[str, Any]]:
+def legend(found: Mapping[str, Mark]) -> tuple[LegendEntry, ...]:
     """List what the marks stand for: one entry for all controls, one a method elsewhere."""
     entries = [
-        {"label": method_label(method), "series": mark.series, "glyph": mark.glyph}
+        LegendEntry(method_label(method), mark.series, mark.glyph)
         for method, mark in found.items()
         if not mark.is_control
     ]
     if len(entries) < len(found):
-        entries.append({"label": "controls", "series": GREY, "glyph": _CONTROL})
-    return entries
+        entries.append(LegendEntry("controls", GREY, _CONTROL))
+    return tuple(entries)
 
 
 def _variant(index: int, method: str) -> Mark:

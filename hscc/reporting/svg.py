@@ -7,6 +7,7 @@ then follows the reader's light or dark scheme.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID, PAPER = "#0000f1", "#0000f2", "#0000f3", "#0000f4"
 _NAMED = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--card"}
 SERIES = 8  # distinct series colours that the page defines
+_TITLE, _LINE, _COLUMNS = 24, 13, 2  # above a figure that stands alone: heights in units, entries of the legend a line
+_SCALE = 1.6  # pixels a unit
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
@@ -47,6 +50,15 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
+class LegendEntry:
+    """What a mark stands for: words, the number of its colour, and its shape as text."""
+
+    label: str
+    series: int
+    glyph: str
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A figure of the report.
 
@@ -58,11 +70,14 @@ class Drawing:
         Caption.
     svg : str
         One inline ``<svg>`` element in the page's colours.
+    legend : tuple of LegendEntry
+        What its marks stand for; the page may say it once for several figures.
     """
 
     name: str
     title: str
     svg: str
+    legend: tuple[LegendEntry, ...] = ()
 
 
 def series_colour(index: int) -> str:
@@ -105,29 +120,50 @@ def to_svg(figure: Figure, name: str, label: str, points: Mapping[str, str] | No
     text = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", text)
     role = "group" if points else "img"  # what is inside an image is not spoken
     text = text.replace("<svg ", f'<svg role="{role}" aria-label="{escape(label)}" ', 1)
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
     return re.sub(r"#0000[ef]\d", lambda match: f"var({_variable(match.group(0))})", text)
 
 
-def standalone(svg: str, colours: str) -> str:
-    """Make a file of its own from an inline figure.
+def standalone(drawing: Drawing, colours: str) -> str:
+    """Make a file of its own from a figure: with its title and legend, on a ground of the page's colour.
 
     Parameters
     ----------
-    svg : str
-        Of `to_svg`.
+    drawing : Drawing
+        The figure.
     colours : str
         CSS that sets the variables on ``:root``.
 
     Returns
     -------
     str
-        SVG that any browser shows, light or dark, on a ground of the page's colour.
+        SVG that any browser shows, light or dark.
     """
-    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
-    size = f' width="{1.6 * float(width.group(1)):.0f}"' if width else ""
-    style = f"<style>{colours} :root {{ background: var(--card); --font: sans-serif; }}</style>"
-    return svg.replace("<svg ", f"<svg{size} ", 1).replace(">", f">{style}", 1) + "\n"
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing.svg)
+    assert size is not None  # matplotlib writes one
+    width, height = float(size.group(1)), float(size.group(2))
+    above = _TITLE + 6 + _LINE * math.ceil(len(drawing.legend) / _COLUMNS)
+    box = (
+        f'width="{_SCALE * width:.0f}" height="{_SCALE * (height + above):.0f}" '
+        f'viewBox="0 {-above} {width:g} {height + above:g}"'
+    )
+    ground = ":root { background: var(--card); --font: sans-serif; } text { white-space: pre; }"
+    style = f"<style>{colours} {ground}</style>"
+    head = f'<text x="8" y="{14 - above}" style="{_font(10)} font-weight: 600">{escape(drawing.title)}</text>'
+    entries = "".join(
+        _entry(entry, 8 + place % _COLUMNS * width / _COLUMNS, _TITLE + 4 - above + _LINE * (place // _COLUMNS))
+        for place, entry in enumerate(drawing.legend)
+    )
+    return drawing.svg.replace(size.group(0), box, 1).replace(">", f">{style}{head}{entries}", 1) + "\n"
+
+
+def _entry(entry: LegendEntry, x: float, y: float) -> str:
+    mark = f'<tspan style="fill: var(--series-{entry.series})">{entry.glyph}</tspan>'
+    return f'<text x="{x:g}" y="{y + 8:g}" style="{_font(8)}">{mark}  {escape(entry.label)}</text>'
+
+
+def _font(size: int) -> str:
+    return f"font: {size}px var(--font); fill: var(--ink);"
 
 
 def _point(said: str, order: int) -> str:

@@ -82,8 +82,8 @@ def test_ablation_is_one_table_in_the_order_of_the_controls() -> None:
         "HSCC, no clusters, 3×",
     ]
     assert shown["table"].lines[0].cells[-1].text == ""
-    assert [entry["label"] for entry in shown["legend"]] == ["3×", "6×", "12×"]
-    assert shown["legend"][-1]["series"] == 0  # the accent
+    assert [entry.label for entry in shown["legend"]] == ["3×", "6×", "12×"]
+    assert shown["legend"][-1].series == 0  # the accent
 
 
 def test_a_tradeoff_that_was_switched_off_is_absent() -> None:

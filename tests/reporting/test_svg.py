@@ -36,9 +36,19 @@ def test_svg_fits_its_place_and_stays_the_same() -> None:
     assert "width" not in root.attrib and "viewBox" in root.attrib
     assert root.attrib["aria-label"] == 'a "label"' and root.attrib["role"] == "group"
     assert "var(--series-2)" in draw() and "#0000e" not in draw()
+    assert "var(--font)" in draw() and "DejaVu" not in draw()
     assert 'aria-label="one&#10;&lt;two&gt;"' in draw()
     assert draw() == draw()
-    assert 'width="' in standalone(draw(), ":root { --ink: #000000; }")
+
+
+def test_a_figure_alone_has_its_title_and_legend() -> None:
+    drawing = pareto_drawing(ROWS, "macs_ratio", "ratio", "A <title>")
+    root = ElementTree.fromstring(standalone(drawing, ":root { --ink: #000000; }"))
+    told = ["".join(element.itertext()).strip() for element in root.findall("{http://www.w3.org/2000/svg}text")]
+    assert told == ["A <title>", *(f"{entry.glyph}  {entry.label}" for entry in drawing.legend)]
+    left, top, _, height = map(float, root.attrib["viewBox"].split())
+    assert left == 0 and top < -50 and height > -top
+    assert float(root.attrib["height"]) > 0
 
 
 def test_a_mark_belongs_to_a_method_and_hscc_has_the_accent() -> None:
@@ -47,7 +57,7 @@ def test_a_mark_belongs_to_a_method_and_hscc_has_the_accent() -> None:
     assert found["dense"].series == GREY
     assert found["hscc_fast"].fill == "left" and found["hscc"].fill == "full"
     assert found["random_regions"].is_control
-    assert [entry["label"] for entry in legend(found)] == [
+    assert [entry.label for entry in legend(found)] == [
         "Dense baseline", "Global SVD", "HSCC", "HSCC, fast", "controls",
     ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hscc.evaluation.names import method_label
-from hscc.reporting.svg import STYLE, Drawing, series_colour, to_svg
+from hscc.reporting.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 WIDTH = 3.9  # inches of 72 units
 SHAPES = (("^", "▲", 4), ("s", "■", 3), ("o", "●", 0))  # marker, the same as text, number of the colour
@@ -39,12 +39,9 @@ def ablation_drawings(entries: Sequence[dict[str, Any]]) -> list[Drawing]:
     return [_panel(entries, *panel) for panel in PANELS if any(entry.get(panel[0]) is not None for entry in entries)]
 
 
-def ablation_legend(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """List which mark stands for which budget."""
-    return [
-        {"label": f"{budget:g}×", "series": series, "glyph": glyph}
-        for budget, (_, glyph, series) in zip(_budgets(entries), _shapes(entries), strict=True)
-    ]
+def _legend(entries: Sequence[dict[str, Any]]) -> tuple[LegendEntry, ...]:
+    marks = zip(_budgets(entries), _shapes(entries), strict=True)
+    return tuple(LegendEntry(f"{budget:g}×", series, glyph) for budget, (_, glyph, series) in marks)
 
 
 def _budgets(entries: Sequence[dict[str, Any]]) -> list[float]:
@@ -84,4 +81,4 @@ def _panel(entries: Sequence[dict[str, Any]], column: str, label: str, title: st
         if factor == 1.0:
             axes.set_xlim(left=0.0)
     name = f"ablation-{column.replace('_', '-')}"
-    return Drawing(name, title, to_svg(figure, name, f"{title}, {label}, by method and budget", said))
+    return Drawing(name, title, to_svg(figure, name, f"{title}, {label}, by method and budget", said), _legend(entries))

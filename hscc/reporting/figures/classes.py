@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hscc.evaluation.names import class_label, network_label
 from hscc.evaluation.results import Row
 from hscc.reporting.series import Mark, marks
-from hscc.reporting.svg import INK, PAPER, STYLE, Drawing, series_colour, to_svg
+from hscc.reporting.svg import INK, PAPER, STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 
 def f1_drawing(rows: Sequence[Row], classes: Sequence[str], title: str) -> Drawing:
@@ -53,7 +53,12 @@ def f1_drawing(rows: Sequence[Row], classes: Sequence[str], title: str) -> Drawi
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
     names = ", ".join(network_label(row) for row in rows)
-    return Drawing("f1", title, to_svg(figure, "f1", f"F1 of each class with standard errors: {names}"))
+    svg = to_svg(figure, "f1", f"F1 of each class with standard errors: {names}")
+    return Drawing("f1", title, svg, tuple(_entry(row, known[row["method"]]) for row in rows))
+
+
+def _entry(row: Row, mark: Mark) -> LegendEntry:
+    return LegendEntry(network_label(row), mark.series, "■" if mark.fill == "full" else "□")
 
 
 def _bar(mark: Mark) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hscc.evaluation.names import network_label
 from hscc.evaluation.networks import DENSE
 from hscc.evaluation.pareto import pareto_front
 from hscc.evaluation.results import Row
-from hscc.reporting.series import Mark, marks
+from hscc.reporting.series import Mark, legend, marks
 from hscc.reporting.svg import GRID, INK, MUTED, STYLE, Drawing, to_svg
 
 WIDTH, HEIGHT = 3.9, 3.1  # inches of 72 units
@@ -62,7 +62,7 @@ def pareto_drawing(rows: Sequence[Row], column: str, label: str, title: str) -> 
         axes.xaxis.set_major_locator(MaxNLocator(6))
     name = f"pareto-{column.replace('_', '-')}"
     summary = f"Test accuracy against {label}, {len(rows)} networks. The figures are in the results table."
-    return Drawing(name, title, to_svg(figure, name, summary, said))
+    return Drawing(name, title, to_svg(figure, name, summary, said), legend(known))
 
 
 def _dense_band(axes: Axes, dense: Row) -> None:

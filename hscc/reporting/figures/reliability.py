@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from hscc.reporting.reliability import Bin
-from hscc.reporting.svg import GRID, MUTED, STYLE, Drawing, series_colour, to_svg
+from hscc.reporting.svg import GRID, MUTED, STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 _STYLES = (("o", 1), ("s", 0))  # marker, number of the colour; dense first
 _SMALLEST, _LARGEST = 3.0, 11.0  # points: a bin of one image, a bin of all
@@ -53,13 +53,10 @@ def reliability_drawing(networks: Mapping[str, Sequence[Bin]], title: str) -> Dr
         axes.set_ylabel("accuracy, %")
         axes.grid(color=GRID)
     summary = f"{title}: accuracy against confidence of {' and '.join(networks)}"
-    return Drawing("reliability", title, to_svg(figure, "reliability", summary, said))
+    return Drawing("reliability", title, to_svg(figure, "reliability", summary, said), _legend(networks))
 
 
-def reliability_legend(networks: Mapping[str, Sequence[Bin]]) -> list[dict[str, object]]:
-    """List which mark stands for which network."""
+def _legend(names: Iterable[str]) -> tuple[LegendEntry, ...]:
     glyphs = {"o": "●", "s": "■"}
-    return [
-        {"label": name, "series": series, "glyph": glyphs[marker]}
-        for name, (marker, series) in zip(networks, _STYLES, strict=False)
-    ]
+    marks = zip(names, _STYLES, strict=False)
+    return tuple(LegendEntry(name, series, glyphs[marker]) for name, (marker, series) in marks)

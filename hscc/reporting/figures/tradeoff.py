@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from hscc.evaluation.names import method_label
 from hscc.evaluation.results import batches
-from hscc.reporting.svg import INK, STYLE, Drawing, series_colour, to_svg
+from hscc.reporting.svg import INK, STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 WIDTH, HEIGHT = 3.9, 2.9  # inches of 72 units
 _STYLES = (("o", "●", 1), ("s", "■", 3), ("^", "▲", 2), ("D", "◆", 4), ("v", "▼", 5), ("P", "✚", 6))
@@ -48,12 +48,8 @@ def tradeoff_drawings(rows: Sequence[Row]) -> list[Drawing]:
     return drawings
 
 
-def tradeoff_legend(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """List which mark stands for how many regions, or for which method that chooses them."""
-    return [
-        {"label": _regions(group), "series": series, "glyph": glyph}
-        for group, (_, glyph, series) in _styles(rows).items()
-    ]
+def _legend(rows: Sequence[Row]) -> tuple[LegendEntry, ...]:
+    return tuple(LegendEntry(_regions(group), series, glyph) for group, (_, glyph, series) in _styles(rows).items())
 
 
 def timed_batches(rows: Sequence[Row]) -> list[int]:
@@ -112,7 +108,7 @@ def _front(rows: Sequence[Row], column: str, mark: str, label: str) -> Drawing:
         axes.set_xlabel(label)
     name = f"tradeoff-{column.replace('_', '-')}"
     svg = to_svg(figure, name, f"KL to the dense network against {label}, without fine-tuning", said)
-    return Drawing(name, f"What structure buys, {label.split(', ')[-1]}", svg)
+    return Drawing(name, f"What structure buys, {label.split(', ')[-1]}", svg, _legend(rows))
 
 
 def _by_clusters(rows: Sequence[Row], budget: float) -> Drawing:
@@ -134,7 +130,7 @@ def _by_clusters(rows: Sequence[Row], budget: float) -> Drawing:
         axes.set_xlabel("clusters of channels a region")
     name = f"tradeoff-clusters-{budget:g}x".replace(".", "-")
     svg = to_svg(figure, name, f"KL to the dense network by clusters a region, at {budget:g}× fewer MACs", said)
-    return Drawing(name, f"Clusters a region, {budget:g}×", svg)
+    return Drawing(name, f"Clusters a region, {budget:g}×", svg, _legend(rows))
 
 
 def _by_images(rows: Sequence[Row]) -> Drawing:
@@ -157,7 +153,7 @@ def _by_images(rows: Sequence[Row]) -> Drawing:
                 said[gid] = f"{_words(row)}\n{row['images']} calibration images"
         axes.set_xlabel("calibration images")
     svg = to_svg(figure, "tradeoff-images", "KL to the dense network by calibration images", said)
-    return Drawing("tradeoff-images", "Calibration images", svg)
+    return Drawing("tradeoff-images", "Calibration images", svg, _legend(rows))
 
 
 def _canvas() -> tuple[Figure, Axes]:

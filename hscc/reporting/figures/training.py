@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hscc.reporting.svg import STYLE, Drawing, series_colour, to_svg
+from hscc.reporting.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 _SERIES = (0, 2, 3, 4, 5, 6, 7)  # the accent first
 
@@ -45,11 +44,13 @@ def curves_drawing(histories: Mapping[str, pd.DataFrame], quantity: str, label: 
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     name = f"training-{quantity}"
-    return Drawing(name, quantity.capitalize(), to_svg(figure, name, f"{label} by epoch, {', '.join(histories)}"))
+    return Drawing(
+        name,
+        quantity.capitalize(),
+        to_svg(figure, name, f"{label} by epoch, {', '.join(histories)}"),
+        _legend(histories),
+    )
 
 
-def curves_legend(histories: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """List which colour stands for which protocol."""
-    return [
-        {"label": name, "series": _SERIES[index % len(_SERIES)], "glyph": "━"} for index, name in enumerate(histories)
-    ]
+def _legend(names: Iterable[str]) -> tuple[LegendEntry, ...]:
+    return tuple(LegendEntry(name, _SERIES[index % len(_SERIES)], "━") for index, name in enumerate(names))

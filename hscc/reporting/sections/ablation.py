@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hscc.evaluation.names import method_label
-from hscc.reporting.figures.ablation import ablation_drawings, ablation_legend
+from hscc.reporting.figures.ablation import ablation_drawings
 from hscc.reporting.sections.section import Absent, Section
 from hscc.reporting.tables import Column, Line, Table, chance, difference, figure, with_error, words
 
@@ -46,7 +46,7 @@ def ablation_section(document: Mapping[str, Any]) -> Section | Absent:
         tuple(_line(entry) for entry in entries),
     )
     drawings = ablation_drawings(entries)
-    content = {"table": table, "drawings": drawings, "legend": ablation_legend(entries)}
+    content = {"table": table, "drawings": drawings, "legend": drawings[0].legend if drawings else ()}
     return Section("ablation", HEADING, content, tuple(drawings))
 
 

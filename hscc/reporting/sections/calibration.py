@@ -11,7 +11,7 @@ import pandas as pd
 from hscc.evaluation.kept_logits import logits_of, predictions_of
 from hscc.evaluation.names import network_label
 from hscc.evaluation.results import Row, dense_row, quantised_rows, row_name
-from hscc.reporting.figures.reliability import reliability_drawing, reliability_legend
+from hscc.reporting.figures.reliability import reliability_drawing
 from hscc.reporting.reliability import Bin, reliability
 from hscc.reporting.sections.section import Section
 from hscc.reporting.tables import Column, Line, Table, with_error
@@ -51,7 +51,7 @@ def calibration_section(document: Mapping[str, Any], chosen: Row, predictions: p
         (Column("ECE"), Column("Brier")),
         tuple(Line(network_label(row), (with_error(row, "ece"), with_error(row, "brier"))) for row in shown),
     )
-    content = {"drawing": drawing, "legend": reliability_legend(networks), "table": table}
+    content = {"drawing": drawing, "table": table}
     return Section("calibration", "Calibration", content, (drawing,))
 
 

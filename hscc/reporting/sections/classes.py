@@ -17,7 +17,7 @@ from hscc.evaluation.rows import CONTROL
 from hscc.reporting.figures.classes import f1_drawing
 from hscc.reporting.folding import fold
 from hscc.reporting.sections.section import Section
-from hscc.reporting.series import marks, role
+from hscc.reporting.series import role
 from hscc.reporting.tables import Column, Line, Table, with_error
 
 _SCORES = ("precision", "recall", "f1")
@@ -50,17 +50,8 @@ def classes_section(document: Mapping[str, Any], chosen: Row, predictions: pd.Da
         if row["method"] == DENSE or (row["budget"] == chosen["budget"] and role(row) != CONTROL)
     ]
     drawing = f1_drawing(beside, classes, f"F1 of each class, dense and at {chosen['budget']:g}×")
-    known = marks(beside)
     content = {
         "drawing": drawing,
-        "legend": [
-            {
-                "label": network_label(row),
-                "series": known[row["method"]].series,
-                "glyph": "■" if known[row["method"]].fill == "full" else "□",
-            }
-            for row in beside
-        ],
         "table": _table([dense, chosen], classes),
         "matrices": [_matrix(row, predictions, classes) for row in (dense, chosen)],
         "classes": [class_label(name) for name in classes],

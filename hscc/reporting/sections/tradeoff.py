@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hscc.reporting.figures.tradeoff import setting, timed_batches, tradeoff_drawings, tradeoff_legend
+from hscc.reporting.figures.tradeoff import setting, timed_batches, tradeoff_drawings
 from hscc.reporting.sections.section import Absent, Section
 from hscc.reporting.tables import Column, Line, Table, figure, with_error, words
 
@@ -35,7 +35,7 @@ def tradeoff_section(tradeoff: Mapping[str, Any] | None) -> Section | Absent:
         "claims": tradeoff.get("claims") or (),
         "images": tradeoff.get("images"),
         "drawings": drawings,
-        "legend": tradeoff_legend(rows),
+        "legend": drawings[0].legend,
         "table": _table(rows),
     }
     return Section("tradeoff", HEADING, content, tuple(drawings))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hscc.reporting.figures.training import curves_drawing, curves_legend
+from hscc.reporting.figures.training import curves_drawing
 from hscc.reporting.sections.section import Absent, Section
 
 HEADING = "Training of the dense network"
@@ -31,4 +31,4 @@ def training_section(histories: Mapping[str, pd.DataFrame]) -> Section | Absent:
         curves_drawing(histories, "accuracy", "accuracy, %", 100.0),
         curves_drawing(histories, "loss", "cross-entropy, nats"),
     )
-    return Section("training", HEADING, {"drawings": drawings, "legend": curves_legend(histories)}, drawings)
+    return Section("training", HEADING, {"drawings": drawings, "legend": drawings[0].legend}, drawings)
