@@ -63,7 +63,7 @@ fetch: $(READY) ## Bring the MRI data set, proven by its hash (HSCC_DATA_SOURCE 
 
 repro: fetch ## Fetch the MRI data set and run the graph on it
 	@hscc check
-	dvc repro
+	@python -m flows.repro
 
 flow: $(READY) ## Run the same graph under Prefect
 	@python -m flows.pipeline

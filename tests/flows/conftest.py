@@ -1,5 +1,6 @@
 """A small graph of shell stages: pinned data, one stage, a matrix of four cells, one stage over all cells."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,8 +66,9 @@ def times_run(workspace: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
+    shutil.copy(empty_store, folder)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     dvc(folder, "init", "--quiet")
     (folder / "data").mkdir()
