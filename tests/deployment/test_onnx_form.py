@@ -96,7 +96,7 @@ def test_another_network_than_torchs_is_refused_and_the_old_file_stays(
     export_bare(other, tmp_path / "other.onnx", SIDE)
     target = tmp_path / "network.onnx"
     target.write_bytes(b"old")
-    with pytest.raises(ExportError, match=r"network\.onnx: a probability differs from torch's by"):
+    with pytest.raises(ExportError, match=r"network\.onnx: a probability differs from the network's by"):
         hscc.export_onnx(network, target, Preprocessing(SIDE), network=tmp_path / "other.onnx")
     assert target.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"network.onnx", "other.onnx"}
