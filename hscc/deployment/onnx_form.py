@@ -14,7 +14,11 @@ import onnx_ir
 import onnxruntime
 import torch
 from onnx import TensorProto, compose, helper
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    DeduplicateHashedInitializersPass,
+    RemoveUnusedNodesPass,
+)
 from torch import nn
 
 from hscc.deployment.card import DeploymentCard, card_of
@@ -175,7 +179,9 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     classes = logits.type.tensor_type.shape.dim[1].dim_value
     del merged.graph.output[:]
     merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
-    tidy = onnx_ir.passes.Sequential(ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass())
+    tidy = onnx_ir.passes.Sequential(
+        ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass(), RemoveUnusedNodesPass()
+    )
     graph: onnx.ModelProto = onnx_ir.to_proto(tidy(onnx_ir.from_proto(merged)).model)
     graph.producer_name, graph.graph.name = "hscc", "deployed"
     return graph

@@ -74,6 +74,11 @@ def test_the_file_holds_standard_operators_free_axes_and_no_trace_of_this_machin
     assert list(exported.parent.glob(".export-*")) == []
 
 
+def test_the_runtime_has_nothing_to_complain_of(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_card_is_inside_and_leaves_out_what_is_not_known(exported: Path) -> None:
     card = read_card(exported)
     assert json.loads(card["scores"]) == {"accuracy": 0.9}
