@@ -70,3 +70,11 @@ def test_an_audit_without_network_ends_in_one_sentence() -> None:
     assert done.stdout == ""
     assert "gets no answer; run it where the network reaches it." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_servers_are_reached_from_this_machine_alone_unless_told_otherwise() -> None:
+    started = [
+        line for line in (ROOT / "Makefile").read_text().splitlines() if re.search(r"(server start|mlflow ui)", line)
+    ]
+    assert len(started) == 2
+    assert all("--host 127.0.0.1" in line for line in started)
