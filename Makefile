@@ -53,7 +53,10 @@ lint: $(READY) ## Check style, types and the direction of imports
 	lint-imports
 
 AUDIT := .hscc/audit
+# What pip-audit asks for each package; where this is not answered, nothing is.
+ASKED = https://pypi.org/pypi/numpy/$(shell sed -n 's/^numpy==\([0-9.]*\).*/\1/p' requirements.lock)/json
 audit: ## Look the locked packages up in the database of known vulnerabilities (needs the network)
+	@$(PYTHON) -c "import urllib.request as web; web.urlopen('$(ASKED)', timeout=20)" 2>/dev/null || { echo "error: make audit asks pypi.org about the locked packages and gets no answer; run it where the network reaches it." >&2; exit 1; }
 	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -qq pip-audit==2.10.1; }
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 		-r requirements.lock -r requirements-torch.lock
@@ -63,7 +66,7 @@ fetch: $(READY) ## Bring the MRI data set, proven by its hash (HSCC_DATA_SOURCE 
 
 repro: fetch ## Fetch the MRI data set and run the graph on it
 	@hscc check
-	dvc repro
+	@python -m flows.repro
 
 flow: $(READY) ## Run the same graph under Prefect
 	@python -m flows.pipeline

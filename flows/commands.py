@@ -52,22 +52,22 @@ def run_commands(
     CommandError
         If a command ends with a status other than 0.
     """
-    environment = _environment(address, variables or {})
+    known = {**environment(), "PYTHONUNBUFFERED": "1", "DVC_STAGE": address, **(variables or {})}
     for command in commands:
         say(f"> {command}")
-        status, last = _stream(command, folder, environment, say, lease)
+        status, last = _stream(command, folder, known, say, lease)
         if status != 0:
             raise CommandError(f"stage {address} {_ending(status)}: {_last_words(last)}")
 
 
 def _stream(
-    command: str, folder: Path, environment: Mapping[str, str], say: Callable[[str], object], lease: Lease
+    command: str, folder: Path, variables: Mapping[str, str], say: Callable[[str], object], lease: Lease
 ) -> tuple[int, Sequence[str]]:
     last: deque[str] = deque(maxlen=_LAST_WORDS)
     with subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, str(lease.path), lease.owner, command],
         cwd=folder,
-        env=environment,
+        env=variables,
         stdin=subprocess.PIPE,  # its end tells the guard that this process is gone
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -101,7 +101,7 @@ def _ending(status: int) -> str:
     return f"was killed by {signal.Signals(number).name}{cause}; run again to take it up"
 
 
-def _environment(address: str, variables: Mapping[str, str]) -> dict[str, str]:
-    # `python` of a command must be this interpreter even where the environment is not activated.
+def environment() -> dict[str, str]:
+    """Give this process's environment, in which `python` is its own interpreter though nothing was activated."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_STAGE": address, **variables}
+    return {**os.environ, "PATH": path}

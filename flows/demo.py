@@ -18,6 +18,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from flows.commands import environment
+from flows.repro import reproduce
 from hscc.data.phantom import draw_dataset
 from hscc.stages import layout
 
@@ -113,8 +115,11 @@ def main() -> None:
     try:
         prepare(ROOT, WORKSPACE)
         draw(WORKSPACE)
-        console.rule("dvc repro: validate, train, calibrate, compress, quantise, bench, tradeoff, evaluate, register")
-        _call(WORKSPACE, "dvc", "repro")
+        console.rule(
+            "dvc repro: validate, train, calibrate, compress, quantise, bench, tradeoff, evaluate, insight, report, register"
+        )
+        if status := reproduce(WORKSPACE):
+            raise StepError(f"'dvc repro' in {WORKSPACE}/ ended with status {status}; its last lines say why.")
         show(WORKSPACE, time.monotonic() - begin)
     except StepError as error:
         typer.echo(f"error: {error}", err=True)
@@ -124,10 +129,8 @@ def main() -> None:
 def _call(folder: Path, module: str, *arguments: str) -> None:
     """Run ``python -m module`` in a folder, so that the folder's own copy of the code runs."""
     sys.stdout.flush()
-    # `python` of a stage's command must be this interpreter even where the environment is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     status = subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=False
+        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment(), check=False
     ).returncode
     if status != 0:
         spoken = " ".join([module, *arguments])

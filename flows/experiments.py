@@ -26,7 +26,7 @@ from dvc.utils.hydra import apply_overrides
 
 from hscc.errors import HSCCError, ParamsError
 from hscc.stages import layout
-from hscc.tracking import experiment_id, tracking_uri
+from hscc.tracking import StoreDown, open_client, tracking_uri
 
 FOLDER = layout.SCRATCH / "experiments"
 _DIGITS = 8  # of the hash in a name
@@ -161,9 +161,8 @@ def _clone(experiment: Experiment, root: Path, snapshot: str, overrides: Mapping
 
 def _make_tracking_experiment(origin: Path) -> None:
     """Have MLflow keep files beside the workspace: made by a command in the clone they would go when it goes."""
-    from mlflow import MlflowClient  # takes seconds to import
-
-    experiment_id(MlflowClient(tracking_uri(origin)), origin)
+    with contextlib.suppress(StoreDown):  # a server, which decides for itself where files go
+        open_client(origin)
 
 
 def _snapshot(origin: Path) -> str:

@@ -69,5 +69,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the flow decides; the end of standard input says so
+        # The flow decides; the end of standard input says so. Not SIG_IGN: the command would inherit it, and be deaf.
+        signal.signal(number, lambda *_: None)
     sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prefect import flow, get_run_logger
@@ -20,15 +22,28 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import capacity, parameters
 from flows.conduct import Conductor, fetch_data
-from flows.experiments import Experiment, prepare, save
+from flows.experiments import prepare, save
 from flows.graph import is_missing, open_repo, read_graph, select
 from flows.lease import BusyError, Lease, hold
 from flows.publish import publish_reports
+from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
 from hscc.params import Protocol
+from hscc.tracking import PARENT_RUN
 
 TRACKING = "MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to bring up to date, and where."""
+
+    targets: tuple[str, ...]
+    force: bool
+    runner: Runner
+    address: str | None
+    workers: int | None
 
 
 @flow(name="pipeline", persist_result=False)
@@ -51,27 +66,26 @@ def pipeline(
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
-        with hold(workspace, f"flow run {flow_run.get_name()}") as lease:
-            where = (runner, address, max_workers)
-            if not changed:
-                return _run(workspace, lease, targets, force, where, {})
-            experiment = prepare(workspace, changed)
-            get_run_logger().info("experiment %s: %s", experiment.name, changed)
-            return _run_experiment(experiment, lease, targets, force, where)
+        with hold(workspace, f"flow run {flow_run.get_name()}") as lease, recorded(workspace) as run:
+            order = Order(targets, force, runner, address, max_workers)
+            state = _run_changed(workspace, lease, order, changed, {PARENT_RUN: run.run_id})
+            conclude(run, state)
+            return state
     except BusyError as error:
         return Cancelled(message=str(error))
     except HSCCError as error:
         return Failed(message=str(error))
 
 
-Place = tuple[Runner, str | None, int | None]
-
-
-def _run_experiment(
-    experiment: Experiment, lease: Lease, targets: tuple[str, ...], force: bool, where: Place
+def _run_changed(
+    workspace: Path, lease: Lease, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
 ) -> State[None]:
+    if not changed:
+        return _run(workspace, lease, order, variables)
+    experiment = prepare(workspace, changed)
+    get_run_logger().info("experiment %s: %s", experiment.name, changed)
     with contextlib.chdir(experiment.workspace):  # DVC names stages relative to the current folder
-        state = _run(experiment.workspace, lease, targets, force, where, experiment.variables)
+        state = _run(experiment.workspace, lease, order, {**variables, **experiment.variables})
     if not state.is_completed():
         return state
     save(experiment)
@@ -80,21 +94,19 @@ def _run_experiment(
     )
 
 
-def _run(
-    workspace: Path, lease: Lease, targets: tuple[str, ...], force: bool, where: Place, variables: dict[str, str]
-) -> State[None]:
+def _run(workspace: Path, lease: Lease, order: Order, variables: Mapping[str, str]) -> State[None]:
     with open_repo(workspace) as repo:
-        stages = select(read_graph(repo), targets)
+        stages = select(read_graph(repo), order.targets)
         for pinned in stages:
             if not pinned.commands and is_missing(pinned):
                 fetch_data(pinned, lease, variables)
-        runner, address, asked = where
-        workers = asked or _default_workers(runner, max((stage.memory for stage in stages), default=1.0), len(stages))
-        get_run_logger().info("%d stages, at most %d at once (%s)", len(stages), workers, runner)
-        if runner is not Runner.local and TRACKING in os.environ:
+        need = max((stage.memory for stage in stages), default=1.0)
+        workers = order.workers or _default_workers(order.runner, need, len(stages))
+        get_run_logger().info("%d stages, at most %d at once (%s)", len(stages), workers, order.runner)
+        if order.runner is not Runner.local and TRACKING in os.environ:
             variables = {TRACKING: os.environ[TRACKING], **variables}  # workers have an environment of their own
-        with task_runner(runner, address, workers) as connected:
-            state = Conductor(repo, stages, workers, connected, lease, variables, force).run()
+        with task_runner(order.runner, order.address, workers) as connected:
+            state = Conductor(repo, stages, workers, connected, lease, variables, order.force).run()
     publish_reports(workspace)
     return state
 

@@ -74,6 +74,22 @@ def publish_outcomes(outcomes: Sequence[Outcome]) -> None:
     _shown(lambda: create_markdown_artifact(markdown=table, key="pipeline", description=said))
 
 
+def publish_run(run_id: str, page: str | None, store: str) -> None:
+    """Show where MLflow keeps what the run records.
+
+    Parameters
+    ----------
+    run_id : str
+        MLflow's id of it.
+    page : str or None
+        Address of its page, where the store is a server.
+    store : str
+        The store, without credentials.
+    """
+    place = f"[{run_id}]({page})" if page else f"`{run_id}` in {store} (`make ui` shows it)"
+    _shown(lambda: create_markdown_artifact(f"MLflow run {place}", key="mlflow", description="Parameters and figures"))
+
+
 def publish_reports(workspace: Path) -> None:
     """Show what the graph has written: validation summary, results table, links to the report and its figures.
 

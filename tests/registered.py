@@ -12,23 +12,26 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 
+from hscc.compression.budget import Budget
+from hscc.compression.plan import Plan
 from hscc.data.classes import CLASSES
 from hscc.data.manifest import COLUMNS
 from hscc.evaluation.kept_logits import to_parquet
-from hscc.params import EvaluateParams, Params, PromoteParams, RegisterParams
+from hscc.params import EvaluateParams, Params, PromoteParams, RegisterParams, TrainParams
 from hscc.stages import layout
 
 NAME = "hscc-tiny"
 DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"
 IMAGES = 120  # of the test split
 SIDE = 16
+PLAN = Plan("hscc", {}, Budget(macs=6), 0, 600, 60, 100, 10, (), {"classifier": "nothing to gain"})
 
 
 def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
     policy = PromoteParams(**{"min_images": 50, **promote})
     return Params.model_construct(
-        register_=RegisterParams(name=NAME), promote=policy, evaluate=EvaluateParams(resamples=200)
+        train=TrainParams(), register_=RegisterParams(name=NAME), promote=policy, evaluate=EvaluateParams(resamples=200)
     )
 
 
@@ -43,7 +46,7 @@ def save_network(path: Path, seed: int = 0) -> str:
         [numpy_helper.from_array(weight, "w")],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -63,7 +66,7 @@ def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom
     """Write cell, results, predictions and manifest; the network errs on its first `wrong` images, dense on 12."""
     cell = workspace / layout.cell("hscc", 6.0, 0)
     sha256 = save_network(cell / "model.onnx", network)
-    (cell / "plan.json").write_text('{"layers": []}')
+    (cell / "plan.json").write_text(PLAN.to_json())
     document = {
         "protocol": "grouped", "phantom": phantom, "classes": CLASSES, "data_hash": DATA_HASH, "git_commit": "f" * 40,
         "rows": [row("dense", "0"), row("hscc", sha256, **changes), row("tucker", "0", macs_ratio=1.5)],

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -58,3 +60,21 @@ def test_telemetry_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_compiled_modules_do_not_make_a_stage_stale() -> None:
     assert "__pycache__" in (ROOT / ".dvcignore").read_text().split()
+
+
+def test_an_audit_without_network_ends_in_one_sentence() -> None:
+    nowhere = {**os.environ, "https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1"}
+    command = ["make", "--no-print-directory", "-C", str(ROOT), "audit", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, env=nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "gets no answer; run it where the network reaches it." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_servers_are_reached_from_this_machine_alone_unless_told_otherwise() -> None:
+    started = [
+        line for line in (ROOT / "Makefile").read_text().splitlines() if re.search(r"(server start|mlflow ui)", line)
+    ]
+    assert len(started) == 2
+    assert all("--host 127.0.0.1" in line for line in started)

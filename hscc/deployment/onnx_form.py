@@ -14,14 +14,18 @@ import onnx_ir
 import onnxruntime
 import torch
 from onnx import TensorProto, compose, helper
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    DeduplicateHashedInitializersPass,
+    RemoveUnusedNodesPass,
+)
 from torch import nn
 
 from hscc.deployment.card import DeploymentCard, card_of
 from hscc.deployment.modules import Preprocess, dynamic_axes, example
 from hscc.deployment.preprocessing import Picture, Preprocessing
 from hscc.deployment.replacement import replacing
-from hscc.deployment.verification import Run, verify
+from hscc.deployment.verification import Bare, Run, verify
 from hscc.errors import ExportError
 from hscc.models import onnx_export
 
@@ -79,15 +83,75 @@ def export_onnx(
     path, preprocessing = Path(path), preprocessing or Preprocessing()
     model = copy.deepcopy(model).eval().cpu()
     graph = compose_deployed(_bare(model, preprocessing, network), preprocessing)
-    classes = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    card = card or card_of(model, classes)
-    if len(card.classes) != classes:
-        raise ExportError(f"the card names {len(card.classes)} classes but the network has {classes} outputs.")
+    card = card or card_of(model, _outputs(graph))
+    return _write(graph, path, preprocessing, card, model, pictures, tolerance)
+
+
+def deploy_onnx(
+    network: Path,
+    path: Path,
+    card: DeploymentCard,
+    *,
+    pictures: Sequence[Picture] = (),
+    tolerance: float = 1e-4,
+) -> float:
+    """Write the deployed form of the ONNX file of a bare network, held against that very file.
+
+    The preprocessing is that of `hscc.data.images`, for the size that the network takes.
+
+    Parameters
+    ----------
+    network : Path
+        float32 (N, 3, size, size) to logits (N, classes).
+    path : Path
+        Target file, replaced atomically.
+    card : DeploymentCard
+        Kept in the file's metadata.
+    pictures, tolerance
+        As for `export_onnx`.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability from the bare network's behind Pillow.
+
+    Raises
+    ------
+    ExportError
+        As for `export_onnx`.
+    """
+    bare = onnx.load(network)
+    (entry,) = bare.graph.input
+    preprocessing = Preprocessing(entry.type.tensor_type.shape.dim[3].dim_value)
+    session = _session(network)
+
+    def logits(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
+
+    graph = compose_deployed(bare, preprocessing)
+    return _write(graph, path, preprocessing, card, logits, pictures, tolerance)
+
+
+def _write(
+    graph: onnx.ModelProto,
+    path: Path,
+    preprocessing: Preprocessing,
+    card: DeploymentCard,
+    network: Bare,
+    pictures: Sequence[Picture],
+    tolerance: float,
+) -> float:
+    if len(card.classes) != _outputs(graph):
+        raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
     helper.set_model_props(graph, card.entries(preprocessing))
     onnx.checker.check_model(graph, full_check=True)
     with replacing(path) as partial:
         onnx.save(graph, partial)
-        return verify(_runner(partial), model, preprocessing, pictures, tolerance, path)
+        return verify(_runner(partial), network, preprocessing, pictures, tolerance, path)
+
+
+def _outputs(graph: onnx.ModelProto) -> int:
+    return int(graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
 def read_card(path: Path | str) -> Mapping[str, str]:
@@ -115,7 +179,9 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     classes = logits.type.tensor_type.shape.dim[1].dim_value
     del merged.graph.output[:]
     merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
-    tidy = onnx_ir.passes.Sequential(ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass())
+    tidy = onnx_ir.passes.Sequential(
+        ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass(), RemoveUnusedNodesPass()
+    )
     graph: onnx.ModelProto = onnx_ir.to_proto(tidy(onnx_ir.from_proto(merged)).model)
     graph.producer_name, graph.graph.name = "hscc", "deployed"
     return graph
@@ -147,8 +213,12 @@ def _bare(model: nn.Module, preprocessing: Preprocessing, network: Path | None) 
         return onnx.load(path)
 
 
-def _runner(path: Path) -> Run:
+def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _runner(path: Path) -> Run:
+    session = _session(path)
     return lambda pictures: session.run([OUTPUT], {INPUT: pictures})[0]

@@ -1,4 +1,4 @@
-"""Hold a deployed form against the network in torch behind Pillow, picture by picture."""
+"""Hold a deployed form against the bare network behind Pillow, picture by picture."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from hscc.deployment.preprocessing import Picture, Preprocessing
 from hscc.errors import ExportError
 
 Floats = npt.NDArray[np.float32]
+Bare = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, 3, size, size) to logits (N, classes)
 Run = Callable[[Picture], Floats]  # uint8 (N, rows, columns, channels) to probabilities (N, classes)
 
 
 def verify(
-    run: Run, model: nn.Module, preprocessing: Preprocessing, pictures: Sequence[Picture], tolerance: float, path: Path
+    run: Run, network: Bare, preprocessing: Preprocessing, pictures: Sequence[Picture], tolerance: float, path: Path
 ) -> float:
-    """Compare the probabilities of a deployed form with those of torch.
+    """Compare the probabilities of a deployed form with those of the bare network.
 
     Every picture goes in alone, and together with its mirror image.
 
@@ -28,8 +28,8 @@ def verify(
     ----------
     run : callable
         The deployed form.
-    model : nn.Module
-        The network, on the CPU in evaluation mode.
+    network : callable
+        A module on the CPU in evaluation mode, or whatever else computes the same.
     preprocessing : Preprocessing
         What it was trained behind; done by Pillow here.
     pictures : sequence of ndarray of uint8
@@ -54,12 +54,12 @@ def verify(
         pair = np.stack([picture, picture[:, ::-1]]).reshape(2, *picture.shape[:2], -1)  # uint8, contiguous
         with torch.no_grad():
             inputs = torch.cat([preprocessing.prepare(one) for one in (picture, picture[:, ::-1])])
-            expected = torch.softmax(model(inputs), dim=1).numpy()
+            expected = torch.softmax(network(inputs), dim=1).numpy()
         for found, wanted in ((run(pair[:1]), expected[:1]), (run(pair), expected)):
             largest = max(largest, float(np.abs(found - wanted).max()))
             if not largest <= tolerance:
                 raise ExportError(
-                    f"{path}: a probability differs from torch's by {largest:.1e} (allowed {tolerance:.0e}) on a "
+                    f"{path}: a probability differs from the network's by {largest:.1e} (allowed {tolerance:.0e}) on a "
                     f"picture of {'x'.join(map(str, picture.shape))}; report the network as a defect."
                 )
     return largest

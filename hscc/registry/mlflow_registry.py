@@ -2,7 +2,8 @@
 
 First everything is uploaded as a logged model of a run; then the version is made in one call, with its tags and its
 description. A kill or a full disk in between leaves a logged model that no version names, never half a version. The
-version carries the SHA-256 of the file that was evaluated; a file that is there already is not registered again.
+version carries the network that was evaluated and, made from it, the file that answers: pictures in, probabilities out.
+It is known by the SHA-256 of the evaluated file; one that is there already is not registered again.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 import hscc
+from hscc.evaluation.fingerprint import file_sha256
 from hscc.registry.connection import as_registry_error, connect, store
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-HASH_TAG = "model_sha256"
-NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "plan.json", "evidence.csv", "scores.json"  # files of a version
+HASH_TAG = "model_sha256"  # of the evaluated network
+DEPLOYED_TAG = "deployed_sha256"
+# Files of a version: what answers, what was evaluated, and what is known of it.
+DEPLOYED, NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "network.onnx", "plan.json", "evidence.csv", "scores.json"
 
 _EXAMPLE = 96  # pixels a side
 _SERVED_WITH = (
@@ -42,11 +46,11 @@ class Candidate:
     Attributes
     ----------
     files : tuple of Path
-        Named `NETWORK`, `PLAN`, `EVIDENCE` and `SCORES`; kept under these names.
+        Named `DEPLOYED`, `NETWORK`, `PLAN`, `EVIDENCE` and `SCORES`; kept under these names.
     code : Path
         The file that MLflow serves the network with.
     sha256 : str
-        Hash of the network's file.
+        Hash of the evaluated network's file.
     tags : mapping of str to str
         Of the version, such as method, budget, seed, protocol, data hash, commit.
     metrics : mapping of str to float
@@ -121,18 +125,20 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
     import mlflow.pyfunc
 
     headline = {key: f"{value:.6g}" for key, value in candidate.metrics.items()}
-    tags = {**candidate.tags, **headline, HASH_TAG: candidate.sha256}
+    (deployed,) = (path for path in candidate.files if path.name == DEPLOYED)
+    hashes = {HASH_TAG: candidate.sha256, DEPLOYED_TAG: file_sha256(deployed)}
+    tags = {**candidate.tags, **headline, **hashes}
     with as_registry_error(uri, "written"), store(uri), _quiet(), mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(candidate.code),
             artifacts={path.stem: str(path) for path in candidate.files},
             code_paths=[str(Path(hscc.__file__).parent)],  # so that the version answers as it did when it was made
-            model_config={"classes": list(candidate.classes), HASH_TAG: candidate.sha256},
+            model_config={"classes": list(candidate.classes), DEPLOYED_TAG: hashes[DEPLOYED_TAG]},
             signature=signature(candidate.classes),
             input_example=input_example(),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
-            metadata={"classes": list(candidate.classes), HASH_TAG: candidate.sha256},
+            metadata={"classes": list(candidate.classes), **hashes},
             tags=tags,
         )
         mlflow.log_metrics(dict(candidate.metrics), model_id=logged.model_id)

@@ -13,7 +13,7 @@ from typing import Any
 from hscc.evaluation.fingerprint import file_sha256
 from hscc.registry.connection import RegistryError, as_registry_error, connect, store
 from hscc.registry.evidence import read_evidence
-from hscc.registry.mlflow_registry import EVIDENCE, HASH_TAG, NETWORK, SCORES
+from hscc.registry.mlflow_registry import DEPLOYED, DEPLOYED_TAG, EVIDENCE, HASH_TAG, SCORES
 from hscc.registry.promotion import Standing
 
 _KEPT = "artifacts"  # where MLflow puts a model's files inside it
@@ -49,6 +49,11 @@ class Version:
     tags: Mapping[str, str]
     run_id: str
     created: int
+
+    @property
+    def deployed_sha256(self) -> str:
+        """Hash of the file that answers; early versions answer with the evaluated network itself."""
+        return self.tags.get(DEPLOYED_TAG) or self.tags.get(HASH_TAG, "")
 
 
 def list_versions(name: str, uri: str) -> list[Version]:
@@ -116,7 +121,7 @@ def read_standing(version: Version, uri: str) -> Standing:
 
 
 def fetch_network(version: Version, uri: str, cache: Path) -> Path:
-    """Bring a version's ONNX file to this machine, once.
+    """Bring the ONNX file that answers for a version to this machine, once.
 
     Parameters
     ----------
@@ -137,13 +142,13 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
     RegistryError
         If it cannot be brought, or is not the file that was registered.
     """
-    sha256 = version.tags.get(HASH_TAG, "")
+    sha256 = version.deployed_sha256
     target = cache / f"{sha256}.onnx"
     if target.is_file() and file_sha256(target) == sha256:
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        found = _download(version, NETWORK, uri, Path(folder))
+        found = _download(version, DEPLOYED, uri, Path(folder))
         if file_sha256(found) != sha256:
             raise VersionDamaged(
                 f"the network of version {version.number} of {version.name} is damaged in the registry; run "

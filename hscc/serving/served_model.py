@@ -23,7 +23,7 @@ from hscc.serving.network import Network
 from hscc.serving.plausible import refuse_implausible
 from hscc.serving.reading import Picture, decode_picture
 
-NETWORK, CLASSES, SHA256 = "model", "classes", "model_sha256"  # names in the registered model
+NETWORK, CLASSES, SHA256 = "model", "classes", "deployed_sha256"  # names in the registered model
 IMAGE, PIXELS = "image", "pixels"
 
 

@@ -97,6 +97,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         evidence = _gather(logits, splits)
         document = _document(params, workspace, evidence, bench, timed)
         document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
+        document["run_ids"] = {"evaluate": tracked.run_id}
         _write(workspace, document, splits, logits)
         _track(tracked, document["rows"], workspace)
 

@@ -175,7 +175,7 @@ def _subject(network: Network, workspace: Path) -> Subject:
     model = dense if network.is_dense else load(network.model.parent)
     known = card_of(model, len(origin.classes))
     digest = file_sha256(network.model)
-    scores, phantom = _results(digest, workspace)
+    found, phantom = _results(digest, workspace)
     card = DeploymentCard(
         classes=origin.classes,
         backbone=origin.backbone,
@@ -186,18 +186,22 @@ def _subject(network: Network, workspace: Path) -> Subject:
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         network_sha256=digest,
-        scores=scores,
+        scores=scores_of(found),
         licence=LICENCE,
         notice=NOTICE + PHANTOM * phantom,
     )
     return Subject(model, network.model, origin.image_size, card)
 
 
-def _results(digest: str, workspace: Path) -> tuple[dict[str, float], bool]:
-    """Look up the scores of a file by its hash, for those of another do not count, and whether all were of phantoms."""
+def scores_of(row: Row) -> dict[str, float]:
+    """Pick the figures of a row of the results table that a card carries."""
+    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+
+
+def _results(digest: str, workspace: Path) -> tuple[Row, bool]:
+    """Look up the row of a file by its hash, for that of another does not count, and whether all were of phantoms."""
     path = workspace / layout.RESULTS_JSON
     if not path.is_file():
         return {}, False
     document = read_document(path)
-    found: Row = next((row for row in document["rows"] if row["model_sha256"] == digest), {})
-    return {name: found[name] for name in _SCORES if found.get(name) is not None}, document["phantom"]
+    return next((row for row in document["rows"] if row["model_sha256"] == digest), {}), document["phantom"]

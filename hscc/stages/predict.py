@@ -10,7 +10,6 @@ from rich.progress import track
 
 from hscc.data.classes import CLASSES
 from hscc.params import Params
-from hscc.registry.mlflow_registry import HASH_TAG
 from hscc.registry.versions import Version, fetch_network, resolve
 from hscc.serving.answer import Answer
 from hscc.serving.heatmap import occlusion, write_overlay
@@ -60,7 +59,7 @@ def run(
         refuse_implausible(picture)
     uri = tracking_uri(workspace)
     version = resolve(params.register_.name, which, uri)
-    network = Network(fetch_network(version, uri, workspace / MODELS), CLASSES, version.tags[HASH_TAG])
+    network = Network(fetch_network(version, uri, workspace / MODELS), CLASSES, version.deployed_sha256)
     answers = [_answer(picture, network) for picture in pictures]
     if heatmaps is not None:
         targets = _targets(files, heatmaps)

@@ -1,8 +1,13 @@
-"""Stage register: the results table and the best cell's files in; a registered version, and why, out."""
+"""Stage register: the results table and the best cell's files in; a registered version, and why, out.
+
+What is registered is the deployed form: preprocessing, the evaluated network and softmax in one file, checked against
+the evaluated file on test images.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -11,7 +16,10 @@ from typing import Any
 
 import pandas as pd
 
+from hscc.compression.plan import Plan
 from hscc.data.manifest import read_manifest
+from hscc.deployment.card import NOTICE, DeploymentCard
+from hscc.deployment.onnx_form import deploy_onnx
 from hscc.errors import ArtifactError
 from hscc.evaluation.fingerprint import file_sha256
 from hscc.evaluation.headline import headline
@@ -20,14 +28,25 @@ from hscc.evaluation.results import Row, candidate_rows, read_document, replace_
 from hscc.params import Params
 from hscc.registry.connection import RegistryError
 from hscc.registry.evidence import evidence_frame
-from hscc.registry.mlflow_registry import EVIDENCE, NETWORK, PLAN, SCORES, Candidate, find_version, log_version
+from hscc.registry.mlflow_registry import (
+    DEPLOYED,
+    EVIDENCE,
+    NETWORK,
+    PLAN,
+    SCORES,
+    Candidate,
+    find_version,
+    log_version,
+)
 from hscc.registry.policy import Decision, Policy, decide
 from hscc.registry.trail import CHALLENGER, set_alias
 from hscc.registry.versions import is_intact, resolve
 from hscc.stages import layout
+from hscc.stages.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.tracking import shown_uri, stage_run, tracking_uri
 
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
+CELL = "model.onnx"  # the evaluated network, in its cell's folder
 POSTPONED = layout.SCRATCH / "register.postponed"
 
 _TAGS = ("method", "budget", "seed", "protocol", "data_hash", "git_commit")
@@ -85,10 +104,10 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate:
     folder = workspace / layout.cell(row["method"], row["budget"], row["seed"])
-    for needed in (folder / NETWORK, folder / PLAN):
+    model = folder / CELL
+    for needed in (model, folder / PLAN):
         if not needed.is_file():
             raise ArtifactError(f"{needed} does not exist; run `dvc pull` or `dvc repro`.")
-    model = folder / NETWORK
     if file_sha256(model) != row["model_sha256"]:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
     tags = {name: f"{row[name]:g}" if name == "budget" else str(row[name]) for name in _TAGS}
@@ -135,12 +154,33 @@ def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str
     ):
         if tracked.is_waiting:
             raise RegistryError(f"the MLflow registry {shown_uri(workspace)} does not answer; start it.")
-        evidence = Path(folder) / EVIDENCE
-        evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
-        scores = Path(folder) / SCORES
-        scores.write_text(to_json(row), encoding="utf-8")
-        whole = replace(candidate, files=(*candidate.files, evidence, scores))
+        whole = replace(candidate, files=_files(candidate, row, params, workspace, Path(folder)))
         return log_version(whole, params.register_.name, tracking_uri(workspace), tracked.run_id)
+
+
+def _files(candidate: Candidate, row: Row, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
+    model, kept_plan = candidate.files
+    plan = Plan.from_json(kept_plan.read_text(encoding="utf-8"))
+    deployed, network, evidence, scores = (folder / name for name in (DEPLOYED, NETWORK, EVIDENCE, SCORES))
+    card = DeploymentCard(
+        classes=candidate.classes,
+        backbone=params.train.backbone,
+        method=row["method"],
+        budget=str(plan.budget),
+        plan=str(plan),
+        protocol=row["protocol"],
+        data_hash=row["data_hash"],
+        git_commit=row["git_commit"],
+        network_sha256=candidate.sha256,
+        scores=scores_of(row),
+        licence=LICENCE,
+        notice=NOTICE + PHANTOM * (candidate.tags.get("phantom") == "true"),
+    )
+    deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row["protocol"]))
+    shutil.copyfile(model, network)
+    evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
+    scores.write_text(to_json(row), encoding="utf-8")
+    return deployed, network, kept_plan, evidence, scores
 
 
 def _evidence(row: Row, workspace: Path) -> pd.DataFrame:

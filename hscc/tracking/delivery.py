@@ -75,11 +75,12 @@ def _send(event: Event, journal: Journal, client: MlflowClient, workspace: Path,
 def _start(event: Event, journal: Journal, client: MlflowClient, workspace: Path, again: bool) -> str:
     from mlflow.entities import Param
 
-    run_id = _reopened(journal.run_id or event.get("continues"), client)
+    parent = _parent(event["parent"], client, workspace)
+    run_id = _reopened(journal.run_id or event.get("continues"), parent, client)
     if run_id is None and again:
         run_id = _run_of(client, workspace, KEY_TAG, journal.key)
     if run_id is None:
-        run_id = _create(event, journal.key, client, workspace)
+        run_id = _create(event, journal.key, parent, client, workspace)
     client.log_batch(run_id, params=[Param(name, value) for name, value in event["params"].items()])
     _log_dataset(client, run_id, event)
     if again or time.time() - event["time"] / 1000 > _LIVE:
@@ -89,13 +90,15 @@ def _start(event: Event, journal: Journal, client: MlflowClient, workspace: Path
     return run_id
 
 
-def _reopened(run_id: str | None, client: MlflowClient) -> str | None:
+def _reopened(run_id: str | None, parent: str | None, client: MlflowClient) -> str | None:
     from mlflow.exceptions import MlflowException
 
     if run_id is None:
         return None
     try:
         client.update_run(run_id, status="RUNNING")
+        if parent:  # another pipeline run may take up what an earlier one began
+            client.set_tag(run_id, PARENT_TAG, parent)
     except MlflowException as error:
         if error.error_code not in _REFUSED:
             raise
@@ -103,16 +106,19 @@ def _reopened(run_id: str | None, client: MlflowClient) -> str | None:
     return run_id
 
 
-def _create(event: Event, key: str, client: MlflowClient, workspace: Path) -> str:
-    tags = {**event["tags"], KEY_TAG: key}
-    parent = event["parent"]
-    if parent:
-        known = _run_of(client, workspace, KEY_TAG, parent) if parent.startswith(KEY_PREFIX) else None
-        tags[PARENT_TAG] = known or parent
+def _create(event: Event, key: str, parent: str | None, client: MlflowClient, workspace: Path) -> str:
+    tags = {**event["tags"], KEY_TAG: key, **({PARENT_TAG: parent} if parent else {})}
     run = client.create_run(
         experiment_id(client, workspace), start_time=event["time"], tags=tags, run_name=event["name"]
     )
     return str(run.info.run_id)
+
+
+def _parent(named: str | None, client: MlflowClient, workspace: Path) -> str | None:
+    """Id of the run that is named by its id, or by its key where it began while the store was down."""
+    if named and named.startswith(KEY_PREFIX):
+        return _run_of(client, workspace, KEY_TAG, named) or named
+    return named
 
 
 def _log_dataset(client: MlflowClient, run_id: str, event: Event) -> None:
@@ -146,6 +152,12 @@ def _metrics(client: MlflowClient, run_id: str, event: Event, _: Journal) -> Non
     client.log_batch(run_id, metrics=points)
 
 
+def _tags(client: MlflowClient, run_id: str, event: Event, _: Journal) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in event["values"].items()])
+
+
 def _artifact(client: MlflowClient, run_id: str, event: Event, journal: Journal) -> None:
     path = journal.kept(event["file"])
     if path.is_dir():
@@ -160,6 +172,7 @@ def _end(client: MlflowClient, run_id: str, event: Event, _: Journal) -> None:
 
 _SENDERS: dict[str, Callable[[MlflowClient, str, Event, Journal], None]] = {
     "metrics": _metrics,
+    "tags": _tags,
     "artifact": _artifact,
     "end": _end,
 }

@@ -52,6 +52,11 @@ class Journal:
         return int(self._events[0]["time"]) if self._events else 0
 
     @property
+    def latest(self) -> int | None:
+        """When something was recorded last, in milliseconds since 1970."""
+        return int(self._events[-1]["time"]) if self._events else None
+
+    @property
     def name(self) -> str:
         """Name of the run, such as ``train-grouped``; empty where nothing was recorded."""
         return str(self._events[0].get("name", "")) if self._events else ""

@@ -1,14 +1,12 @@
 """One MLflow run a job, logged live, continued after a kill, and never in the way of the job.
 
 What a job records goes through a journal on disk (`hscc.tracking.journal`), so that a store that is down costs one
-warning. A killed job leaves a small file under ``.hscc/runs`` naming its run; the same job with the same parameters
+warning. A killed job leaves a memo that names its run (`hscc.tracking.memo`); the same job with the same parameters
 continues it. Runs hang together: a run is a child of the run that ``HSCC_PARENT_RUN`` names.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 import time
@@ -19,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hscc.errors import HSCCError
-from hscc.redaction import redact
-from hscc.stages import layout
+from hscc.redaction import MASK, redact
 from hscc.tracking import outage
 from hscc.tracking.delivery import PARENT_TAG, deliver
-from hscc.tracking.journal import Event, Journal, new_journal, open_journal
+from hscc.tracking.journal import Event, Journal
+from hscc.tracking.memo import Memo, take_abandoned
 from hscc.tracking.origin import data_hash, git_commit
-from hscc.tracking.store import StoreDown, open_client
+from hscc.tracking.store import StoreDown, answering, experiment_id, open_client, shown_uri
 from hscc.tracking.system import watched
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 PARENT_RUN = "HSCC_PARENT_RUN"
 
-_OPEN_RUNS = layout.SCRATCH / "runs"
 _LONGEST_PARAM = 6000  # characters MLflow keeps of a parameter's value
 _LONGEST_TAG = 5000
 
@@ -47,6 +44,7 @@ class StageRun:
         self._journal = journal
         self._workspace = workspace
         self._client: MlflowClient | None = None
+        self.status = "FINISHED"  # how the run ends unless an exception ends it; a job may set FAILED
         self._one_at_a_time = threading.RLock()  # the machine is watched from a thread of its own
 
     @property
@@ -58,6 +56,20 @@ class StageRun:
     def is_waiting(self) -> bool:
         """Whether MLflow lacks some of what was recorded, because the store is down."""
         return bool(self._journal.waiting())
+
+    @property
+    def page(self) -> str | None:
+        """Address of the run's page, where the store is a server and has the run."""
+        place = shown_uri(self._workspace).replace(f"{MASK}@", "")
+        with self._one_at_a_time:
+            if not place.startswith(("http://", "https://")) or self._client is None or self._journal.run_id is None:
+                return None
+            try:
+                with answering():
+                    experiment = experiment_id(self._client, self._workspace)
+            except StoreDown:
+                return None
+            return f"{place.rstrip('/')}/#/experiments/{experiment}/runs/{self._journal.run_id}"
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record figures.
@@ -83,14 +95,24 @@ class StageRun:
         with self._one_at_a_time:
             self._record({"do": "artifact", "time": _now(), "file": self._journal.keep(path)})
 
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record what is known only later than the start, as words.
+
+        Parameters
+        ----------
+        values : Mapping[str, str]
+            Text by name.
+        """
+        self._record({"do": "tags", "time": _now(), "values": _shown_tags(values)})
+
     def begin(self, event: Event) -> None:
         """Record that the run starts or goes on."""
         self._record(event)
 
-    def end(self, status: str) -> None:
-        """Record how the run ended and let go of its journal."""
+    def end(self, status: str, at: int | None = None) -> None:
+        """Record how the run ended, and when if not now (milliseconds since 1970), and let go of its journal."""
         with self._one_at_a_time:
-            self._record({"do": "end", "time": _now(), "status": status})
+            self._record({"do": "end", "time": at or _now(), "status": status})
             self._journal.release()
 
     def _record(self, event: Event) -> None:
@@ -115,11 +137,13 @@ def stage_run(
     params: Mapping[str, Any],
     tags: Mapping[str, str] | None = None,
     workspace: Path = Path("."),
+    *,
+    resumable: bool = True,
 ) -> Iterator[StageRun]:
     """Open the run of one job, or continue the one that a kill left open.
 
-    The run ends as FINISHED, as KILLED on Ctrl-C, as FAILED on any other exception; a killed process leaves it RUNNING
-    until the job is run again.
+    The run ends as FINISHED, as KILLED on Ctrl-C and other signals, as FAILED on an exception; a process killed by
+    force leaves it RUNNING until the job is run again.
 
     Parameters
     ----------
@@ -133,6 +157,9 @@ def stage_run(
         Further tags. Stage, DVC stage, git commit and data hash are always set.
     workspace : Path
         Folder of ``dvc.yaml``.
+    resumable : bool
+        Whether the same job continues the run after a kill. Otherwise every call is a run of its own, and those of the
+        stage whose processes were killed are ended as KILLED first.
 
     Yields
     ------
@@ -146,35 +173,42 @@ def stage_run(
         If the address of the store makes no sense; a store that is down only costs a warning.
     """
     nested = _inside.get()
+    if not resumable:
+        _end_abandoned(workspace, stage)
     event = _start_event(stage, name, params, tags or {}, workspace)
     event["link"] = not nested
-    memo = workspace / _OPEN_RUNS / f"{event['name']}.json"
-    digest = hashlib.sha256(json.dumps([event["params"], event["tags"]["data_hash"]]).encode()).hexdigest()
-    journal, continues = _left_open(memo, digest, workspace)
+    memo = Memo(workspace, event["name"], [event["params"], event["tags"]["data_hash"]])
+    journal, continues = memo.left_open()
     run = StageRun(journal, workspace)
     try:
         run.begin({**event, "continues": continues})
     except HSCCError:
         journal.discard()
         raise
-    _remember(memo, digest, run.run_id, journal.key)
-    status = "FAILED"
+    memo.note(run.run_id, journal.key)
+    status = "KILLED"
     token = _inside.set(True)
     try:
         with ExitStack() as stack:
             if not nested:
                 stack.enter_context(watched(run.metrics))
             yield run
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+        status = run.status
+    except (Exception, SystemExit):
+        status = "FAILED"
         raise
     finally:
         _inside.reset(token)
-        if status != "FINISHED":
-            _remember(memo, digest, run.run_id, journal.key)  # the store may have come up since
+        if status != "FINISHED" and resumable:
+            memo.note(run.run_id, journal.key)  # the store may have come up since
         run.end(status)
-    memo.unlink(missing_ok=True)
+        if status == "FINISHED" or not resumable:
+            memo.forget()
+
+
+def _end_abandoned(workspace: Path, stage: str) -> None:
+    for journal in take_abandoned(workspace, stage):
+        StageRun(journal, workspace).end("KILLED", journal.latest)
 
 
 def _start_event(
@@ -199,29 +233,9 @@ def _start_event(
         "time": _now(),
         "name": f"{stage}-{name}",
         "params": _flatten(params),
-        "tags": {key: redact(value)[:_LONGEST_TAG] for key, value in {**known, **own}.items()},
+        "tags": _shown_tags({**known, **own}),
         "parent": parent,
     }
-
-
-def _left_open(memo: Path, digest: str, workspace: Path) -> tuple[Journal, str | None]:
-    """Take the journal that a killed job left, and the run that it was writing; or begin anew."""
-    try:
-        noted = json.loads(memo.read_text(encoding="utf-8"))
-        if noted["digest"] == digest:
-            journal = open_journal(workspace, str(noted["key"]))
-            if journal is not None:
-                return journal, None if noted["run_id"] == noted["key"] else str(noted["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return new_journal(workspace), None
-
-
-def _remember(memo: Path, digest: str, run_id: str, key: str) -> None:
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    draft = memo.with_suffix(".tmp")
-    draft.write_text(json.dumps({"digest": digest, "run_id": run_id, "key": key}), encoding="utf-8")
-    os.replace(draft, memo)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -232,6 +246,10 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = redact(str(value))[:_LONGEST_PARAM]
     return flat
+
+
+def _shown_tags(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: redact(value)[:_LONGEST_TAG] for name, value in values.items()}
 
 
 def _now() -> int:

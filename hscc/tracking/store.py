@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "hscc"
 
-# MLflow's own defaults wait two minutes a try and try eight times.
-_IMPATIENT = {
+_SETTINGS = {
+    # MLflow's own defaults wait two minutes a try and try eight times.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # It would print the store's address, with a password in it.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _LONGEST_REASON = 160  # characters
 _MISTAKE = "INVALID_PARAMETER_VALUE"  # what MLflow calls an address that it cannot make sense of
@@ -78,7 +80,7 @@ def open_client(workspace: Path = Path(".")) -> MlflowClient:
         If the store does not answer.
     """
     telemetry.switch_off()
-    for name, value in _IMPATIENT.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 

@@ -74,6 +74,11 @@ def test_the_file_holds_standard_operators_free_axes_and_no_trace_of_this_machin
     assert list(exported.parent.glob(".export-*")) == []
 
 
+def test_the_runtime_has_nothing_to_complain_of(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_card_is_inside_and_leaves_out_what_is_not_known(exported: Path) -> None:
     card = read_card(exported)
     assert json.loads(card["scores"]) == {"accuracy": 0.9}
@@ -96,7 +101,7 @@ def test_another_network_than_torchs_is_refused_and_the_old_file_stays(
     export_bare(other, tmp_path / "other.onnx", SIDE)
     target = tmp_path / "network.onnx"
     target.write_bytes(b"old")
-    with pytest.raises(ExportError, match=r"network\.onnx: a probability differs from torch's by"):
+    with pytest.raises(ExportError, match=r"network\.onnx: a probability differs from the network's by"):
         hscc.export_onnx(network, target, Preprocessing(SIDE), network=tmp_path / "other.onnx")
     assert target.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"network.onnx", "other.onnx"}

@@ -94,8 +94,8 @@ class Stack:
     def deploy(self, workspace: Path, *arguments: str, prefect_file: Path = ROOT / "prefect.yaml") -> None:
         self.prefect(workspace, "deploy", "--prefect-file", str(prefect_file), *arguments)
 
-    def run(self, deployment: str, **parameters: Any) -> UUID:
-        found = self.client.read_deployment_by_name(f"pipeline/{deployment}")
+    def run(self, deployment: str, flow: str = "pipeline", **parameters: Any) -> UUID:
+        found = self.client.read_deployment_by_name(f"{flow}/{deployment}")
         return self.client.create_flow_run_from_deployment(found.id, parameters=parameters).id
 
     def state(self, run: UUID) -> str:

@@ -85,6 +85,13 @@ def test_the_end_of_the_lease_ends_the_command(tmp_path: Path) -> None:
         run_commands(["echo begun; sleep 60"], tmp_path, "a", lambda line: line == "begun" and lease.end(), lease)
 
 
+def test_a_command_may_tidy_up_when_it_is_asked_to_end(tmp_path: Path) -> None:
+    command = "trap 'echo tidy > tidied; exit' TERM; echo begun; while true; do sleep 0.1; done"
+    with hold(tmp_path, "a test") as lease, pytest.raises(CommandError):
+        run_commands([command], tmp_path, "a", lambda line: line == "begun" and lease.end(), lease)
+    assert (tmp_path / "tidied").read_text() == "tidy\n"
+
+
 def test_a_command_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
     code = """
 import sys

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from flows import demo
 
@@ -19,12 +20,13 @@ RUN = 250.0  # seconds a run of the whole graph may take on a busy machine
 
 
 @pytest.fixture
-def phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def phantom(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The demo's workspace, as small as every stage still accepts."""
     for name, value in {"TRAIN_PER_CLASS": 24, "TEST_PER_CLASS": 6, "SIZE": 96, "DUPLICATES": 0}.items():
         monkeypatch.setattr(demo, name, value)
     workspace = tmp_path / "demo"
     demo.prepare(ROOT, workspace)
+    shutil.copy(empty_store, workspace)
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params["train"]["epochs"] = 1
     params["calibrate"] |= {"images": 16, "cells": 1}
@@ -91,13 +93,28 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     assert (phantom / "reports/report.html").as_uri() in artifacts["report"].data
 
     assert dvc(phantom, "status") == "Data and pipelines are up to date."
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{phantom}/mlflow.db")
     (version,) = client.search_model_versions("name = 'hscc-phantom'")
     assert client.get_model_version_by_alias("hscc-phantom", "challenger").version == version.version
     assert version.tags["method"] in {"global_svd", "global_svd_adaptive_timed"}
     assert client.get_run(version.run_id).info.status == "FINISHED"
+    check_tree(client, stack, run)
+
+    asked = stack.ended(stack.run("promote", flow="promote")).state
+    assert asked is not None and asked.is_failed()
+    assert "no phantom: was trained on drawn images" in str(asked.message)
+
+
+def check_tree(client: MlflowClient, stack: Stack, run: UUID) -> None:
+    """One MLflow run above those of the stages and cells, linked with the flow run both ways."""
+    experiment = client.get_experiment_by_name("hscc")
+    (parent,) = client.search_runs([experiment.experiment_id], f"tags.`prefect.flow_run_id` = '{run}'")
+    assert (parent.info.run_name, parent.info.status) == ("pipeline-nightly", "FINISHED")
+    assert parent.data.tags["prefect.url"] == f"{stack.url.removesuffix('/api')}/runs/flow-run/{run}"
+    assert parent.info.run_id in stack.artifacts(run)["mlflow"].data
+    below = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    children = {child.data.tags["stage"] for child in client.search_runs([experiment.experiment_id], below)}
+    assert {"train", "compress", "evaluate", "register"} <= children
 
 
 def slow(workspace: Path, seconds: int) -> None:
@@ -133,12 +150,16 @@ def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     stack.deploy(tmp_path, "--all")
     names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-    assert names == {"nightly", "sweep", "validate-data"}
-    for name in names:
-        made = stack.client.read_deployment_by_name(f"pipeline/{name}")
+    assert names == {"nightly", "sweep", "validate-data", "promote"}
+    for name in sorted(names):
+        flow = "promote" if name == "promote" else "pipeline"
+        made = stack.client.read_deployment_by_name(f"{flow}/{name}")
         assert made.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}]
         assert made.concurrency_options is not None
         assert made.concurrency_options.collision_strategy == "CANCEL_NEW"
         offered = made.parameter_openapi_schema["properties"]
+        if flow == "promote":
+            assert set(offered) == {"which", "wait_seconds"}
+            continue
         assert "hscc" in offered["methods"]["items"]["enum"]
         assert "compress" in offered["targets"]["items"]["enum"]

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from .conftest import dvc, times_run
 from .stack import Stack, wait_for
@@ -38,6 +39,12 @@ def flow_pid(workspace: Path) -> int:
     return int(found.group(1))
 
 
+def recorded(workspace: Path) -> list[str]:
+    """How the MLflow runs of the runs so far stand, the earliest first."""
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    return [run.info.status for run in client.search_runs(["1"], order_by=["start_time ASC"])]
+
+
 def finish(stack: Stack, workspace: Path) -> None:
     """Let the next run go through and check that it did what was left, once."""
     (workspace / "go").touch()
@@ -57,6 +64,7 @@ def test_cancelling_in_the_ui_ends_the_commands(stack: Stack, slow: Path) -> Non
     state = stack.ended(run).state
     assert state is not None
     assert state.is_cancelled(), state
+    assert recorded(slow) == ["KILLED"]
     finish(stack, slow)
 
 
@@ -86,6 +94,7 @@ def test_a_killed_flow_takes_its_commands_along_and_is_taken_up(stack: Stack, sl
     assert state is not None
     assert state.is_crashed(), state
     finish(stack, slow)
+    assert recorded(slow) == ["KILLED", "FINISHED"]
 
 
 @pytest.mark.timeout(600)

@@ -88,6 +88,7 @@ def test_mlflow_keeps_its_records_in_postgres(postgres: str, tmp_path: Path, mon
             stderr=subprocess.STDOUT,
         )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     from mlflow import MlflowClient
 
     from hscc.tracking import stage_run

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -42,9 +43,10 @@ def candidate(folder: Path, seed: int) -> Candidate:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose registry holds two networks, the second of them aliased."""
-    workspace = tmp_path_factory.mktemp("store")
+    workspace = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_store, workspace)
     uri = tracking_uri(workspace)
     (workspace / "data.dvc").write_text(f"outs:\n- md5: {DATA_HASH}\n  path: data\n")
     with stage_run("register", "tiny", {}, {}, workspace) as tracked:

@@ -107,7 +107,7 @@ def write_networks(workspace: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace of 32 images and six networks, evaluated; a cell that the parameters do not name lies about."""
     workspace = tmp_path_factory.mktemp("workspace")
     write_images(workspace)
@@ -228,6 +228,8 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     assert len(children) == 11
     child = children["evaluate-hscc-4-0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    results = json.loads((evaluated / layout.RESULTS_JSON).read_text())
+    assert results["run_ids"] == {"evaluate": parent.info.run_id}
     assert (child.data.tags["method"], child.data.tags["budget"], child.data.tags["protocol"]) == (
         "hscc", "4", "grouped",
     )  # fmt: skip

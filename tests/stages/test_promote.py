@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -18,9 +20,11 @@ from PIL import Image
 
 from hscc.data.classes import CLASSES
 from hscc.errors import DataError
+from hscc.evaluation.fingerprint import file_sha256
 from hscc.registry import trail
 from hscc.registry.connection import RegistryError
 from hscc.registry.trail import CHAMPION, alias_of, read_trail
+from hscc.registry.versions import resolve
 from hscc.serving.answer import NOTICE, as_table, as_text
 from hscc.serving.served_model import _picture
 from hscc.stages import predict, register
@@ -30,9 +34,10 @@ from tests.registered import NAME, head, params, write_results
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registered(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 1 and 2 err on 12 images as dense does, 3 on 40; 2 is another network."""
     workspace = tmp_path_factory.mktemp("registered")
+    shutil.copy(empty_store, workspace)
     for network, wrong in enumerate((12, 12, 40)):
         write_results(workspace, network=network, wrong=wrong)
         register.run(params(), workspace)
@@ -133,7 +138,8 @@ def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, mon
     assert roll_back(params(), workspace).after == "1"
 
 
-def test_no_version_of_drawn_images_is_promoted(workspace: Path, tmp_path: Path) -> None:
+def test_no_version_of_drawn_images_is_promoted(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path)
     write_results(tmp_path, phantom=True)
     register.run(params(), tmp_path)
     with pytest.raises(PromotionRefused, match="no phantom: was trained on drawn images"):
@@ -176,6 +182,31 @@ def test_a_served_version_answers_files_and_pixels_and_refuses_the_rest(
     for refused in (b"hello", _uniform()):
         with pytest.raises(MlflowException, match="row 0"):
             served.predict(pd.DataFrame({"image": [refused]}))
+
+
+def test_the_registered_file_alone_gives_the_same_to_whoever_has_only_onnxruntime(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(workspace))
+    path = mlflow.artifacts.download_artifacts(f"models:/{NAME}/2/artifacts/model.onnx", dst_path=str(tmp_path))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    card = session.get_modelmeta().custom_metadata_map
+    assert json.loads(card["classes"]) == list(CLASSES)
+    assert json.loads(card["scores"])["accuracy"] == 0.9
+    assert (card["backbone"], card["method"], card["protocol"]) == ("alexnet", "hscc", "grouped")
+    colours = np.stack([head()] * 3, axis=2)
+    (plain,) = session.run(["probabilities"], {"image": colours[np.newaxis]})
+    _, (answer,) = predict.run(params(), [png(tmp_path / "one.png")], workspace, which="2")
+    np.testing.assert_allclose(plain[0], list(answer.probabilities.values()), atol=1e-6)
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}/2").predict(pd.DataFrame({"pixels": [head().tolist()]}))
+    np.testing.assert_allclose(plain[0], served[list(CLASSES)].to_numpy(np.float64)[0], atol=1e-6)
+
+
+def test_the_evaluated_network_is_kept_beside_it(workspace: Path) -> None:
+    version = resolve(NAME, "2", tracking_uri(workspace))
+    source = str(MlflowClient(tracking_uri(workspace)).get_model_version(NAME, "2").source).removeprefix("models:/")
+    (kept,) = (workspace / "mlruns" / "models" / source).rglob("network.onnx")
+    assert file_sha256(kept) == version.tags["model_sha256"] != version.deployed_sha256
 
 
 def test_a_served_file_that_is_damaged_is_not_served(workspace: Path, tmp_path: Path) -> None:

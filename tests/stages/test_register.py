@@ -18,18 +18,20 @@ PARAMS = params()
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registered(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with one cell that passes the policy and one that does not, after the stage."""
     workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copy(empty_store, workspace)
     write_results(workspace)
     run(PARAMS, workspace)
     return workspace
 
 
 @pytest.fixture
-def workspace(registered: Path, tmp_path: Path) -> Path:
-    """Copy what DVC would bring to a fresh clone: no store, no run."""
+def workspace(registered: Path, empty_store: Path, tmp_path: Path) -> Path:
+    """Copy what DVC would bring to a fresh clone: no run, an empty store."""
     shutil.copytree(registered, tmp_path / "clone", ignore=shutil.ignore_patterns("mlruns", "mlflow.db", ".hscc"))
+    shutil.copy(empty_store, tmp_path / "clone")
     return tmp_path / "clone"
 
 
@@ -82,7 +84,7 @@ def test_nothing_is_registered_when_none_passes(workspace: Path, capsys: pytest.
     assert record(workspace)["registered"] is None
     assert set(record(workspace)["rejected"]) == {"hscc-6-0", "tucker-6-0"}
     assert "nothing registered" in capsys.readouterr().out
-    assert not (workspace / "mlflow.db").exists()
+    assert versions(workspace) == []
 
 
 def test_a_file_that_was_not_the_one_evaluated_is_refused(workspace: Path) -> None:

@@ -21,14 +21,6 @@ from hscc.tracking.journal import JOURNALS, count_waiting
 DOWN = "http://127.0.0.1:1"  # nothing ever listens there
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database: making its tables is the slow part of a new store."""
-    folder = tmp_path_factory.mktemp("empty")
-    MlflowClient(tracking_uri(folder)).search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture(autouse=True)
 def local_store(empty_store: Path, tmp_path: Path) -> None:
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +21,9 @@ PARAMS = {"epochs": 3, "finetune": {"rate": 0.1}}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One store for all tests here: making its tables is the slow part."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One store for all tests here."""
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('runs'))}"
     MlflowClient(tracking_uri=uri).create_experiment(
         EXPERIMENT, artifact_location=tmp_path_factory.mktemp("artifacts").as_uri()
     )
@@ -135,7 +137,8 @@ def test_the_store_is_in_the_workspace_unless_named(monkeypatch: pytest.MonkeyPa
     assert tracking_uri(tmp_path) == "http://example.org"
 
 
-def test_artifacts_of_the_default_store_stay_in_the_workspace(tmp_path: Path) -> None:
+def test_artifacts_of_the_default_store_stay_in_the_workspace(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path)
     with stage_run("train", "a", {}, workspace=tmp_path) as run:
         (tmp_path / "figure.txt").write_text("x")
         run.artifact(tmp_path / "figure.txt")
@@ -209,3 +212,55 @@ def test_no_secret_is_recorded(client: MlflowClient, monkeypatch: pytest.MonkeyP
     assert kept.params == {"where": "s3://***@bucket/x", "note": "it is ***"}
     assert kept.tags["from"] == "https://***@example.org/d?token=***"
     assert "hunter2" not in json.dumps([kept.params, kept.tags])
+
+
+def test_a_run_that_is_not_resumable_is_ended_by_the_next_of_its_stage(client: MlflowClient, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from hscc.tracking import stage_run\n"
+        "with stage_run('pipeline', 'nightly', {}, workspace=Path(sys.argv[1]), resumable=False) as run:\n"
+        "    print(run.run_id, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    killed = subprocess.run(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert client.get_run(killed.stdout.strip()).info.status == "RUNNING"
+    with stage_run("pipeline", "sweep", {}, workspace=tmp_path, resumable=False) as run:
+        run.tags({"outcome": "went on"})
+    dead, done = client.get_run(killed.stdout.strip()), client.get_run(run.run_id)
+    assert dead.info.status == "KILLED"
+    assert dead.info.end_time <= done.info.start_time
+    assert (done.info.status, done.data.tags["outcome"]) == ("FINISHED", "went on")
+    assert list((tmp_path / ".hscc/runs").iterdir()) == list((tmp_path / ".hscc/tracking").iterdir()) == []
+
+
+def test_a_living_run_is_not_ended_by_another(client: MlflowClient, tmp_path: Path) -> None:
+    with (
+        stage_run("pipeline", "nightly", {}, workspace=tmp_path, resumable=False) as first,
+        stage_run("pipeline", "nightly", {}, workspace=tmp_path, resumable=False) as second,
+    ):
+        assert client.get_run(first.run_id).info.status == "RUNNING"
+    assert [client.get_run(run.run_id).info.status for run in (first, second)] == ["FINISHED", "FINISHED"]
+
+
+def test_a_job_may_end_as_failed_without_an_exception(client: MlflowClient, tmp_path: Path) -> None:
+    with stage_run("pipeline", "nightly", {}, workspace=tmp_path, resumable=False) as run:
+        run.status = "FAILED"
+    assert client.get_run(run.run_id).info.status == "FAILED"
+    assert list((tmp_path / ".hscc/runs").iterdir()) == []
+
+
+def test_a_continued_run_hangs_below_the_pipeline_that_took_it_up(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipelines = []
+    for error in (ValueError, None):
+        with stage_run("pipeline", "nightly", {}, workspace=tmp_path, resumable=False) as pipeline:
+            monkeypatch.setenv(PARENT_RUN, pipeline.run_id)
+            with contextlib.suppress(ValueError), stage_run("train", "a", PARAMS, workspace=tmp_path) as stage:
+                if error:
+                    raise error
+        pipelines.append(pipeline.run_id)
+        monkeypatch.delenv(PARENT_RUN)
+    assert pipelines[0] != pipelines[1]
+    assert client.get_run(stage.run_id).data.tags["mlflow.parentRunId"] == pipelines[1]
