@@ -115,9 +115,7 @@ def main() -> None:
     try:
         prepare(ROOT, WORKSPACE)
         draw(WORKSPACE)
-        console.rule(
-            "dvc repro: validate, train, calibrate, compress, quantise, bench, tradeoff, evaluate, insight, report, register"
-        )
+        console.rule("dvc repro: every stage of dvc.yaml")
         if status := reproduce(WORKSPACE):
             raise StepError(f"'dvc repro' in {WORKSPACE}/ ended with status {status}; its last lines say why.")
         show(WORKSPACE, time.monotonic() - begin)
