@@ -103,7 +103,7 @@ def importance_pictures(
     for number, name in enumerate(classes):
         if name in means:
             own = worth[:, number]
-            texts = [f"{round(value, 2) + 0.0:+.2f}".replace("-", "−") for value in own]  # never minus zero
+            texts = [f"{round(value, 2) + 0.0:+.2f}" for value in own]  # never minus zero; the font has no true minus
             picture = f"importance-{last.layer.name}-{name}.png"
             pictures[picture] = cells_over(means[name], own[last.region], last.region, texts, float(worth.max()))
             index.append({"layer": last.layer.name, "class": name, "picture": picture})
