@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from hscc.evaluation.headline import covers_zero, recommended, signed
 from hscc.evaluation.names import network_label
-from hscc.evaluation.results import batches, dense_row
+from hscc.evaluation.results import Row, batches, dense_row, row_name
 from hscc.reporting.sections.ablation import ablation_section
 from hscc.reporting.sections.calibration import calibration_section
 from hscc.reporting.sections.classes import classes_section
@@ -51,6 +51,8 @@ class Material:
         What the checks found in the data.
     tradeoff, insight : mapping or None
         Content of ``tradeoff.json`` and ``insight.json``.
+    registered : str or None
+        Name of the network that the registry's policy took.
     protocols : mapping of str to mapping
         Of `hscc.evaluation.protocols.read_protocols`; the document alone where empty.
     origin : Origin
@@ -64,8 +66,16 @@ class Material:
     findings: Sequence[Mapping[str, Any]] = ()
     tradeoff: Mapping[str, Any] | None = None
     insight: Mapping[str, Any] | None = None
+    registered: str | None = None
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
+
+    @property
+    def chosen(self) -> Row:
+        """The network that the page speaks about: the registered one, or the one that validation prefers."""
+        rows = self.document["rows"]
+        taken = [row for row in rows if row_name(row) == self.registered]
+        return taken[0] if taken else recommended(rows, self.document["protocol"])
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ def render(material: Material) -> Report:
         If the predictions lack a network, or a picture is missing.
     """
     document = material.document
-    chosen = recommended(document["rows"], document["protocol"])
+    chosen = material.chosen
     parts = _parts(material)
     sections = [part for part in parts if isinstance(part, Section)]
     environment = _environment()
@@ -104,6 +114,7 @@ def render(material: Material) -> Report:
         title=title(chosen),
         verdict=[_unbroken(sentence) for sentence in verdict(document, chosen)],
         chosen=chosen,
+        registered=row_name(chosen) == material.registered,
         dense=dense_row(document["rows"], document["protocol"]),
         batches=[batch for batch in batches(document["rows"]) if chosen.get(f"speedup_b{batch}") is not None],
         sections=sections,
@@ -116,8 +127,7 @@ def render(material: Material) -> Report:
 
 def _parts(material: Material) -> list[Section | Absent]:
     """All sections in the order of the page."""
-    document = material.document
-    chosen = recommended(document["rows"], document["protocol"])
+    document, chosen = material.document, material.chosen
     return [
         data_section(material.findings),
         results_section(document, chosen),

@@ -14,6 +14,7 @@ from hscc.reporting.sections.provenance import Lock
 
 _TRADEOFF = {"rows"}
 _INSIGHT = {"network", "classes"}
+_REGISTRATION = {"registered"}
 
 CURVES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -99,6 +100,28 @@ def read_tradeoff(path: Path) -> dict[str, Any] | None:
 def read_insight(path: Path) -> dict[str, Any] | None:
     """Read what was seen inside the networks, ``reports/insight.json``; see `read_tradeoff`."""
     return _read(path, _INSIGHT, "hscc insight")
+
+
+def read_registered(path: Path) -> str | None:
+    """Read which network the registry's policy took, ``reports/registration.json``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or None
+        Name of the network; None where there is no such file, or none was taken.
+
+    Raises
+    ------
+    ArtifactError
+        If it is no such document.
+    """
+    found = _read(path, _REGISTRATION, "hscc register")
+    return None if found is None else found["registered"]
 
 
 def read_locks(path: Path) -> tuple[Lock, ...]:

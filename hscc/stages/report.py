@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from hscc.evaluation.headline import recommended
 from hscc.evaluation.kept_logits import read_predictions
 from hscc.evaluation.protocols import read_protocols
 from hscc.evaluation.results import dense_row, replace_text, to_csv
@@ -23,13 +22,12 @@ from hscc.reporting.sources import (
     read_history,
     read_insight,
     read_locks,
+    read_registered,
     read_runs,
     read_tradeoff,
 )
 from hscc.stages import layout
 from hscc.tracking import stage_run
-
-LATER = ("register", "report")  # stages that do not come before this one
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
@@ -40,8 +38,8 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     params : Params
         Sections ``data.protocol`` and ``train.protocols`` are used.
     workspace : Path
-        Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves and results under
-        other protocols may lack; the report says so then.
+        Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves and results under other
+        protocols may lack; the report says so then. So may the registration.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 def _read(params: Params, workspace: Path, run_id: str) -> Material:
     documents = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
     curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
-    locks = tuple(lock for lock in read_locks(workspace / layout.LOCK) if lock.stage not in LATER)
+    locks = tuple(lock for lock in read_locks(workspace / layout.LOCK) if lock.stage != "report")
     return Material(
         document=next(iter(documents.values())),
         predictions=read_predictions(workspace / layout.PREDICTIONS),
@@ -70,6 +68,7 @@ def _read(params: Params, workspace: Path, run_id: str) -> Material:
         findings=read_findings(workspace / layout.DATA_REPORT),
         tradeoff=read_tradeoff(workspace / layout.TRADEOFF_JSON),
         insight=read_insight(workspace / layout.INSIGHT_JSON),
+        registered=read_registered(workspace / layout.REGISTRATION),
         protocols=documents,
         origin=Origin(locks, {**read_runs(workspace / layout.RUNS), "report": run_id}),
     )
@@ -80,7 +79,7 @@ def _reliability(material: Material) -> pd.DataFrame:
     rows, classes = document["rows"], document["classes"]
     networks = {
         "dense": dense_row(rows, document["protocol"]),
-        "recommended": recommended(rows, document["protocol"]),
+        "recommended": material.chosen,
     }
     return reliability_frame({name: bins_of(row, material.predictions, classes) for name, row in networks.items()})
 

@@ -111,6 +111,15 @@ def test_a_point_says_its_figures_and_the_first_can_be_focused(report: Report) -
     assert any(label.startswith("HSCC, 6×&#10;accuracy ") and "times faster" in label for _, label in points)
 
 
+def test_it_speaks_about_the_registered_network(tmp_path: Path) -> None:
+    rows = [row("dense", 1.0, role="baseline"), row("tucker", 3.0), row("hscc", 12.0)]
+    few = document(rows=rows, comparisons=[], ablation=[], seeds=[])
+    page = render(Material(few, predictions(rows), tmp_path, registered="tucker-3-0")).html
+    assert "The network named here, Tucker-2, 3×, is the one in the registry" in page
+    page = render(Material(few, predictions(rows), tmp_path)).html
+    assert "The network named here, HSCC, 12×, was picked on the validation split" in page
+
+
 def test_what_there_is_nothing_about_is_left_out_in_one_line_each(bare: str) -> None:
     page = Page(bare)
     assert page.open == []

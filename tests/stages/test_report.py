@@ -22,9 +22,9 @@ stages:
   evaluate:
     outs:
     - {path: reports/results.json, md5: 0123456789abcdef}
-  register:
+  report:
     outs:
-    - {path: reports/registration.json, md5: fedcba9876543210}
+    - {path: reports/report.html, md5: fedcba9876543210}
 """
 
 
@@ -68,7 +68,7 @@ def test_every_input_has_its_section(reported: Path) -> None:
         assert f'<h2 id="{name}"' in html
 
 
-def test_hashes_and_runs_of_earlier_stages_are_told_and_of_later_ones_not(reported: Path) -> None:
+def test_hashes_and_runs_of_earlier_stages_are_told_and_its_own_not(reported: Path) -> None:
     html = (reported / layout.REPORT).read_text(encoding="utf-8")
     assert "0123456789abcdef" in html and "fedcba9876543210" not in html
     assert "123abc" in html
