@@ -38,7 +38,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     params : Params
         Sections ``data.protocol`` and ``train.protocols`` are used.
     workspace : Path
-        Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves and results under other
+        Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves, results under other
         protocols may lack; the report says so then. So may the registration.
 
     Raises
