@@ -25,7 +25,7 @@ def scored(regions: int | str, clusters: int | str, noise: float, budget: float 
     speed = other.pop("speed", 2.0)
     facts = {
         "predicted_loss": other.pop("loss", noise),
-        "macs_ratio": budget,
+        "macs_ratio": budget + other.pop("under", 0.0),
         "speedup_b1": speed,
         "speedup_b1_se": 0.01,
     }
@@ -52,7 +52,7 @@ def test_a_score_is_what_the_metrics_say() -> None:
 
 def test_fronts_are_of_the_full_calibration() -> None:
     settings = [
-        scored(1, 1, 2.0, speed=4.0),
+        scored(1, 1, 2.0, speed=4.0, under=0.001),
         scored(2, 2, 1.0, speed=3.0),
         scored(4, 4, 1.5, speed=1.0),
         scored(AUTO, AUTO, 3.0, 12.0, speed=2.0),
