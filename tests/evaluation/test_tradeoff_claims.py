@@ -98,8 +98,16 @@ def test_what_depends_on_the_calibration_is_said_to() -> None:
     assert same["verdict"] == SUPPORTED
     changed = claims([*of(96, 1.8), *of(768, 0.5)])["size"]
     assert changed["verdict"] == UNDECIDED
-    assert "depends on the number of images" in changed["answer"]
+    assert changed["answer"].startswith("It depends: 96 images")
     assert [test["images"] for test in changed["figures"]] == [96, 768]
+
+
+def test_what_depends_on_the_budget_is_said_to() -> None:
+    noises = {3.0: (2.0, 1.5, 0.8), 12.0: (2.0, 0.8, 1.5)}
+    claim = claims([scored(2, 2**i, n, budget) for budget, line in noises.items() for i, n in enumerate(line)])
+    assert claim["clusters"]["verdict"] == UNDECIDED
+    assert claim["clusters"]["answer"].startswith("It depends: at 3x the best is 4")
+    assert [test["interior"] for test in claim["clusters"]["figures"]] == [False, True]
 
 
 def test_time_lost_to_structure_is_told() -> None:
