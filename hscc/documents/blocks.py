@@ -15,10 +15,12 @@ from hscc.documents.grid import Grid
 from hscc.documents.paper import beside_the_paper, claims_grid, judge_claims
 from hscc.documents.sentences import findings
 from hscc.documents.tables import ablation_grid, protocols_grid, rivals_grid, seeds_grid
+from hscc.documents.tradeoff import tradeoff_grid
 from hscc.evaluation.protocols import LEAKY, compare_protocols
 from hscc.evaluation.table import render
 
 _WIDE = 120  # columns of a table that is shown as on a terminal
+_NOT_TRIED = "Not run yet: `dvc repro tradeoff` writes `reports/tradeoff.json`."
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,15 @@ def tradeoff(reports: Reports) -> str:
     """Answer the claims that the trade-off stage tests."""
     answered = (reports.tradeoff or {}).get("claims", [])
     if not answered:
-        return "Not run yet: `dvc repro tradeoff` writes `reports/tradeoff.json`."
+        return _NOT_TRIED
     rows = tuple((found["claim"], found["answer"]) for found in answered)
     return Grid("Trade-off", ("claim", "answer"), rows, words=2).to_markdown()
+
+
+def structures(reports: Reports) -> str:
+    """Tabulate every setting of the trade-off."""
+    document = reports.tradeoff
+    return tradeoff_grid(document).to_markdown() if document and document["rows"] else _NOT_TRIED
 
 
 BLOCKS: dict[str, Callable[[Reports], str]] = {
@@ -114,6 +122,7 @@ BLOCKS: dict[str, Callable[[Reports], str]] = {
     "seeds": seeds,
     "protocols": protocols,
     "tradeoff": tradeoff,
+    "structures": structures,
 }
 
 

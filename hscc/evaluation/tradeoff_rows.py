@@ -95,7 +95,8 @@ def tabulate(scored: Sequence[Scored], images: int, batches: Sequence[int]) -> l
     for mark, gain in gains.items():
         for row in rows:
             row[mark] = False
-        front = pareto_front([row[gain] for row in entered], [-row["val_kl"] for row in entered])
+        # To three digits: plans of one budget differ in the fourth by where their last rank fell.
+        front = pareto_front([float(f"{row[gain]:.3g}") for row in entered], [-row["val_kl"] for row in entered])
         for row, best in zip(entered, front, strict=True):
             row[mark] = bool(best)
     return rows

@@ -33,13 +33,16 @@ REPORT = Path("reports/report.html")
 FIGURES = Path("reports/figures")  # the report's figures, an SVG file each
 RELIABILITY = Path("reports/reliability.csv")
 PROTOCOLS = Path("reports/protocols")  # <protocol>.json: results of experiments under other splits
-TRADEOFF_JSON = Path("reports/tradeoff.json")
 INSIGHT = Path("artifacts/insight")  # pictures of slices, which git never holds
 INSIGHT_JSON = Path("reports/insight.json")
 RUNS = Path("reports/runs")  # which tracked run holds the figures of a job
 REGISTRATION = Path("reports/registration.json")
 
-DOCUMENTS = (Path("README.md"), Path("docs/results.md"))  # whose marked figures are printed from the reports
+DOCUMENTS = (
+    Path("README.md"),
+    Path("docs/results.md"),
+    Path("docs/tradeoff.md"),
+)  # whose marked figures are printed from the reports
 
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"

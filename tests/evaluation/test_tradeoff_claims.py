@@ -25,7 +25,7 @@ def scored(regions: int | str, clusters: int | str, noise: float, budget: float 
     speed = other.pop("speed", 2.0)
     facts = {
         "predicted_loss": other.pop("loss", noise),
-        "macs_ratio": budget,
+        "macs_ratio": budget + other.pop("under", 0.0),
         "speedup_b1": speed,
         "speedup_b1_se": 0.01,
     }
@@ -52,7 +52,7 @@ def test_a_score_is_what_the_metrics_say() -> None:
 
 def test_fronts_are_of_the_full_calibration() -> None:
     settings = [
-        scored(1, 1, 2.0, speed=4.0),
+        scored(1, 1, 2.0, speed=4.0, under=0.001),
         scored(2, 2, 1.0, speed=3.0),
         scored(4, 4, 1.5, speed=1.0),
         scored(AUTO, AUTO, 3.0, 12.0, speed=2.0),
@@ -98,8 +98,16 @@ def test_what_depends_on_the_calibration_is_said_to() -> None:
     assert same["verdict"] == SUPPORTED
     changed = claims([*of(96, 1.8), *of(768, 0.5)])["size"]
     assert changed["verdict"] == UNDECIDED
-    assert "depends on the number of images" in changed["answer"]
+    assert changed["answer"].startswith("It depends: 96 images")
     assert [test["images"] for test in changed["figures"]] == [96, 768]
+
+
+def test_what_depends_on_the_budget_is_said_to() -> None:
+    noises = {3.0: (2.0, 1.5, 0.8), 12.0: (2.0, 0.8, 1.5)}
+    claim = claims([scored(2, 2**i, n, budget) for budget, line in noises.items() for i, n in enumerate(line)])
+    assert claim["clusters"]["verdict"] == UNDECIDED
+    assert claim["clusters"]["answer"].startswith("It depends: at 3x the best is 4")
+    assert [test["interior"] for test in claim["clusters"]["figures"]] == [False, True]
 
 
 def test_time_lost_to_structure_is_told() -> None:

@@ -30,6 +30,7 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / layout.RESULTS_JSON).write_text(text.replace('"pooled"', '"grouped"'))
     (tmp_path / "README.md").write_text("no figures: 90.4\n")
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/tradeoff.md").write_text("no figures\n")
     marks = "\n".join(f"<!-- figures: {name} -->\n<!-- end -->" for name in BLOCKS)
     (tmp_path / "docs/results.md").write_text(f"{marks}\n")
     return tmp_path
@@ -54,10 +55,10 @@ def test_a_figure_that_changes_makes_the_document_stale(workspace: Path) -> None
 def test_other_reports_fill_their_blocks(workspace: Path) -> None:
     (workspace / layout.PROTOCOLS / "pooled.json").write_text(json.dumps(make_document(make_row("hscc", 6.0))))
     claims = [{"claim": "moderate", "answer": "no: 1.0", "verdict": "refuted", "figures": []}]
-    (workspace / layout.TRADEOFF_JSON).write_text(json.dumps({"claims": claims}))
+    (workspace / layout.TRADEOFF_JSON).write_text(json.dumps({"claims": claims, "rows": []}))
     run(workspace)
     text = (workspace / "docs/results.md").read_text()
-    assert "Not run yet" not in text
+    assert text.count("Not run yet") == 1  # claims without a row have no table
     assert "| moderate | no: 1.0 |" in text
     assert "| FLOPs cut | 81.1 % (5.3×) | HSCC, 6× |" in text
 
