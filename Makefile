@@ -82,7 +82,7 @@ server: $(READY) ## Start the Prefect server, UI on http://127.0.0.1:4200
 
 deploy worker: export PREFECT_API_URL ?= http://127.0.0.1:$(PREFECT_PORT)/api
 deploy worker: export PREFECT_HOME := $(CURDIR)/.prefect
-deploy: $(READY) ## Put the deployments of prefect.yaml on the server (nightly, sweep, validate-data)
+deploy: $(READY) ## Put the deployments of prefect.yaml on the server (nightly, sweep, validate-data, promote)
 	@prefect work-pool inspect hscc >/dev/null 2>&1 || prefect work-pool create hscc --type process
 	@cd $(WORKSPACE) && prefect --no-prompt deploy --prefect-file $(CURDIR)/prefect.yaml --all
 

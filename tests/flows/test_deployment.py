@@ -58,8 +58,9 @@ def often(folder: Path) -> Path:
 
 
 def scheduled(stack: Stack, deployment: str) -> UUID | None:
-    """The first run that the schedule, and nobody else, has started."""
-    begun = [run for run in stack.runs_of(deployment) if run.auto_scheduled and run.start_time]
+    """The first run that the schedule, and nobody else, has started; those it was too slow for are cancelled."""
+    runs = [run for run in stack.runs_of(deployment) if run.state and not run.state.is_cancelled()]
+    begun = [run for run in runs if run.auto_scheduled and run.start_time]
     return min(begun, key=lambda run: run.start_time or datetime.datetime.max).id if begun else None
 
 
