@@ -22,7 +22,7 @@ SIDE = 32
 PARAMS = Params.model_construct(
     data=DataParams(image_size=SIDE),
     train=TrainParams.model_construct(protocols=("grouped",)),
-    compress=CompressParams.model_construct(methods=(), budgets=(), seeds=()),
+    compress=CompressParams.model_construct(methods=(), budgets=(), seeds=(0,)),
     quantise=QuantiseParams(enabled=False),
     bench=BenchParams(batches=(4, 1), threads=1, repeats=3),
 )
