@@ -275,7 +275,7 @@ class Params(_Section):
     @model_validator(mode="after")
     def _calibrates_on_fewer(self) -> Params:
         beyond = [images for images in self.tradeoff.calibrations if images >= self.calibrate.images]
-        if beyond:
+        if self.tradeoff.enabled and beyond:
             raise ValueError(
                 f"tradeoff.calibrations has {beyond[0]}, not fewer than calibrate.images {self.calibrate.images}; "
                 "that many is the calibration itself, remove it"

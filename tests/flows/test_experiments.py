@@ -24,7 +24,9 @@ def committed(workspace: Path) -> Path:
         "insight:\n  cells: [y]\n"
         "shout: false\n"
     )
-    (workspace / ".gitignore").write_text("/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n")
+    (workspace / ".gitignore").write_text(
+        "/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n/reports/runs\n"
+    )
     dvc(workspace, "repro", "--quiet")
     for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
         subprocess.run(["git", *command], cwd=workspace, check=True)

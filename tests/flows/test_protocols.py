@@ -36,7 +36,7 @@ insight: {cells: [f]}
 def committed(workspace: Path) -> Path:
     (workspace / "dvc.yaml").write_text(GRAPH)
     (workspace / "params.yaml").write_text(PARAMS)
-    (workspace / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n")
+    (workspace / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n/reports/runs\n")
     dvc(workspace, "repro", "--quiet")
     for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
         subprocess.run(["git", *command], cwd=workspace, check=True)
