@@ -44,7 +44,7 @@ demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (4 mi
 	@python -m flows.demo
 
 test: $(READY) ## Run all tests
-	python -m pytest -q
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadscope
 
 lint: $(READY) ## Check style, types and the direction of imports
 	ruff check .
