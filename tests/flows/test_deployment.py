@@ -30,7 +30,7 @@ def phantom(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params["train"]["epochs"] = 1
     params["calibrate"] |= {"images": 16, "cells": 1}
-    params["compress"] |= {"methods": ["global_svd"], "budgets": [2]}
+    params["compress"] |= {"methods": ["global_svd"], "budgets": [2], "controls": []}
     params["compress"]["finetune"]["epochs"] = 0
     params["compress"]["timed"] = ["global_svd_adaptive_timed-1.1"]
     params["latency"] = {"batches": [1], "threads": 1}
