@@ -11,6 +11,7 @@ from prefect import get_run_logger
 from prefect.client.schemas import State
 from prefect.runtime import deployment, flow_run
 from prefect.settings import get_current_settings
+from prefect.utilities.urls import url_for
 
 from flows.publish import publish_run
 from hscc.errors import HSCCError
@@ -72,7 +73,7 @@ def _links() -> dict[str, str]:
         "prefect.deployment": deployment.get_name(),
     }
     if get_current_settings().api.url:  # else the server ends with this process, and its page with it
-        words["prefect.url"] = url = flow_run.get_flow_run_ui_url()
+        words["prefect.url"] = url = url_for("flow-run", obj_id=flow_run.get_id())
         words[_NOTE] = f"Prefect flow run [{flow_run.get_name()}]({url})"
     return {name: word for name, word in words.items() if word}
 
