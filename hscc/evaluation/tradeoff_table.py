@@ -48,11 +48,16 @@ def render_tradeoff(document: Mapping[str, Any]) -> Table:
 
 
 def structure_label(row: Mapping[str, Any]) -> str:
-    """Name of a row's structure in running text, such as ``2x2 regions, 4 clusters`` or ``HSCC``."""
+    """Name of a row's structure in running text, such as ``2×2 regions, 4 clusters`` or ``HSCC``."""
     if row["method"] != FIXED:
         return method_label(row["method"])
     clusters = "cluster" if row["clusters"] == 1 else "clusters"
-    return f"{row['regions']}x{row['regions']} regions, {row['clusters']} {clusters}"
+    return f"{regions_label(row['regions'])}, {row['clusters']} {clusters}"
+
+
+def regions_label(side: int) -> str:
+    """Name of a partition of a feature map with so many regions a side, such as ``2×2 regions``."""
+    return "1 region" if side == 1 else f"{side}×{side} regions"
 
 
 def _figures(row: Mapping[str, Any], batches: list[int]) -> list[str]:

@@ -17,6 +17,6 @@ def test_a_structure_has_a_row_and_a_budget_its_columns() -> None:
     grid = tradeoff_grid({"rows": rows, "batches": [1, 16], "calibration": 768})
     assert grid.header[:4] == ("structure", "3×: KL", "3×: accuracy %", "3×: faster b1 / b16")
     full, searched, small = grid.rows
-    assert full == ("2x2 regions, 4 clusters", *("0.051 ± 0.004", "90.1 ± 2.4", "2.00× / 1.50×") * 2)
+    assert full == ("2×2 regions, 4 clusters", *("0.051 ± 0.004", "90.1 ± 2.4", "2.00× / 1.50×") * 2)
     assert searched == ("HSCC", *full[1:4], NONE, NONE, NONE)  # a budget out of reach has no figures
-    assert small == ("2x2 regions, 4 clusters, 96 images", NONE, NONE, NONE, *full[4:])
+    assert small == ("2×2 regions, 4 clusters, 96 images", NONE, NONE, NONE, *full[4:])

@@ -12,12 +12,13 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from hscc.evaluation.names import method_label
 from hscc.evaluation.results import batches
+from hscc.evaluation.tradeoff import FIXED
+from hscc.evaluation.tradeoff_table import regions_label, structure_label
 from hscc.reporting.svg import INK, STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 WIDTH, HEIGHT = 3.9, 2.9  # inches of 72 units
 _STYLES = (("o", "●", 1), ("s", "■", 3), ("^", "▲", 2), ("D", "◆", 4), ("v", "▼", 5), ("P", "✚", 6))
 _SEARCHED = (("X", "✖", 0), ("p", "⬟", 7), ("h", "⬢", 6))  # structure chosen layer by layer: the accent first
-FIXED = "fixed"  # the method of rows whose structure is the same in every layer
 
 Row = dict[str, Any]
 
@@ -57,13 +58,6 @@ def timed_batches(rows: Sequence[Row]) -> list[int]:
     return batches(rows, "speedup_b")
 
 
-def setting(row: Row) -> str:
-    """A row's structure in words, such as ``4×4 regions, 4 clusters``."""
-    if row["method"] != FIXED:
-        return method_label(row["method"])
-    return f"{_regions(row['regions'])}, {row['clusters']} cluster{'' if row['clusters'] == 1 else 's'}"
-
-
 def _group(row: Row) -> int | str:
     """What a row's mark stands for: a number of regions a side, or a method."""
     regions: int | str = row["regions"] if row["method"] == FIXED else row["method"]
@@ -73,7 +67,7 @@ def _group(row: Row) -> int | str:
 def _regions(group: int | str) -> str:
     if isinstance(group, str):
         return f"{method_label(group)}, chosen layer by layer"
-    return "1 region" if group == 1 else f"{group}×{group} regions"
+    return regions_label(group)
 
 
 def _order(value: int | str) -> tuple[bool, int]:
@@ -169,7 +163,7 @@ def _canvas() -> tuple[Figure, Axes]:
 
 def _words(row: Row) -> str:
     return (
-        f"{setting(row)}, {row['budget']:g}×\nKL {row['val_kl']:.3f}{_error(row, 'val_kl', 3, 1.0)}\n"
+        f"{structure_label(row)}, {row['budget']:g}×\nKL {row['val_kl']:.3f}{_error(row, 'val_kl', 3, 1.0)}\n"
         f"validation accuracy {100 * row['val_accuracy']:.1f}{_error(row, 'val_accuracy', 1, 100.0)} %"
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hscc.reporting.figures.tradeoff import setting, timed_batches, tradeoff_drawings
+from hscc.evaluation.tradeoff_table import structure_label
+from hscc.reporting.figures.tradeoff import timed_batches, tradeoff_drawings
 from hscc.reporting.sections.section import Absent, Section
 from hscc.reporting.tables import Column, Line, Table, figure, with_error, words
 
@@ -59,7 +60,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         columns,
         tuple(
             Line(
-                f"{setting(row)}, {row['budget']:g}×",
+                f"{structure_label(row)}, {row['budget']:g}×",
                 (
                     figure(row.get("images"), 0),
                     figure(row.get("macs_ratio"), 2, "×"),
