@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from hscc.data.classes import PROTOCOLS, SPLITS
-from hscc.evaluation.results import row_name
+from hscc.evaluation.results import batches, row_name
 from hscc.stages import layout
 
 
@@ -128,7 +128,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
     def percent(name: str) -> str:
         return f"{100 * row[name]:.1f} ± {100 * row[name + '_se']:.1f}"
 
-    speeds = {f"speed b{name[len('speedup_b') :]}": row[name] for name in row if name.startswith("speedup_b")}
+    speeds = {f"speed b{batch}": row[f"speedup_b{batch}"] for batch in batches([row], "speedup_b")}
     return {
         "network": row_name(row),
         "protocol": row["protocol"],
@@ -137,7 +137,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         "accuracy %": percent("accuracy"),
         "macro F1 %": percent("macro_f1"),
         "KL": f"{row['kl_to_baseline']:.3f}",
-        **{name: f"{speed:.2f}x" for name, speed in speeds.items() if not name.endswith("_iqr") and speed is not None},
+        **{name: f"{speed:.2f}x" for name, speed in speeds.items() if speed is not None},
     }
 
 

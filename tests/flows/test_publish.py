@@ -40,6 +40,8 @@ def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
     assert len(made["results"]) == len(results["rows"])
     row, shown = results["rows"][-1], made["results"][-1]
     assert shown["accuracy %"] == f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}"
+    speeds = [name for name in made["results"][0] if name.startswith("speed")]
+    assert speeds == ["speed b1", "speed b16", "speed b64"]
     assert made["report"] == (tmp_path / layout.REPORT).as_uri()
     assert made["figures"] == f"- [pareto]({(tmp_path / layout.FIGURES / 'pareto.svg').as_uri()})"
     data = json.loads((ROOT / layout.DATA_REPORT).read_text())
