@@ -6,18 +6,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from hscc.data.fetch import check_pin
-from hscc.data.manifest import group_near_copies, scan, write_manifest
+from hscc.data.manifest import group_near_copies, list_files, scan, write_manifest
 from hscc.data.splits import assign_splits
 from hscc.errors import DataError
 from hscc.params import Params
 from hscc.stages import layout
+from hscc.tracking import stage_run
 from hscc.validation.evidence import gather
 from hscc.validation.findings import find
 from hscc.validation.report import report
@@ -31,7 +34,7 @@ _NAMED = 3  # images an error names per fault
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Check the data set and write what later stages read.
+    """Check the data set, write what later stages read, and record in MLflow what was found.
 
     Nothing is written until every error check has passed; then the manifest, the validation and the
     report replace the earlier ones. After a failure the Data Docs are in ``.hscc/validation-failed``.
@@ -49,7 +52,19 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         If the data folder is missing or is not what ``data.dvc`` pins, or a check of severity error fails; the
         message names the images.
     """
+    list_files(workspace / layout.DATA)  # without data, or with other than what is pinned, there is no run of it
     check_pin(workspace)
+    asked = {"data": params.data.model_dump(), "validate": params.validate_.model_dump()}
+    with stage_run("validate", "data", asked, workspace=workspace) as tracked:
+        known = _validate(params, workspace)
+        tracked.metrics(_figures(known))
+        tracked.artifact(workspace / layout.DATA_REPORT)
+    console = Console()
+    print_summary(known, console)
+    console.print(f"Data Docs: {workspace / layout.VALIDATION}/data_docs/index.html", highlight=False, soft_wrap=True)
+
+
+def _validate(params: Params, workspace: Path) -> dict[str, Any]:
     data = params.data
     frame, thumbnails = scan(workspace / layout.DATA)
     frame = group_near_copies(frame, thumbnails, data.near_duplicate)
@@ -73,9 +88,12 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         _replace(new / "manifest.csv", workspace / layout.MANIFEST)
         _replace(new / "data.json", workspace / layout.DATA_REPORT)
     shutil.rmtree(workspace / FAILED, ignore_errors=True)
-    console = Console()
-    print_summary(known, console)
-    console.print(f"Data Docs: {workspace / layout.VALIDATION}/data_docs/index.html", highlight=False, soft_wrap=True)
+    return known
+
+
+def _figures(known: Mapping[str, Any]) -> dict[str, float]:
+    findings = Counter(f"findings_{finding['severity']}" for finding in known["findings"])
+    return {**{f"files_{name}": value for name, value in known["files"].items()}, **findings}
 
 
 def _limits(params: Params) -> Limits:

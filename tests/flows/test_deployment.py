@@ -115,7 +115,7 @@ def check_tree(client: MlflowClient, stack: Stack, run: UUID) -> None:
     assert parent.info.run_id in stack.artifacts(run)["mlflow"].data
     below = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     children = {child.data.tags["stage"] for child in client.search_runs([experiment.experiment_id], below)}
-    assert {"train", "compress", "evaluate", "register"} <= children
+    assert {"validate", "train", "compress", "evaluate", "register"} <= children
 
 
 def slow(workspace: Path, seconds: int) -> None:

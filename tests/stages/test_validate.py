@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from hscc.data.classes import CLASSES
@@ -16,6 +17,7 @@ from hscc.errors import DataError
 from hscc.params import DataParams, Params, ValidateParams
 from hscc.stages import layout
 from hscc.stages.validate import FAILED, run
+from hscc.tracking import tracking_uri
 
 # Sections of other stages name methods and backbones; this stage reads neither.
 PARAMS = Params.model_construct(data=DataParams(), validate=ValidateParams(min_per_class=12))
@@ -30,9 +32,10 @@ def jpeg(seed: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def validated(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a data set of 12 + 4 images a class, a copy and a contradiction among them, and validate it."""
     workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copy(empty_store, workspace)
     seed = 0
     for folder, count in (("Training", 12), ("Testing", 4)):
         for label in CLASSES:
@@ -64,7 +67,25 @@ def test_the_three_outputs_are_written(validated: Path):
     report = json.loads((validated / layout.DATA_REPORT).read_text(encoding="utf-8"))
     assert report["files"] == {"count": 66, "distinct": 64, "bytes": int(manifest["bytes"].sum())}
     assert (validated / layout.VALIDATION / "data_docs/index.html").is_file()
-    assert not list((validated / layout.SCRATCH).iterdir())
+    assert left_in_scratch(validated) == set()
+
+
+def left_in_scratch(workspace: Path) -> set[str]:
+    """What lies beside the notes of which runs are under way."""
+    return {path.name for path in (workspace / layout.SCRATCH).iterdir()} - {"runs", "tracking"}
+
+
+def test_a_run_keeps_what_was_found(validated: Path):
+    client = MlflowClient(tracking_uri(validated))
+    (run,) = client.search_runs([client.get_experiment_by_name("hscc").experiment_id])
+    assert (run.data.tags["stage"], run.info.status) == ("validate", "FINISHED")
+    assert {name: run.data.metrics[name] for name in ("files_count", "files_distinct")} == {
+        "files_count": 66,
+        "files_distinct": 64,
+    }
+    report = json.loads((validated / layout.DATA_REPORT).read_text(encoding="utf-8"))
+    assert run.data.metrics["findings_warning"] == len(report["findings"])
+    assert [kept.path for kept in client.list_artifacts(run.info.run_id)] == [layout.DATA_REPORT.name]
 
 
 def test_findings_are_the_failed_warnings_and_name_the_images(validated: Path):
@@ -149,7 +170,10 @@ def test_an_error_names_the_images_and_leaves_earlier_outputs(
     assert message.endswith(f"{FAILED}/data_docs/index.html.")
     assert contents(workspace) == before
     assert (workspace / FAILED / "data_docs/index.html").is_file()
-    assert [path.name for path in (workspace / layout.SCRATCH).iterdir()] == [FAILED.name]
+    assert left_in_scratch(workspace) == {FAILED.name}
+    client = MlflowClient(tracking_uri(workspace))
+    (newest, *_) = client.search_runs([client.get_experiment_by_name("hscc").experiment_id])
+    assert newest.info.status == "FAILED"
 
 
 def test_once_mended_the_failure_is_forgotten(workspace: Path):
