@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +51,19 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     """
     digest = hashlib.sha256(f"{_CACHE_FORMAT}:{size}:{','.join(manifest['sha256'])}".encode()).hexdigest()[:20]
     path = cache / f"{digest}-{size}.npy"
-    if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            _decode_all([root / p for p in manifest["path"]], size, partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
+        return _opened(path)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        _decode_all([root / p for p in manifest["path"]], size, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return _opened(path)
+
+
+def _opened(path: Path) -> npt.NDArray[np.uint8]:
     images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     return images
 

@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -31,8 +33,9 @@ from hscc.stages import layout
 from hscc.stages.latency import read_timed_plan
 from hscc.stages.train import read_splits
 from hscc.tracking import stage_run
+from hscc.training.checkpoint import Row
 from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
-from hscc.training.loop import Recipe, Row, Split
+from hscc.training.loop import Recipe, Split
 
 Metrics = dict[str, str | int | float]
 
@@ -114,11 +117,12 @@ def _lessons(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe
     """Let the teacher speak once for all cells that hear the same batches."""
     heard = (file_sha256(weights), train.rows.tolist(), recipe.epochs, recipe.batch_size, recipe.seed, recipe.precision)
     path = folder / f"{hashlib.sha256(repr(heard).encode()).hexdigest()[:16]}.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
-        safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
-        os.replace(partial, path)
+    with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
+        return safetensors.torch.load_file(path)["logits"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
+    safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
+    os.replace(partial, path)
     return safetensors.torch.load_file(path)["logits"]
 
 

@@ -21,7 +21,8 @@ from hscc.models.storage import ModelCard, save_dense
 from hscc.params import Params, TrainParams
 from hscc.stages import layout
 from hscc.tracking import stage_run
-from hscc.training.loop import Recipe, Row, Split
+from hscc.training.checkpoint import Row
+from hscc.training.loop import Recipe, Split
 from hscc.training.supervised import train_baseline
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hscc.training.loop import Loss, Place, Recipe, Row, Split, autocast, batches, epoch_batches, fit
+from hscc.training.checkpoint import Row
+from hscc.training.loop import Loss, Place, Recipe, Split, autocast, batches, epoch_batches, fit
 
 
 def distil(

@@ -7,28 +7,22 @@ that was killed and resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from hscc.data.images import to_input
 from hscc.models.backbones import pick_device
 from hscc.training.augmentation import augment
+from hscc.training.checkpoint import Checkpoint, Row
 
 Place = tuple[int, int]  # epoch and step
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor, Place], tuple[torch.Tensor, torch.Tensor]]
-Row = dict[str, float]
 EVALUATION_BATCH = 64
 
 
@@ -95,14 +89,6 @@ class Split:
         return torch.from_numpy(np.ascontiguousarray(self.images[rows])), torch.from_numpy(self.labels[index])
 
 
-@dataclass
-class _State:
-    epoch: int = 0
-    best: float = float("inf")
-    best_epoch: int = -1
-    history: list[Row] = field(default_factory=list)
-
-
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -128,7 +114,7 @@ def fit(
         How.
     checkpoint : Path
         Folder for the state after each epoch. One left by a killed run with the same recipe is taken up; it
-        is removed at the end.
+        is removed at the end. A damaged one is left out of account, with a word.
     on_epoch : callable
         Called with (epoch, row) after each epoch, also for those a resumed run finds done.
 
@@ -146,7 +132,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_up
     )
-    store = _Checkpoint(checkpoint, recipe)
+    store = Checkpoint(checkpoint, asdict(recipe))
     state = store.resume(model, optimizer, schedule, steps)
     for done in state.history:
         on_epoch(int(done["epoch"]), done)
@@ -242,69 +228,3 @@ def steps_of(train: Split, recipe: Recipe) -> int:
 
 def _mix(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
-
-
-class _Checkpoint:
-    """State of a run on disk: weights and optimiser as safetensors, the rest as their JSON header."""
-
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.recipe = json.dumps(asdict(recipe), sort_keys=True)
-        self.state, self.best = folder / "state.safetensors", folder / "best.safetensors"
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: _State) -> None:
-        tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
-        header = {"recipe": self.recipe, "state": json.dumps(asdict(state))}
-        _write({key: value.cpu().contiguous() for key, value in tensors.items()}, self.state, header)
-
-    def resume(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.OneCycleLR,
-        steps: int,
-    ) -> _State:
-        if not self.state.is_file():
-            return _State()
-        with safetensors.safe_open(self.state, framework="pt") as file:
-            header = file.metadata() or {}
-        if header.get("recipe") != self.recipe:
-            return _State()  # another recipe's: start anew, the file is replaced after the first epoch
-        tensors = safetensors.torch.load_file(self.state)
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        parameters = list(model.parameters())
-        moments: dict[int, dict[str, Any]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                like = parameters[int(index)]
-                # The fused kernel walks memory: a moment must lie as its parameter does (channels last).
-                laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                moments.setdefault(int(index), {})[name] = laid
-        state = _State(**json.loads(header["state"]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that no optimiser step came before: they came in the killed run
-            for _ in range(state.epoch * steps):
-                schedule.step()
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        return state
-
-    def keep_best(self, model: nn.Module) -> None:
-        _write({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, self.best, {})
-
-    def restore_best(self, model: nn.Module) -> None:
-        if self.best.is_file():
-            model.load_state_dict(safetensors.torch.load_file(self.best))
-
-    def clear(self) -> None:
-        for path in (self.state, self.best):
-            path.unlink(missing_ok=True)
-        self.state.parent.rmdir()
-
-
-def _write(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(tensors, partial, metadata=header)
-    os.replace(partial, path)

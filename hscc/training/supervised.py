@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hscc.training.loop import Loss, Place, Recipe, Row, Split, autocast, batches, fit
+from hscc.training.checkpoint import Row
+from hscc.training.loop import Loss, Place, Recipe, Split, autocast, batches, fit
 
 
 def train_baseline(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 import hscc
 from hscc.data.classes import CLASSES
@@ -107,6 +109,20 @@ def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params) -> No
     with pytest.raises(ParamsError, match="choose one of"):
         compress.run(params, trained, method="tuckre", budget=2, seed=0)
     assert (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("bytes_left", [0, 40])
+def test_half_of_a_private_cache_is_made_anew(trained: Path, params: Params, bytes_left: int) -> None:
+    compress.run(params, trained, method="tucker", budget=4, seed=0)
+    weights = trained / layout.cell("tucker", 4, 0) / "model.safetensors"
+    before = load_file(weights)
+    caches = [*(trained / layout.LESSONS).glob("*.safetensors"), *(trained / layout.IMAGE_CACHE).glob("*.npy")]
+    assert {cache.suffix for cache in caches} == {".safetensors", ".npy"}
+    for cache in caches:
+        os.truncate(cache, bytes_left)
+    compress.run(params, trained, method="tucker", budget=4, seed=0)
+    after = load_file(weights)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_calibrate_without_a_baseline_says_what_to_run(tmp_path: Path, params: Params) -> None:

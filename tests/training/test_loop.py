@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,18 +53,24 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole, history = _run(tmp_path / "a")
+class KilledError(Exception):
+    pass
 
-    class KilledError(Exception):
-        pass
+
+def _killed(folder: Path, last: int) -> None:
+    """Train until an epoch is over and its state is written."""
 
     def kill(epoch: int, row: dict[str, float]) -> None:
-        if epoch == 1:
+        if epoch == last:
             raise KilledError
 
     with pytest.raises(KilledError):
-        _run(tmp_path / "b", on_epoch=kill)
+        _run(folder, on_epoch=kill)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole, history = _run(tmp_path / "a")
+    _killed(tmp_path / "b", 1)
     seen: list[int] = []
     resumed, again = _run(tmp_path / "b", on_epoch=lambda epoch, row: seen.append(epoch))
     assert seen == [0, 1, 2, 3]
@@ -73,17 +80,24 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_another_recipe_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
-    class KilledError(Exception):
-        pass
-
-    def kill(epoch: int, row: dict[str, float]) -> None:
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        _run(tmp_path / "c", on_epoch=kill)
+    _killed(tmp_path / "c", 0)
     _, history = _run(tmp_path / "c", replace(RECIPE, learning_rate=1e-3))
     _, fresh = _run(tmp_path / "d", replace(RECIPE, learning_rate=1e-3))
     assert history == fresh
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "best.safetensors"])
+@pytest.mark.parametrize("bytes_left", [0, 1000])
+def test_half_a_checkpoint_is_said_and_training_begins_anew(
+    name: str, bytes_left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, history = _run(tmp_path / "a")
+    _killed(tmp_path / "b", 1)
+    os.truncate(tmp_path / "b" / name, bytes_left)
+    again, after = _run(tmp_path / "b")
+    assert f"{tmp_path / 'b'} holds half a state" in capsys.readouterr().out
+    assert after == history
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
 def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
