@@ -57,6 +57,11 @@ class Journal:
         return int(self._events[-1]["time"]) if self._events else None
 
     @property
+    def is_open(self) -> bool:
+        """Whether something was recorded, and not how it ended: the run's process was killed, or works on it."""
+        return bool(self._events) and self._events[-1]["do"] != "end"
+
+    @property
     def name(self) -> str:
         """Name of the run, such as ``train-grouped``; empty where nothing was recorded."""
         return str(self._events[0].get("name", "")) if self._events else ""

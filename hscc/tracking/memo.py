@@ -41,6 +41,19 @@ class Memo:
                 return found
         return new_journal(self._workspace), None
 
+    def outdated(self) -> Journal | None:
+        """Take the journal of a run that a kill left open and that this job does not continue, if there is one."""
+        noted = _read(self._path)
+        taken = None if noted.get("digest") == self._digest else _taken(noted, self._workspace)
+        if taken is None:
+            return None
+        journal, run_id = taken
+        if not journal.is_open:  # it failed, and said so
+            journal.release()
+            return None
+        journal.run_id = journal.run_id or run_id
+        return journal
+
     def note(self, run_id: str, key: str) -> None:
         """Write down which run is under way."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

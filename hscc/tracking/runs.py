@@ -158,8 +158,9 @@ def stage_run(
     workspace : Path
         Folder of ``dvc.yaml``.
     resumable : bool
-        Whether the same job continues the run after a kill. Otherwise every call is a run of its own, and those of the
-        stage whose processes were killed are ended as KILLED first.
+        Whether the same job continues the run after a kill; one with other parameters or data ends it as KILLED.
+        Otherwise every call is a run of its own, and those of the stage whose processes were killed are ended as
+        KILLED first.
 
     Yields
     ------
@@ -178,6 +179,7 @@ def stage_run(
     event = _start_event(stage, name, params, tags or {}, workspace)
     event["link"] = not nested
     memo = Memo(workspace, event["name"], [event["params"], event["tags"]["data_hash"]])
+    _end_killed(memo.outdated(), workspace)
     journal, continues = memo.left_open()
     run = StageRun(journal, workspace)
     try:
@@ -208,6 +210,11 @@ def stage_run(
 
 def _end_abandoned(workspace: Path, stage: str) -> None:
     for journal in take_abandoned(workspace, stage):
+        _end_killed(journal, workspace)
+
+
+def _end_killed(journal: Journal | None, workspace: Path) -> None:
+    if journal is not None:
         StageRun(journal, workspace).end("KILLED", journal.latest)
 
 

@@ -79,18 +79,37 @@ def test_a_failed_run_is_continued(
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
 
-def test_a_killed_process_is_continued(client: MlflowClient, tmp_path: Path) -> None:
+def kill_one(workspace: Path) -> None:
+    """Run a job that kills itself by force after its first epoch."""
     program = (
         "import os, signal, sys; from pathlib import Path; from hscc.tracking import stage_run\n"
         f"with stage_run('train', 'k', {PARAMS!r}, workspace=Path(sys.argv[1])) as run:\n"
         "    run.metrics({'loss': 2.0}, step=0)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=dict(os.environ), check=False)
+    killed = subprocess.run([sys.executable, "-c", program, str(workspace)], env=dict(os.environ), check=False)
     assert killed.returncode == -signal.SIGKILL
+
+
+def statuses(client: MlflowClient) -> list[str]:
+    """How the runs ended, the latest first."""
+    return [run.info.status for run in client.search_runs([client.get_experiment_by_name("hscc").experiment_id])]
+
+
+def test_a_killed_process_is_continued(client: MlflowClient, tmp_path: Path) -> None:
+    kill_one(tmp_path)
     with stage_run("train", "k", PARAMS, workspace=tmp_path) as run:
         run.metrics({"loss": 1.0}, step=1)
     assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1]
+
+
+def test_a_killed_run_that_nobody_will_continue_is_ended(client: MlflowClient, tmp_path: Path) -> None:
+    before = statuses(client)
+    kill_one(tmp_path)
+    assert statuses(client) == ["RUNNING", *before]
+    with stage_run("train", "k", {**PARAMS, "epochs": 9}, workspace=tmp_path):
+        pass
+    assert statuses(client) == ["FINISHED", "KILLED", *before]
 
 
 def test_a_finished_run_is_not_continued(client: MlflowClient, tmp_path: Path) -> None:
@@ -111,6 +130,7 @@ def test_another_job_does_not_continue_a_run(change: str, client: MlflowClient, 
     with stage_run("train", "a", params, workspace=tmp_path) as second:
         pass
     assert first.run_id != second.run_id
+    assert client.get_run(first.run_id).info.status == "FAILED"
 
 
 @pytest.mark.parametrize("memo", ["not json", "[]", '{"digest": 1}'])
