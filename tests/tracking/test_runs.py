@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 from mlflow import MlflowClient
 
@@ -198,6 +200,27 @@ def test_the_machine_is_watched_and_can_be_left_alone(
     with stage_run("train", "b", PARAMS, workspace=tmp_path) as run:
         pass
     assert client.get_run(run.run_id).data.metrics == {}
+
+
+def test_a_gpu_is_watched_where_there_is_one(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers = {
+        "nvmlInit": None,
+        "nvmlDeviceGetCount": 1,
+        "nvmlDeviceGetHandleByIndex": "the only one",
+        "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=20e9, total=80e9),
+        "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=90),
+        "nvmlDeviceGetPowerUsage": 350_000,
+        "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, lambda *_, answer=answer: answer)
+    with stage_run("train", "a", PARAMS, workspace=tmp_path) as run:
+        pass
+    metrics = client.get_run(run.run_id).data.metrics
+    assert metrics["system/gpu_0_memory_usage_percentage"] == 25.0
+    assert metrics["system/gpu_0_utilization_percentage"] == 90.0
 
 
 def test_runs_hang_below_the_run_that_the_environment_names(
