@@ -7,6 +7,7 @@ workspace is copied first and shown on loopback; nothing is changed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 from mlflow import MlflowClient
@@ -22,7 +24,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
-EXPERIMENT, MODEL, CURVES = "hscc", "hscc-brain-mri", "train-alexnet-grouped"
+EXPERIMENT, MODEL, CURVES, TABLE = "hscc", "hscc-brain-mri", "train-alexnet-grouped", "evaluate-grouped"
+COLUMNS = ("Dataset", "Source", "Models", "accuracy", "kl_to_baseline", "macs_ratio", "speedup_b1")  # first three: off
 SIZE = {"width": 1360, "height": 760}
 LINES = "^(train|val)_"  # charts to show
 PATIENCE, SETTLED = 120_000, 3_000  # milliseconds; curves are drawn a little later than their titles
@@ -60,18 +63,40 @@ def _photograph(root: str, client: MlflowClient) -> None:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None, f"the store holds no experiment {EXPERIMENT}"
     place = f"{root}/experiments/{experiment.experiment_id}/runs"
-    named = f"attributes.run_name = '{CURVES}' and attributes.status = 'FINISHED'"
-    (run,) = client.search_runs([experiment.experiment_id], named, max_results=1)
+    curves, table = (_latest(client, experiment.experiment_id, name) for name in (CURVES, TABLE))
+    rows = {
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{table}'",
+        "orderByKey": "metrics.`accuracy`",
+        "orderByAsc": "false",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+    }
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         page = browser.new_page(viewport=SIZE)
         _clear(page, place)
-        _take(page, place, "text=compress-", "mlflow-runs.png")
-        _take(
-            page, f"{place}/{run.info.run_id}/model-metrics", "text=val_accuracy", "mlflow-chart.png", "accuracy|loss"
-        )
+        _choose_columns(page)
+        _take(page, f"{place}?{urlencode(rows)}", "text=evaluate-", "mlflow-runs.png")
+        _take(page, f"{place}/{curves}/model-metrics", "text=val_accuracy", "mlflow-chart.png", "accuracy|loss")
         _take(page, f"{root}/models/{MODEL}", "text=challenger", "mlflow-registry.png")
         browser.close()
+
+
+def _latest(client: MlflowClient, experiment: str, name: str) -> str:
+    named = f"attributes.run_name = '{name}' and attributes.status = 'FINISHED'"
+    (run,) = client.search_runs([experiment], named, max_results=1)
+    return str(run.info.run_id)
+
+
+def _choose_columns(page: Page) -> None:
+    """Show figures instead of what is the same for every run."""
+    page.get_by_role("button", name="Columns").click()
+    for name in COLUMNS:
+        page.get_by_placeholder("Search columns").fill(name)
+        page.wait_for_timeout(SETTLED / 3)
+        row = page.locator("[class*=tree-treenode]").filter(has_text=re.compile(rf"^\s*{name}\s*$")).last
+        row.locator("span[class*=tree-checkbox]").first.click()
+    page.wait_for_timeout(SETTLED / 3)
 
 
 def _clear(page: Page, address: str) -> None:
@@ -85,6 +110,7 @@ def _clear(page: Page, address: str) -> None:
 
 
 def _take(page: Page, address: str, needed: str, name: str, search: str | None = None) -> None:
+    page.goto("about:blank")  # else a change behind the # is not loaded anew
     page.goto(address)
     page.wait_for_selector(needed, timeout=PATIENCE)
     if search:
