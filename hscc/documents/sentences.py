@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hscc.documents.paper import PAPER
@@ -37,6 +37,7 @@ def findings(document: Document) -> list[str]:
         _budgets_of_time(candidates),
         *(_rivals(document["comparisons"], row) for row in candidates if row["method"] == "hscc"),
         _losers(compressed_rows(rows, protocol)),
+        _seeds(document["seeds"]),
         _protocols(rows),
         _one_image(document),
     ]
@@ -104,15 +105,38 @@ def _losers(rows: Sequence[Row]) -> str:
     lost = [row for row in rows if row["accuracy_difference_high"] < 0]
     if not lost:
         return "**No network** loses accuracy against the dense one beyond its paired interval."
-    named = [f"{network_label(row)} ({signed(100 * row['accuracy_difference'])})" for row in lost]
     text = (
-        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose accuracy, in points: {listed(named)}"
+        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose accuracy, in points, seed by seed: "
+        f"{listed(_each(lost, lambda row: signed(100 * row['accuracy_difference'])))}"
     )
     if any(row.get("mcnemar_p_holm") is None for row in lost):
         return f"{text}."
     sure = [row for row in lost if row["mcnemar_p_holm"] < _LEVEL]
-    kept = [f"{network_label(row)} (p {p_value(row['mcnemar_p_holm'])})" for row in sure]
+    kept = _each(sure, lambda row: f"p {p_value(row['mcnemar_p_holm'])}")
     return f"{text}. By McNemar's test with Holm's correction: {listed(kept) if kept else 'none'}."
+
+
+def _each(rows: Sequence[Row], figure: Callable[[Row], str]) -> list[str]:
+    """Name every network once, with a figure of each of its seeds behind it."""
+    of_seeds: dict[str, list[str]] = {}
+    for row in rows:
+        of_seeds.setdefault(network_label(row), []).append(figure(row))
+    return [f"{label} ({', '.join(figures)})" for label, figures in of_seeds.items()]
+
+
+def _seeds(averages: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say how much another seed of clustering and fine-tuning changes, beside how much another test set would."""
+    if not averages:
+        return None
+    spread = [100 * row["accuracy_sd"] for row in averages]
+    chance = [100 * row["accuracy_bootstrap_se"] for row in averages]
+    below = sum(one < other for one, other in zip(spread, chance, strict=True))
+    return (
+        f"**Another seed** of clustering and fine-tuning: over {min(row['seeds'] for row in averages)} seeds the "
+        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the "
+        f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(averages)} "
+        "networks."
+    )
 
 
 def _protocols(rows: Sequence[Row]) -> str:

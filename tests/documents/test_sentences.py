@@ -35,11 +35,23 @@ def test_rivals_are_sorted_by_what_can_be_said() -> None:
 
 def test_losses_are_counted_and_corrected() -> None:
     lost = make_row("tucker", 6.0, gain=-0.05, mcnemar_p_holm=0.01)
+    again = make_row("tucker", 6.0, gain=-0.04, seed=1)
     other = make_row("global_svd", 6.0, gain=-0.03)
-    said = about(findings(make_document(lost, other, make_row("hscc", 6.0))), "Beyond the paired interval")
-    assert "2 of 3 networks lose accuracy, in points: Tucker-2, 6× (−5.0); Global SVD, 6× (−3.0)" in said
+    said = about(findings(make_document(lost, again, other, make_row("hscc", 6.0))), "Beyond the paired interval")
+    assert "3 of 4 networks lose accuracy, in points, seed by seed: Tucker-2, 6× (−5.0, −4.0); Global SVD" in said
     assert said.endswith("By McNemar's test with Holm's correction: Tucker-2, 6× (p 0.010).")
     assert about(findings(make_document(make_row("hscc", 6.0))), "No network")
+
+
+def test_the_spread_over_seeds_stands_beside_the_error_of_the_test_set() -> None:
+    averages = [
+        {"seeds": 3, "accuracy_sd": 0.004, "accuracy_bootstrap_se": 0.024},
+        {"seeds": 3, "accuracy_sd": 0.03, "accuracy_bootstrap_se": 0.02},
+    ]
+    said = about(findings(make_document(make_row("hscc", 6.0), seeds=averages)), "Another seed")
+    assert "over 3 seeds the standard deviation of a network's accuracy is 0.4 to 3.0 points" in said
+    assert said.endswith("below the standard error of the test set (2.0 to 2.4) for 1 of 2 networks.")
+    assert not any("Another seed" in sentence for sentence in findings(make_document(make_row("hscc", 6.0))))
 
 
 def test_a_budget_of_time_is_told_by_its_worst_batch() -> None:
