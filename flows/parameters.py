@@ -64,6 +64,10 @@ Budgets = Annotated[
     tuple[Annotated[float, Field(gt=1)], ...],
     Field(json_schema_extra=_shown("Budgets", f"Times fewer MACs than the dense network, above 1. {AS_IT_IS}")),
 ]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(json_schema_extra=_shown("Seeds", f"Of clustering and fine-tuning. {AS_IT_IS}")),
+]
 SplitProtocol = Annotated[
     Protocol | None,
     Field(json_schema_extra=_shown("Protocol", f"Split that calibrate, compress and register use. {AS_IT_IS}")),
@@ -87,7 +91,9 @@ Address = Annotated[
 ]
 
 
-def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | None) -> dict[str, Any]:
+def overrides(
+    methods: Sequence[str], budgets: Sequence[float], protocol: str | None, seeds: Sequence[int] = ()
+) -> dict[str, Any]:
     """Say what a run changes in ``params.yaml``.
 
     Parameters
@@ -98,6 +104,8 @@ def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | 
         Times fewer MACs.
     protocol : str or None
         Split protocol.
+    seeds : sequence of int
+        Of clustering and fine-tuning.
 
     Returns
     -------
@@ -107,10 +115,11 @@ def overrides(methods: Sequence[str], budgets: Sequence[float], protocol: str | 
     asked: dict[str, Any] = {
         "compress.methods": list(methods),
         "compress.budgets": [int(budget) if budget == int(budget) else budget for budget in budgets],
+        "compress.seeds": list(seeds),
         "data.protocol": protocol,
     }
     # Whoever names the methods names them all: no controls and no timed cells beside them.
     alone: dict[str, Any] = {"compress.controls": [], "compress.timed": []} if methods else {}
-    if methods or budgets:
+    if methods or budgets or seeds:
         alone["insight.cells"] = []  # the named ones may not be among these cells; the first with regions is
     return {name: value for name, value in asked.items() if value} | alone

@@ -52,6 +52,7 @@ def pipeline(
     methods: parameters.Methods = (),
     budgets: parameters.Budgets = (),
     protocol: parameters.SplitProtocol = None,
+    seeds: parameters.Seeds = (),
     force: parameters.Force = False,
     max_workers: parameters.Workers = None,
     runner: parameters.Where = Runner.local,
@@ -59,10 +60,10 @@ def pipeline(
 ) -> State[None]:
     """Bring the stages of the graph in the current folder up to date.
 
-    With other methods, budgets or another protocol the run is a DVC experiment: the workspace stays as it is, and
-    `dvc exp show` lists what came out.
+    With other methods, budgets, seeds or another protocol the run is a DVC experiment: the workspace stays as it is,
+    and `dvc exp show` lists what came out.
     """
-    changed = parameters.overrides(methods, budgets, protocol)
+    changed = parameters.overrides(methods, budgets, protocol, seeds)
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
@@ -131,6 +132,9 @@ def main(
         list[float] | None, typer.Option(help="Budget of the sweep instead of those of params.yaml; repeatable.")
     ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Split protocol instead of that of params.yaml.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the sweep instead of those of params.yaml; repeatable.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, stale or not.")] = False,
     max_workers: Annotated[
         int | None, typer.Option(min=1, help="Most stages side by side [default: cores, as memory allows].")
@@ -141,7 +145,7 @@ def main(
     """Bring every stale stage of the graph up to date, as `dvc repro` does, under Prefect."""
     asked = (tuple(target or ()), tuple(method or ()), tuple(budget or ()))
     with contextlib.chdir(workspace):
-        state = pipeline(*asked, protocol, force, max_workers, runner, address, return_state=True)
+        state = pipeline(*asked, protocol, tuple(seed or ()), force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
         typer.echo(f"error: {state.message}", err=True)
         sys.exit(1)

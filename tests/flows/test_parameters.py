@@ -38,6 +38,7 @@ def test_a_graph_that_cannot_be_read_offers_nothing(text: str, tmp_path: Path) -
 
 def test_only_what_is_asked_is_overridden() -> None:
     assert overrides((), (), None) == {}
+    assert overrides((), (), None, (0, 4)) == {"compress.seeds": [0, 4], "insight.cells": []}
     assert overrides(("hscc",), (3.0, 6.5), "pooled") == {
         "compress.methods": ["hscc"],
         "compress.controls": [],
