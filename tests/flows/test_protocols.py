@@ -27,7 +27,7 @@ stages:
 """
 PARAMS = """
 data: {protocol: grouped}
-compress: {methods: [a, b, c], budgets: [3], controls: [d], timed: [e]}
+compress: {methods: [a, b, c], budgets: [3], seeds: [0, 1], controls: [d], timed: [e]}
 insight: {cells: [f]}
 """
 
@@ -45,10 +45,10 @@ def committed(workspace: Path) -> Path:
 
 def test_the_graph_under_another_split_leaves_its_results_and_nothing_else(committed: Path) -> None:
     before = (committed / "reports/results.json").read_bytes()
-    kept = run(committed, "pooled")
-    assert str(kept) == "reports/protocols/pooled.json"
-    found = json.loads((committed / kept).read_text())
-    assert found["protocol"] == "pooled"
+    kept = run(committed, ["pooled", "official"])
+    assert [str(path) for path in kept] == ["reports/protocols/pooled.json", "reports/protocols/official.json"]
+    found, other = (json.loads((committed / path).read_text()) for path in kept)
+    assert (found["protocol"], other["protocol"]) == ("pooled", "official")
     assert found["git_commit"] == "hscc_paper"
     assert (committed / "reports/results.json").read_bytes() == before
     assert json.loads((committed / "registered.json").read_text())["protocol"] == "grouped"
@@ -61,5 +61,21 @@ def test_a_failed_run_keeps_nothing(committed: Path) -> None:
     graph = committed / "dvc.yaml"
     graph.write_text(graph.read_text().replace("mkdir -p reports &&", "false &&"))
     with pytest.raises(HSCCError):
-        run(committed, "official")
+        run(committed, ["official"])
     assert not (committed / "reports/protocols").exists()
+
+
+def test_what_a_broken_off_command_has_finished_is_not_run_again(
+    committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = tmp_path / "times"
+    monkeypatch.setenv("TIMES", str(times))
+    graph = committed / "dvc.yaml"
+    refuse = "echo ${data.protocol} >> $TIMES && ([ ${data.protocol} = pooled ] || [ -e $TIMES.mended ]) &&"
+    graph.write_text(graph.read_text().replace("mkdir -p reports &&", f"mkdir -p reports && {refuse}"))
+    with pytest.raises(HSCCError):
+        run(committed, ["pooled", "official"])
+    assert not (committed / "reports/protocols").exists()
+    Path(f"{times}.mended").touch()
+    assert len(run(committed, ["pooled", "official"])) == 2
+    assert times.read_text().split() == ["pooled", "official", "official"]
