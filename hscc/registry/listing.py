@@ -30,9 +30,9 @@ def versions_table(versions: Sequence[Version]) -> Table:
     return table
 
 
-def trail_table(trail: Sequence[Entry]) -> Table:
+def trail_table(alias: str, trail: Sequence[Entry]) -> Table:
     """Show the moves of an alias, the latest first."""
-    table = Table(title="Moves of the champion", title_justify="left")
+    table = Table(title=f"Moves of the {alias}", title_justify="left")
     for name in ("when", "what", "from", "to", "by", "why"):
         table.add_column(name)
     for entry in reversed(trail):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from hscc.errors import HSCCError
 from hscc.params import Params
+from hscc.registry.moves import move, who
 from hscc.registry.promotion import Finding, Rules, judge
-from hscc.registry.trail import CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Entry, alias_of, move, predecessor, read_trail
+from hscc.registry.trail import CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Entry, alias_of, predecessor, read_trail
 from hscc.registry.versions import find, read_standing, resolve
 from hscc.tracking import tracking_uri
-
-BY = "HSCC_USER"  # who asks, where the login name does not say it
 
 
 class PromotionRefused(HSCCError):  # noqa: N818  an answer, not a fault
@@ -141,7 +138,7 @@ def promote(
         alias=CHAMPION,
         before=proposal.champion,
         after=proposal.challenger,
-        by=by or _who(),
+        by=by or who(),
         reason=reason,
         forced=force and not proposal.passes,
         findings=tuple(proposal.lines),
@@ -172,7 +169,7 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     Raises
     ------
     PromotionRefused
-        If there is no champion, or none before it.
+        If there is no champion, or none before it, or it is the one to go to.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
@@ -185,7 +182,10 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
         raise PromotionRefused(
             f"version {current} is the first champion of {name}: there is none before it; name one with --to."
         )
-    entry = Entry(ROLLBACK, CHAMPION, current, resolve(name, target, uri).number, _who(), reason)
+    target = resolve(name, target, uri).number
+    if target == current:
+        raise PromotionRefused(f"version {current} of {name} already is the champion; name another one with --to.")
+    entry = Entry(ROLLBACK, CHAMPION, current, target, who(), reason)
     move(name, entry, uri)
     return entry
 
@@ -193,7 +193,3 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
 def _rules(params: Params) -> Rules:
     section = params.promote.model_dump(exclude={"approval"})
     return Rules(**section, resamples=params.evaluate.resamples, seed=params.evaluate.seed)
-
-
-def _who() -> str:
-    return os.environ.get(BY) or getpass.getuser()

@@ -38,8 +38,9 @@ from hscc.registry.mlflow_registry import (
     find_version,
     log_version,
 )
+from hscc.registry.moves import move, who
 from hscc.registry.policy import Decision, Policy, decide
-from hscc.registry.trail import CHALLENGER, set_alias
+from hscc.registry.trail import CHALLENGER, REGISTER, Entry, alias_of
 from hscc.registry.versions import is_intact, resolve
 from hscc.stages import layout
 from hscc.stages.export import LICENCE, PHANTOM, sample_pictures, scores_of
@@ -142,7 +143,9 @@ def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -
     if found is not None and not is_intact(resolve(name, found, uri), uri):
         found = None  # its files were lost or damaged since
     number = found or _log(candidate, row, params, workspace)
-    set_alias(name, CHALLENGER, number, uri)
+    before = alias_of(name, CHALLENGER, uri)
+    if before != number:
+        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row_name(row)), uri)
     return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
 
 
