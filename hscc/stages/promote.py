@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hscc.data.classes import CLASSES
 from hscc.errors import HSCCError
 from hscc.params import Params
 from hscc.registry.moves import move, who
@@ -192,4 +193,4 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
 
 def _rules(params: Params) -> Rules:
     section = params.promote.model_dump(exclude={"approval"})
-    return Rules(**section, resamples=params.evaluate.resamples, seed=params.evaluate.seed)
+    return Rules(**section, classes=CLASSES, resamples=params.evaluate.resamples, seed=params.evaluate.seed)

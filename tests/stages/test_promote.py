@@ -131,6 +131,13 @@ def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, mon
     assert roll_back(params(), workspace).after == "1"
 
 
+def test_an_early_version_that_does_not_say_what_it_was_trained_on_is_refused(workspace: Path) -> None:
+    MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
+    with pytest.raises(PromotionRefused, match=r"no phantom: does not say .*; run `hscc register` again"):
+        promote(params(), workspace, "1")
+    assert champion(workspace) is None
+
+
 def test_no_version_of_drawn_images_is_promoted(empty_store: Path, tmp_path: Path) -> None:
     shutil.copy(empty_store, tmp_path)
     write_results(tmp_path, phantom=True)

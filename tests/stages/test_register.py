@@ -50,8 +50,8 @@ def test_the_cell_that_passes_is_the_challenger(registered: Path) -> None:
     (version,) = versions(registered)
     assert version.tags["method"] == "hscc"
     assert version.tags["model_sha256"] == record(registered)["model_sha256"]
-    assert {key: version.tags[key] for key in ("budget", "protocol")} == {
-        "budget": "6", "protocol": "grouped"
+    assert {key: version.tags[key] for key in ("budget", "protocol", "phantom")} == {
+        "budget": "6", "protocol": "grouped", "phantom": "false"
     }  # fmt: skip
     found = MlflowClient(tracking_uri(registered)).get_model_version_by_alias(NAME, "challenger")
     assert found.version == version.version
@@ -132,6 +132,15 @@ def test_a_version_whose_files_were_lost_is_registered_anew(workspace: Path) -> 
     run(PARAMS, workspace)
     assert [version.version for version in versions(workspace)] == [2, 1]
     assert MlflowClient(tracking_uri(workspace)).get_model_version_by_alias(NAME, "challenger").version == 2
+
+
+def test_a_version_that_does_not_say_what_it_was_trained_on_is_registered_anew(workspace: Path) -> None:
+    run(PARAMS, workspace)
+    MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
+    run(PARAMS, workspace)
+    assert [version.tags.get("phantom") for version in versions(workspace)] == ["false", None]
+    moves = [(entry.before, entry.after) for entry in read_trail(NAME, CHALLENGER, tracking_uri(workspace))]
+    assert moves == [(None, "1"), ("1", "2")]
 
 
 def test_a_registry_that_another_writer_holds_gets_no_half_version_and_is_caught_up_with(
