@@ -45,14 +45,15 @@ def promote(
     """Make the challenger the champion, if the policy of params.yaml (section promote) allows it.
 
     A refusal names every rule that fails and by how much. Every promotion is kept in the registry with what the rules
-    said, who asked and why.
+    said, who asked and why. Where the policy asks for a person's approval, the flow promote/promote promotes instead.
     """
     from hscc.stages import promote as stage
 
     params = read_params(workspace)
     if dry_run:
         proposal = stage.consider(params, workspace, which)
-        said = "may be promoted" if proposal.passes else "may not be promoted"
+        agreed = f" once a person agrees (flow {stage.FLOW})" if params.promote.approval else ""
+        said = f"may be promoted{agreed}" if proposal.passes else "may not be promoted"
     else:
         proposal = stage.promote(params, workspace, which, force=force, reason=reason)
         same = proposal.champion == proposal.challenger

@@ -14,6 +14,8 @@ from hscc.registry.trail import CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Entry, 
 from hscc.registry.versions import find, read_standing, resolve
 from hscc.tracking import tracking_uri
 
+FLOW = "promote/promote"  # asks a person
+
 
 class PromotionRefused(HSCCError):  # noqa: N818  an answer, not a fault
     """The policy does not allow a promotion, or there is nothing to go back to."""
@@ -110,7 +112,7 @@ def promote(
     reason : str
         Kept in the trail.
     by : str, optional
-        Who asks; HSCC_USER or the login name by default.
+        The person who agreed, where the policy asks for one; else who asks, HSCC_USER or the login name by default.
 
     Returns
     -------
@@ -120,12 +122,18 @@ def promote(
     Raises
     ------
     PromotionRefused
-        If a rule fails and it is not forced, or it is forced without a reason; nothing moved then.
+        If a rule fails and it is not forced, it is forced without a reason, or nobody agreed where the policy asks for
+        a person; nothing moved then.
     RegistryError
         If there is no such version, the champion changed meanwhile, or the registry does not answer.
     """
     if force and not reason.strip():
         raise PromotionRefused("--force overrules the policy and needs --reason, which is recorded; say why.")
+    if params.promote.approval and not by and not force:
+        raise PromotionRefused(
+            f"params.yaml asks for a person's approval (promote.approval); run the flow {FLOW}, which waits for it, "
+            "or overrule that with --force --reason TEXT."
+        )
     proposal = consider(params, workspace, which)
     if proposal.champion == proposal.challenger:
         return proposal
@@ -141,7 +149,7 @@ def promote(
         after=proposal.challenger,
         by=by or who(),
         reason=reason,
-        forced=force and not proposal.passes,
+        forced=force and (not proposal.passes or (params.promote.approval and not by)),
         findings=tuple(proposal.lines),
     )
     move(proposal.name, entry, tracking_uri(workspace))

@@ -131,6 +131,17 @@ def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, mon
     assert roll_back(params(), workspace).after == "1"
 
 
+def test_where_a_person_must_agree_the_command_names_the_flow_that_asks(workspace: Path) -> None:
+    asking = params(approval=True)
+    with pytest.raises(PromotionRefused, match=r"run the flow promote/promote, .* --force --reason"):
+        promote(asking, workspace, "1")
+    assert champion(workspace) is None
+    promote(asking, workspace, "1", reason="seen the report", by="ada")  # as the flow does
+    promote(asking, workspace, "2", force=True, reason="nobody is in")
+    told = [(entry.by, entry.forced) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
+    assert told == [("ada", False), (who(), True)]
+
+
 def test_an_early_version_that_does_not_say_what_it_was_trained_on_is_refused(workspace: Path) -> None:
     MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
     with pytest.raises(PromotionRefused, match=r"no phantom: does not say .*; run `hscc register` again"):
