@@ -19,18 +19,19 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the regi
 
 @verbs.command("registry", rich_help_panel=REGISTRY, epilog="Example: `hscc registry`")
 def list_registry(workspace: Workspace = HERE) -> None:
-    """List the versions of the registered model with their scores, and the moves of the champion."""
+    """List the versions of the registered model with their scores, and the moves of champion and challenger."""
     from hscc.registry.listing import trail_table, versions_table
-    from hscc.registry.trail import CHAMPION, read_trail
+    from hscc.registry.trail import CHALLENGER, CHAMPION, read_trail
     from hscc.registry.versions import list_versions
     from hscc.tracking import tracking_uri
 
     name, uri = read_params(workspace).register_.name, tracking_uri(workspace)
     shown = console()
     shown.print(versions_table(list_versions(name, uri)))
-    trail = read_trail(name, CHAMPION, uri)
-    if trail:
-        shown.print(trail_table(trail))
+    for alias in (CHAMPION, CHALLENGER):
+        trail = read_trail(name, alias, uri)
+        if trail:
+            shown.print(trail_table(alias, trail))
 
 
 @verbs.command(rich_help_panel=REGISTRY, epilog="Example: `hscc promote`, or `hscc promote --version 3 --dry-run`")
@@ -44,14 +45,15 @@ def promote(
     """Make the challenger the champion, if the policy of params.yaml (section promote) allows it.
 
     A refusal names every rule that fails and by how much. Every promotion is kept in the registry with what the rules
-    said, who asked and why.
+    said, who asked and why. Where the policy asks for a person's approval, the flow promote/promote promotes instead.
     """
     from hscc.stages import promote as stage
 
     params = read_params(workspace)
     if dry_run:
         proposal = stage.consider(params, workspace, which)
-        said = "may be promoted" if proposal.passes else "may not be promoted"
+        agreed = f" once a person agrees (flow {stage.FLOW})" if params.promote.approval else ""
+        said = f"may be promoted{agreed}" if proposal.passes else "may not be promoted"
     else:
         proposal = stage.promote(params, workspace, which, force=force, reason=reason)
         same = proposal.champion == proposal.challenger

@@ -1,6 +1,7 @@
 """What all tests share: an environment of their own. Nothing heavy is imported here."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -29,3 +30,21 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose registry holds three versions, the last of them challenger; to be left as it is.
+
+    Version 1 and 2 err on 12 images as dense does, 3 on 40; each is another network. Registering them takes seconds: a
+    test copies `mlflow.db`, which leads to the files of this workspace.
+    """
+    from hscc.stages import register
+    from tests.registered import params, write_results
+
+    workspace = tmp_path_factory.mktemp("three-versions")
+    shutil.copy(empty_store, workspace)
+    for network, wrong in enumerate((12, 12, 40)):
+        write_results(workspace, network=network, wrong=wrong)
+        register.run(params(), workspace)
+    return workspace

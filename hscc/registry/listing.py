@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
+from hscc.registry.mlflow_registry import PHANTOM_TAG
 from hscc.registry.trail import Entry
 from hscc.registry.versions import Version
 
@@ -30,9 +31,9 @@ def versions_table(versions: Sequence[Version]) -> Table:
     return table
 
 
-def trail_table(trail: Sequence[Entry]) -> Table:
+def trail_table(alias: str, trail: Sequence[Entry]) -> Table:
     """Show the moves of an alias, the latest first."""
-    table = Table(title="Moves of the champion", title_justify="left")
+    table = Table(title=f"Moves of the {alias}", title_justify="left")
     for name in ("when", "what", "from", "to", "by", "why"):
         table.add_column(name)
     for entry in reversed(trail):
@@ -44,7 +45,7 @@ def trail_table(trail: Sequence[Entry]) -> Table:
 def _cells(version: Version) -> list[str]:
     tags = version.tags
     network = f"{tags.get('method', _UNKNOWN)}, {tags.get('budget', '?')}×, {tags.get('seed', '?')}"
-    phantom = " (phantom)" if tags.get("phantom") == "true" else ""
+    phantom = " (phantom)" if tags.get(PHANTOM_TAG) == "true" else ""
     return [
         version.number,
         ", ".join(version.aliases) or _UNKNOWN,

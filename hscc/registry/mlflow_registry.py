@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 HASH_TAG = "model_sha256"  # of the evaluated network
 DEPLOYED_TAG = "deployed_sha256"
+PHANTOM_TAG = "phantom"  # true or false: trained on drawn images
 # Files of a version: what answers, what was evaluated, and what is known of it.
 DEPLOYED, NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "network.onnx", "plan.json", "evidence.csv", "scores.json"
 
@@ -52,7 +53,7 @@ class Candidate:
     sha256 : str
         Hash of the evaluated network's file.
     tags : mapping of str to str
-        Of the version, such as method, budget, seed, protocol, data hash, commit.
+        Of the version, such as method, budget, seed, protocol, data hash, commit, `PHANTOM_TAG`.
     metrics : mapping of str to float
         Scores, kept with the version and as tags.
     description : str

@@ -17,6 +17,7 @@ import pandas as pd
 from hscc.evaluation.bootstrap import resample, resampled_mean
 from hscc.evaluation.paired import Difference, paired_difference
 from hscc.registry.evidence import IMAGE
+from hscc.registry.mlflow_registry import PHANTOM_TAG
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Rules:
         Most milliseconds an image at batch 1, as measured when it was evaluated; None for no limit.
     protocol : str
         Split protocol it must have been tested under.
+    classes : tuple of str
+        Classes that it must have been tested on.
     """
 
     margin: float
@@ -48,6 +51,7 @@ class Rules:
     min_speedup: float
     max_latency_ms: float | None
     protocol: str
+    classes: tuple[str, ...]
     resamples: int = 2000
     seed: int = 0
 
@@ -134,8 +138,10 @@ def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tu
 
 
 def _images(challenger: Standing, rules: Rules) -> Finding:
-    drawn = challenger.tags.get("phantom") == "true"
-    return Finding("no phantom", not drawn, "was trained on drawn images" if drawn else "was trained on real images")
+    said = {"true": "was trained on drawn images", "false": "was trained on real images"}
+    found = challenger.tags.get(PHANTOM_TAG)
+    text = said.get(str(found), "does not say whether it was trained on real images; run `hscc register` again")
+    return Finding("no phantom", found == "false", text)
 
 
 def _protocol(challenger: Standing, rules: Rules) -> Finding:
@@ -161,6 +167,11 @@ def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> 
 
 def _recall(challenger: Standing, rules: Rules) -> Finding:
     found = challenger.evidence
+    untested = [name for name in rules.classes if name not in set(found["label"])]
+    if untested:
+        return Finding(
+            "recall", False, f"was tested on no image of {', '.join(untested)}, so nothing is known of its recall"
+        )
     recalls = (found["label"] == found["predicted"]).groupby(found["label"]).mean()
     name, lowest = str(recalls.idxmin()), float(recalls.min())
     text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is asked for"

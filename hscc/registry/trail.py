@@ -1,26 +1,24 @@
-"""Aliases and the trail they leave.
+"""The trail that the moves of an alias leave: a tag an entry on the registered model.
 
-MLflow moves an alias in one transaction. The trail, a tag an entry on the registered model, is written before the
-move: a kill in between leaves an entry whose move did not happen, which the next entry or the alias itself gives away;
-never a move without an entry.
+An entry is written before its alias moves (`hscc.registry.moves`): a kill in between leaves an entry whose move did not
+happen, which the next entry or the alias itself gives away; never a move without an entry.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from hscc.redaction import redact
-from hscc.registry.connection import RegistryError, as_registry_error, connect
+from hscc.registry.connection import as_registry_error, connect
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-PROMOTE, ROLLBACK = "promote", "rollback"
+PROMOTE, ROLLBACK, REGISTER = "promote", "rollback", "register"
 
-_PREFIX = "audit."
+PREFIX = "audit."  # of the tags
+LONGEST_NOTE = 400  # characters of a reason, or of one finding
+
 _LONGEST = 5000  # characters MLflow keeps of a tag
-_LONGEST_NOTE = 400  # of a reason, or of one finding
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Entry:
     Attributes
     ----------
     action : str
-        ``promote`` or ``rollback``.
+        ``promote``, ``rollback`` or ``register``.
     alias : str
         What moved.
     before : str or None
@@ -63,73 +61,49 @@ class Entry:
     done: bool = True
 
 
-def set_alias(name: str, alias: str, number: str, uri: str) -> None:
-    """Point an alias of a registered model at a version, wherever it pointed before, without a trail."""
-    with as_registry_error(uri, "written"):
-        connect(uri).set_registered_model_alias(name, alias, number)
+@dataclass(frozen=True)
+class Reading:
+    """What the registry says of one alias at one moment: where it points, and its entries by tag, oldest first."""
+
+    points_at: str | None
+    entries: dict[str, Entry]
 
 
-def move(name: str, entry: Entry, uri: str) -> None:
-    """Write an entry and move the alias.
-
-    Parameters
-    ----------
-    name : str
-        The registered model.
-    entry : Entry
-        The move; ``before`` must still be where the alias points.
-    uri : str
-        The store.
+def read_alias(name: str, alias: str, uri: str) -> Reading:
+    """Read an alias and its trail in one request; empty where there is no such model.
 
     Raises
     ------
     RegistryError
-        If the alias was moved by someone else meanwhile, or the store cannot be written.
+        If the store cannot be read.
     """
-    with as_registry_error(uri, "written"):
-        client = connect(uri)
-        current = alias_of(name, entry.alias, uri)
-        if current != entry.before:
-            raise RegistryError(
-                f"{entry.alias} of {name} moved from version {entry.before} to {current} meanwhile; look with "
-                "`hscc registry` and decide again."
-            )
-        written = replace(entry, at=time.time(), reason=redact(entry.reason)[:_LONGEST_NOTE])
-        client.set_registered_model_tag(name, f"{_PREFIX}{time.time_ns():020d}", _to_tag(written))
-        client.set_registered_model_alias(name, entry.alias, entry.after)
+    from mlflow.exceptions import MlflowException
+
+    with as_registry_error(uri):
+        try:
+            found = connect(uri).get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return Reading(None, {})
+    entries = {key: _from_tag(value) for key, value in sorted(found.tags.items()) if key.startswith(PREFIX)}
+    number = found.aliases.get(alias)
+    return Reading(
+        None if number is None else str(number), {key: entry for key, entry in entries.items() if entry.alias == alias}
+    )
 
 
 def alias_of(name: str, alias: str, uri: str) -> str | None:
     """Number of the version that an alias points at; None where it points nowhere."""
-    from mlflow.exceptions import MlflowException
-
-    with as_registry_error(uri):
-        try:
-            found = connect(uri).get_registered_model(name).aliases.get(alias)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-    return None if found is None else str(found)
+    return read_alias(name, alias, uri).points_at
 
 
 def read_trail(name: str, alias: str, uri: str) -> list[Entry]:
     """Read the moves of an alias, oldest first, each with whether it happened."""
-    from mlflow.exceptions import MlflowException
-
-    with as_registry_error(uri):
-        try:
-            tags = connect(uri).get_registered_model(name).tags
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return []
-    entries = [_from_tag(value) for key, value in sorted(tags.items()) if key.startswith(_PREFIX)]
-    own = [entry for entry in entries if entry.alias == alias]
-    if not own:
-        return []
-    reached = [*(entry.before for entry in own[1:]), alias_of(name, alias, uri)]
-    return [replace(entry, done=entry.after == found) for entry, found in zip(own, reached, strict=True)]
+    found = read_alias(name, alias, uri)
+    entries = list(found.entries.values())
+    reached = [*(entry.before for entry in entries[1:]), found.points_at]
+    return [replace(entry, done=entry.after == end) for entry, end in zip(entries, reached, strict=False)]
 
 
 def predecessor(trail: Sequence[Entry], current: str) -> str | None:
@@ -138,8 +112,9 @@ def predecessor(trail: Sequence[Entry], current: str) -> str | None:
     return promoted[-1].before if promoted else None
 
 
-def _to_tag(entry: Entry) -> str:
-    found = {**asdict(entry), "findings": [text[:_LONGEST_NOTE] for text in entry.findings]}
+def to_tag(entry: Entry) -> str:
+    """Write an entry as the value of a tag; what the rules said is left out where MLflow would cut it off."""
+    found = {**asdict(entry), "findings": [text[:LONGEST_NOTE] for text in entry.findings]}
     del found["done"]
     text = json.dumps(found, ensure_ascii=False)
     return text if len(text) <= _LONGEST else json.dumps({**found, "findings": []}, ensure_ascii=False)

@@ -27,6 +27,15 @@ NETWORK, CLASSES, SHA256 = "model", "classes", "deployed_sha256"  # names in the
 IMAGE, PIXELS = "image", "pixels"
 
 
+class Refusal(MlflowException):
+    """What a picture is refused with: one sentence, which MLflow's server would put behind all that was sent."""
+
+    def serialize_as_json(self) -> str:
+        """Give the body of the answer, with the sentence as it was raised."""
+        self.message = self.args[0]
+        return str(super().serialize_as_json())  # type: ignore[no-untyped-call]
+
+
 class ServedNetwork(PythonModel):
     """Answers a row a picture: its class, the probability of each class, and what this is not."""
 
@@ -55,16 +64,18 @@ class ServedNetwork(PythonModel):
 
         Raises
         ------
-        MlflowException
+        Refusal
             With the sentence that names the row, if a picture cannot be read or is plainly no brain MRI slice.
         """
         try:
             pictures = [_picture(row, f"row {index}") for index, row in enumerate(model_input.to_dict("records"))]
+            if not pictures:  # MLflow drops columns that it does not know, and the rows with them
+                raise DataError("the request has neither image nor pixels; send one of them.")
             for picture in pictures:
                 refuse_implausible(picture)
             found = self._network.probabilities([picture.grey for picture in pictures])
         except HSCCError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            raise Refusal.invalid_parameter_value(str(error)) from error
         answer = pd.DataFrame(found, columns=list(self._network.classes))
         answer.insert(0, "class", [self._network.classes[index] for index in found.argmax(axis=1)])
         answer["notice"] = NOTICE

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hscc.data.classes import CLASSES
 from hscc.errors import HSCCError
 from hscc.params import Params
+from hscc.registry.moves import move, who
 from hscc.registry.promotion import Finding, Rules, judge
-from hscc.registry.trail import CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Entry, alias_of, move, predecessor, read_trail
+from hscc.registry.trail import CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Entry, alias_of, predecessor, read_trail
 from hscc.registry.versions import find, read_standing, resolve
 from hscc.tracking import tracking_uri
 
-BY = "HSCC_USER"  # who asks, where the login name does not say it
+FLOW = "promote/promote"  # asks a person
 
 
 class PromotionRefused(HSCCError):  # noqa: N818  an answer, not a fault
@@ -112,7 +112,7 @@ def promote(
     reason : str
         Kept in the trail.
     by : str, optional
-        Who asks; HSCC_USER or the login name by default.
+        The person who agreed, where the policy asks for one; else who asks, HSCC_USER or the login name by default.
 
     Returns
     -------
@@ -122,12 +122,18 @@ def promote(
     Raises
     ------
     PromotionRefused
-        If a rule fails and it is not forced, or it is forced without a reason; nothing moved then.
+        If a rule fails and it is not forced, it is forced without a reason, or nobody agreed where the policy asks for
+        a person; nothing moved then.
     RegistryError
         If there is no such version, the champion changed meanwhile, or the registry does not answer.
     """
     if force and not reason.strip():
         raise PromotionRefused("--force overrules the policy and needs --reason, which is recorded; say why.")
+    if params.promote.approval and not by and not force:
+        raise PromotionRefused(
+            f"params.yaml asks for a person's approval (promote.approval); run the flow {FLOW}, which waits for it, "
+            "or overrule that with --force --reason TEXT."
+        )
     proposal = consider(params, workspace, which)
     if proposal.champion == proposal.challenger:
         return proposal
@@ -141,9 +147,9 @@ def promote(
         alias=CHAMPION,
         before=proposal.champion,
         after=proposal.challenger,
-        by=by or _who(),
+        by=by or who(),
         reason=reason,
-        forced=force and not proposal.passes,
+        forced=force and (not proposal.passes or (params.promote.approval and not by)),
         findings=tuple(proposal.lines),
     )
     move(proposal.name, entry, tracking_uri(workspace))
@@ -172,7 +178,7 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     Raises
     ------
     PromotionRefused
-        If there is no champion, or none before it.
+        If there is no champion, or none before it, or it is the one to go to.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
@@ -185,15 +191,14 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
         raise PromotionRefused(
             f"version {current} is the first champion of {name}: there is none before it; name one with --to."
         )
-    entry = Entry(ROLLBACK, CHAMPION, current, resolve(name, target, uri).number, _who(), reason)
+    target = resolve(name, target, uri).number
+    if target == current:
+        raise PromotionRefused(f"version {current} of {name} already is the champion; name another one with --to.")
+    entry = Entry(ROLLBACK, CHAMPION, current, target, who(), reason)
     move(name, entry, uri)
     return entry
 
 
 def _rules(params: Params) -> Rules:
     section = params.promote.model_dump(exclude={"approval"})
-    return Rules(**section, resamples=params.evaluate.resamples, seed=params.evaluate.seed)
-
-
-def _who() -> str:
-    return os.environ.get(BY) or getpass.getuser()
+    return Rules(**section, classes=CLASSES, resamples=params.evaluate.resamples, seed=params.evaluate.seed)

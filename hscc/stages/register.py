@@ -32,15 +32,17 @@ from hscc.registry.mlflow_registry import (
     DEPLOYED,
     EVIDENCE,
     NETWORK,
+    PHANTOM_TAG,
     PLAN,
     SCORES,
     Candidate,
     find_version,
     log_version,
 )
+from hscc.registry.moves import move, who
 from hscc.registry.policy import Decision, Policy, decide
-from hscc.registry.trail import CHALLENGER, set_alias
-from hscc.registry.versions import is_intact, resolve
+from hscc.registry.trail import CHALLENGER, REGISTER, Entry, alias_of
+from hscc.registry.versions import Version, is_intact, resolve
 from hscc.stages import layout
 from hscc.stages.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.tracking import shown_uri, stage_run, tracking_uri
@@ -111,8 +113,7 @@ def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate
     if file_sha256(model) != row["model_sha256"]:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
     tags = {name: f"{row[name]:g}" if name == "budget" else str(row[name]) for name in _TAGS}
-    if document["phantom"]:
-        tags["phantom"] = "true"
+    tags[PHANTOM_TAG] = str(document["phantom"]).lower()
     return Candidate(
         files=(model, folder / PLAN),
         code=SERVED,
@@ -139,11 +140,18 @@ def _register_or_postpone(candidate: Candidate, row: Row, params: Params, worksp
 def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
     name, uri = params.register_.name, tracking_uri(workspace)
     found = find_version(name, candidate.sha256, uri)
-    if found is not None and not is_intact(resolve(name, found, uri), uri):
-        found = None  # its files were lost or damaged since
+    if found is not None and not _is_whole(resolve(name, found, uri), uri):
+        found = None
     number = found or _log(candidate, row, params, workspace)
-    set_alias(name, CHALLENGER, number, uri)
+    before = alias_of(name, CHALLENGER, uri)
+    if before != number:
+        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row_name(row)), uri)
     return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
+
+
+def _is_whole(version: Version, uri: str) -> bool:
+    """Whether its files are as they were, and it says what early versions did not: on what it was trained."""
+    return PHANTOM_TAG in version.tags and is_intact(version, uri)
 
 
 def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
@@ -174,7 +182,7 @@ def _files(candidate: Candidate, row: Row, params: Params, workspace: Path, fold
         network_sha256=candidate.sha256,
         scores=scores_of(row),
         licence=LICENCE,
-        notice=NOTICE + PHANTOM * (candidate.tags.get("phantom") == "true"),
+        notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
     )
     deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row["protocol"]))
     shutil.copyfile(model, network)

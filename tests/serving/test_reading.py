@@ -1,42 +1,17 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from PIL import Image, ImageFilter
 
 from hscc.errors import DataError
 from hscc.serving.plausible import refuse_implausible
 from hscc.serving.reading import Picture, decode_picture, read_picture
+from tests.pictures import dicom, encoded
 from tests.registered import head
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind)
-    return buffer.getvalue()
-
-
-def dicom(pixels: np.ndarray[Any, Any], **elements: Any) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    found = FileDataset("slice.dcm", {}, file_meta=meta, preamble=b"\0" * 128)
-    found.SOPClassUID, found.SOPInstanceUID, found.Modality = MRImageStorage, meta.MediaStorageSOPInstanceUID, "MR"
-    found.Rows, found.Columns = pixels.shape
-    found.SamplesPerPixel, found.PhotometricInterpretation, found.PixelRepresentation = 1, "MONOCHROME2", 0
-    found.BitsAllocated, found.BitsStored, found.HighBit = 16, 12, 11
-    found.PixelData = pixels.astype(np.uint16).tobytes()
-    for name, value in elements.items():
-        setattr(found, name, value)
-    buffer = io.BytesIO()
-    found.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
@@ -46,6 +21,31 @@ def test_a_png_is_read_as_its_grey_levels(mode: str, tmp_path: Path) -> None:
     picture = read_picture(path)
     assert np.abs(picture.grey.astype(int) - head()).max() <= 1
     assert picture.colour == 0.0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_is_read_as_its_grey_levels_nearly(mode: str, tmp_path: Path) -> None:
+    smooth = Image.fromarray(head()).filter(ImageFilter.GaussianBlur(3))
+    path = tmp_path / "slice.jpg"
+    path.write_bytes(encoded(smooth.convert(mode), "JPEG"))
+    picture = read_picture(path)
+    assert picture.grey.shape == (96, 96)
+    assert np.abs(picture.grey.astype(int) - np.asarray(smooth)).mean() < 3
+    assert picture.colour < 1.0
+    refuse_implausible(picture)
+
+
+def test_half_a_jpeg_is_refused() -> None:
+    whole = encoded(Image.fromarray(head()), "JPEG")
+    with pytest.raises(DataError, match=r"^slice is not a JPEG, PNG or DICOM picture, or is damaged"):
+        decode_picture(whole[: len(whole) // 2], "slice")
+
+
+def test_a_photograph_is_known_by_its_colours() -> None:
+    photograph = Image.merge("RGB", [Image.fromarray(head() // part) for part in (1, 2, 3)])
+    picture = decode_picture(encoded(photograph, "JPEG"), "photograph")
+    with pytest.raises(DataError, match="in colour"):
+        refuse_implausible(picture)
 
 
 def test_sixteen_bits_are_spread_over_the_levels() -> None:

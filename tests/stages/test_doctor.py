@@ -1,15 +1,39 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from hscc.stages import doctor
-from hscc.stages.doctor import NOTE, OK, WRONG
+from hscc.stages.doctor import NOTE, OK, WRONG, Check
 from hscc.tracking import stage_run
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *asked: str) -> str:
+    """Give what is said of the packages where hscc asks for these."""
+    monkeypatch.setattr(doctor, "requires", lambda name: list(asked))
+    return doctor._packages().text
+
+
+def test_a_package_in_another_version_or_none_is_told_with_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = version("packaging")
+    told = installed(
+        monkeypatch, "packaging==0.1", "hscc-no-such-package>=1", "pip>=1", "hscc-nor-this; extra == 'dev'"
+    )
+    assert told == f"packaging is {found}, ==0.1 is asked for; hscc-no-such-package is missing; make setup"
+    assert installed(monkeypatch, f"packaging=={found}", "pip") == "all there, in the versions asked for"
+
+
+def test_a_checkout_that_was_never_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", nothing)
+    assert doctor._packages() == Check("packages", WRONG, "hscc is not installed; make setup")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import shutil
 from pathlib import Path
@@ -21,37 +20,24 @@ from PIL import Image
 from hscc.data.classes import CLASSES
 from hscc.errors import DataError
 from hscc.evaluation.fingerprint import file_sha256
-from hscc.registry import trail
 from hscc.registry.connection import RegistryError
+from hscc.registry.moves import who
 from hscc.registry.trail import CHAMPION, alias_of, read_trail
 from hscc.registry.versions import resolve
 from hscc.serving.answer import NOTICE, as_table, as_text
 from hscc.serving.served_model import _picture
 from hscc.stages import predict, register
-from hscc.stages.promote import PromotionRefused, consider, promote, roll_back
+from hscc.stages.promote import PromotionRefused, Proposal, consider, promote, roll_back
 from hscc.tracking import tracking_uri
+from tests.pictures import uniform
 from tests.registered import NAME, head, params, write_results
 
 
-@pytest.fixture(scope="module")
-def registered(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Version 1 and 2 err on 12 images as dense does, 3 on 40; 2 is another network."""
-    workspace = tmp_path_factory.mktemp("registered")
-    shutil.copy(empty_store, workspace)
-    for network, wrong in enumerate((12, 12, 40)):
-        write_results(workspace, network=network, wrong=wrong)
-        register.run(params(), workspace)
-    return workspace
-
-
 @pytest.fixture
-def workspace(registered: Path) -> Path:
-    """Undo what a test moves."""
-    client = MlflowClient(tracking_uri(registered))
-    client.delete_registered_model_alias(NAME, CHAMPION)
-    for key in client.get_registered_model(NAME).tags:
-        client.delete_registered_model_tag(NAME, key)
-    return registered
+def workspace(three_versions: Path, tmp_path: Path) -> Path:
+    """A registry to move aliases in."""
+    shutil.copy(three_versions / "mlflow.db", tmp_path)
+    return tmp_path
 
 
 def champion(workspace: Path) -> str | None:
@@ -100,6 +86,8 @@ def test_rollback_goes_back_step_by_step_and_then_says_so(workspace: Path) -> No
     assert roll_back(params(), workspace).after == "1"
     with pytest.raises(PromotionRefused, match="first champion"):
         roll_back(params(), workspace)
+    with pytest.raises(PromotionRefused, match="version 1 of hscc-tiny already is the champion"):
+        roll_back(params(), workspace, to="champion")
     assert roll_back(params(), workspace, to="3").after == "3"
     moves = [(entry.action, entry.before, entry.after) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
     assert moves[-3:] == [("rollback", "3", "2"), ("rollback", "2", "1"), ("rollback", "1", "3")]
@@ -112,12 +100,17 @@ def test_rollback_without_a_champion_is_refused(workspace: Path) -> None:
 
 def test_a_champion_that_moved_meanwhile_is_not_overrun(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     promote(params(), workspace, "1")
-    real = trail.alias_of
-    monkeypatch.setattr(trail, "alias_of", lambda *args: "2")
-    with pytest.raises(RegistryError, match="meanwhile"):
+
+    def judged_slowly(*args: Any) -> Proposal:
+        proposal = consider(*args)
+        MlflowClient(tracking_uri(workspace)).set_registered_model_alias(NAME, CHAMPION, "3")
+        return proposal
+
+    monkeypatch.setattr("hscc.stages.promote.consider", judged_slowly)
+    with pytest.raises(RegistryError, match="champion of hscc-tiny moved from version 1 to version 3 meanwhile"):
         promote(params(), workspace, "2")
-    monkeypatch.setattr(trail, "alias_of", real)
-    assert champion(workspace) == "1"
+    assert champion(workspace) == "3"
+    assert len(read_trail(NAME, CHAMPION, tracking_uri(workspace))) == 1
 
 
 def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +129,24 @@ def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, mon
     promote(params(), workspace, "2")
     assert [entry.done for entry in read_trail(NAME, CHAMPION, uri)] == [True, False, True]
     assert roll_back(params(), workspace).after == "1"
+
+
+def test_where_a_person_must_agree_the_command_names_the_flow_that_asks(workspace: Path) -> None:
+    asking = params(approval=True)
+    with pytest.raises(PromotionRefused, match=r"run the flow promote/promote, .* --force --reason"):
+        promote(asking, workspace, "1")
+    assert champion(workspace) is None
+    promote(asking, workspace, "1", reason="seen the report", by="ada")  # as the flow does
+    promote(asking, workspace, "2", force=True, reason="nobody is in")
+    told = [(entry.by, entry.forced) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
+    assert told == [("ada", False), (who(), True)]
+
+
+def test_an_early_version_that_does_not_say_what_it_was_trained_on_is_refused(workspace: Path) -> None:
+    MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
+    with pytest.raises(PromotionRefused, match=r"no phantom: does not say .*; run `hscc register` again"):
+        promote(params(), workspace, "1")
+    assert champion(workspace) is None
 
 
 def test_no_version_of_drawn_images_is_promoted(empty_store: Path, tmp_path: Path) -> None:
@@ -179,7 +190,7 @@ def test_a_served_version_answers_files_and_pixels_and_refuses_the_rest(
     assert by_file["class"][0] == answer.label
     assert by_file[answer.label][0] == pytest.approx(answer.probabilities[answer.label])
     assert by_file["notice"][0] == NOTICE
-    for refused in (b"hello", _uniform()):
+    for refused in (b"hello", uniform()):
         with pytest.raises(MlflowException, match="row 0"):
             served.predict(pd.DataFrame({"image": [refused]}))
 
@@ -202,15 +213,14 @@ def test_the_registered_file_alone_gives_the_same_to_whoever_has_only_onnxruntim
     np.testing.assert_allclose(plain[0], served[list(CLASSES)].to_numpy(np.float64)[0], atol=1e-6)
 
 
-def test_the_evaluated_network_is_kept_beside_it(workspace: Path) -> None:
-    version = resolve(NAME, "2", tracking_uri(workspace))
-    source = str(MlflowClient(tracking_uri(workspace)).get_model_version(NAME, "2").source).removeprefix("models:/")
-    (kept,) = (workspace / "mlruns" / "models" / source).rglob("network.onnx")
+def test_the_evaluated_network_is_kept_beside_it(three_versions: Path) -> None:
+    version = resolve(NAME, "2", tracking_uri(three_versions))
+    (kept,) = _folder_of_version(three_versions).rglob("network.onnx")
     assert file_sha256(kept) == version.tags["model_sha256"] != version.deployed_sha256
 
 
-def test_a_served_file_that_is_damaged_is_not_served(workspace: Path, tmp_path: Path) -> None:
-    found = _copy_of_version(workspace, tmp_path)
+def test_a_served_file_that_is_damaged_is_not_served(three_versions: Path, tmp_path: Path) -> None:
+    found = shutil.copytree(_folder_of_version(three_versions), tmp_path / "copy")
     (network,) = found.rglob("model.onnx")
     network.write_bytes(network.read_bytes()[:-10])
     with pytest.raises(Exception, match="damaged or is not the file"):
@@ -218,29 +228,18 @@ def test_a_served_file_that_is_damaged_is_not_served(workspace: Path, tmp_path: 
 
 
 def test_json_images_are_base64() -> None:
-    picture = _picture({"image": base64.b64encode(_uniform()).decode()}, "row 0")
+    picture = _picture({"image": base64.b64encode(uniform()).decode()}, "row 0")
     assert picture.grey.shape == (100, 100)
     for row in ({"image": "no base64!"}, {"image": None}, {"pixels": [[1, 2], [3]]}, {"pixels": [[0, 300]]}):
         with pytest.raises(DataError, match="row 0"):
             _picture(row, "row 0")
 
 
-def _uniform() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (100, 100), 90).save(buffer, format="PNG")
-    return buffer.getvalue()
+def _folder_of_version(registered: Path) -> Path:
+    source: Any = MlflowClient(tracking_uri(registered)).get_model_version(NAME, "2").source
+    return registered / "mlruns" / "models" / str(source).removeprefix("models:/") / "artifacts"
 
 
-def _copy_of_version(workspace: Path, target: Path) -> Path:
-    source: Any = MlflowClient(tracking_uri(workspace)).get_model_version(NAME, "2").source
-    folder = workspace / "mlruns" / "models" / str(source).removeprefix("models:/") / "artifacts"
-    return Path(shutil.copytree(folder, target / "copy"))
-
-
-def test_every_class_has_its_column(workspace: Path) -> None:
-    assert set(CLASSES) <= set(_schema(workspace))
-
-
-def _schema(workspace: Path) -> list[str]:
-    folder = next((workspace / "mlruns" / "models").rglob("MLmodel")).parent
-    return list(mlflow.models.Model.load(str(folder)).get_output_schema().input_names())
+def test_every_class_has_its_column(three_versions: Path) -> None:
+    schema = mlflow.models.Model.load(str(_folder_of_version(three_versions))).get_output_schema()
+    assert set(CLASSES) <= set(schema.input_names())

@@ -9,9 +9,11 @@ import pytest
 from mlflow import MlflowClient
 
 from hscc.errors import ArtifactError
+from hscc.registry.trail import CHALLENGER, REGISTER, read_trail
 from hscc.stages import layout, track
 from hscc.stages.register import POSTPONED, run
 from hscc.tracking import tracking_uri
+from tests.locked import held_by_another_process
 from tests.registered import NAME, params, write_results
 
 PARAMS = params()
@@ -48,7 +50,9 @@ def test_the_cell_that_passes_is_the_challenger(registered: Path) -> None:
     (version,) = versions(registered)
     assert version.tags["method"] == "hscc"
     assert version.tags["model_sha256"] == record(registered)["model_sha256"]
-    assert "phantom" not in version.tags
+    assert {key: version.tags[key] for key in ("budget", "protocol", "phantom")} == {
+        "budget": "6", "protocol": "grouped", "phantom": "false"
+    }  # fmt: skip
     found = MlflowClient(tracking_uri(registered)).get_model_version_by_alias(NAME, "challenger")
     assert found.version == version.version
     assert found.description.startswith("HSCC, 6×: 6.0 times fewer MACs")
@@ -70,6 +74,8 @@ def test_a_second_time_registers_nothing_and_opens_no_run(registered: Path, caps
     assert len(client.search_runs([client.get_experiment_by_name("hscc").experiment_id])) == 1
     assert (registered / layout.REGISTRATION).read_bytes() == before
     assert "already was version 1" in capsys.readouterr().out
+    (entry,) = read_trail(NAME, CHALLENGER, tracking_uri(registered))
+    assert (entry.action, entry.before, entry.after, entry.reason) == (REGISTER, None, "1", "hscc-6-0")
 
 
 def test_a_fresh_clone_registers_anew_with_the_same_record(workspace: Path, registered: Path) -> None:
@@ -126,6 +132,31 @@ def test_a_version_whose_files_were_lost_is_registered_anew(workspace: Path) -> 
     run(PARAMS, workspace)
     assert [version.version for version in versions(workspace)] == [2, 1]
     assert MlflowClient(tracking_uri(workspace)).get_model_version_by_alias(NAME, "challenger").version == 2
+
+
+def test_a_version_that_does_not_say_what_it_was_trained_on_is_registered_anew(workspace: Path) -> None:
+    run(PARAMS, workspace)
+    MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
+    run(PARAMS, workspace)
+    assert [version.tags.get("phantom") for version in versions(workspace)] == ["false", None]
+    moves = [(entry.before, entry.after) for entry in read_trail(NAME, CHALLENGER, tracking_uri(workspace))]
+    assert moves == [(None, "1"), ("1", "2")]
+
+
+def test_a_registry_that_another_writer_holds_gets_no_half_version_and_is_caught_up_with(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_by_another_process(workspace / "mlflow.db"):
+        run(PARAMS, workspace)
+        said = capsys.readouterr().err
+        assert versions(workspace) == []
+    assert "database is locked" in said
+    assert "hscc-6-0 is not registered yet; `hscc track` does it." in said
+    monkeypatch.setattr("hscc.stages.track.read_params", lambda path: PARAMS)
+    track.run(workspace)
+    (version,) = versions(workspace)
+    found = MlflowClient(tracking_uri(workspace)).get_model_version_by_alias(NAME, "challenger")
+    assert found.version == version.version
 
 
 def test_a_disk_that_is_full_while_registering_leaves_no_version(
