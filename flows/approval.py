@@ -21,6 +21,7 @@ from pydantic import Field
 
 from hscc.errors import HSCCError
 from hscc.params import read_params
+from hscc.redaction import redact
 from hscc.registry.trail import CHALLENGER
 from hscc.stages import layout
 from hscc.stages.promote import Proposal, consider, promote
@@ -70,7 +71,7 @@ def ask_and_promote(which: str = CHALLENGER, wait_seconds: int = DAY) -> State[N
             by=answer.by if answer else None,
         )
     except HSCCError as error:
-        return Failed(message=str(error))
+        return Failed(message=redact(str(error)))
     agreed = f", approved by {answer.by}" if answer else ""
     return Completed(message=f"version {proposal.challenger} of {proposal.name} is the champion{agreed}")
 
@@ -106,7 +107,7 @@ def main(
     with contextlib.chdir(workspace):
         state = ask_and_promote(which, wait_seconds, return_state=True)
     if not state.is_completed():
-        typer.echo(f"error: {state.message}", err=True)
+        typer.echo(f"error: {redact(str(state.message))}", err=True)
         raise typer.Exit(1)
     typer.echo(state.message)
 

@@ -30,6 +30,7 @@ from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
 from hscc.params import Protocol
+from hscc.redaction import redact
 from hscc.tracking import PARENT_RUN
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -72,9 +73,9 @@ def pipeline(
             conclude(run, state)
             return state
     except BusyError as error:
-        return Cancelled(message=str(error))
+        return Cancelled(message=redact(str(error)))
     except HSCCError as error:
-        return Failed(message=str(error))
+        return Failed(message=redact(str(error)))
 
 
 def _run_changed(
@@ -143,7 +144,7 @@ def main(
     with contextlib.chdir(workspace):
         state = pipeline(*asked, protocol, force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
-        typer.echo(f"error: {state.message}", err=True)
+        typer.echo(f"error: {redact(str(state.message))}", err=True)
         sys.exit(1)
     typer.echo(state.message)
 
