@@ -23,6 +23,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import capacity, parameters
 from flows.conduct import Conductor, fetch_data
 from flows.experiments import prepare, save
+from flows.full_disk import one_sentence
 from flows.graph import is_missing, open_repo, read_graph, select
 from flows.lease import BusyError, Lease, hold
 from flows.publish import publish_reports
@@ -67,7 +68,11 @@ def pipeline(
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
-        with hold(workspace, f"flow run {flow_run.get_name()}") as lease, recorded(workspace) as run:
+        with (
+            one_sentence(workspace),
+            hold(workspace, f"flow run {flow_run.get_name()}") as lease,
+            recorded(workspace) as run,
+        ):
             order = Order(targets, force, runner, address, max_workers)
             state = _run_changed(workspace, lease, order, changed, {PARENT_RUN: run.run_id})
             conclude(run, state)
