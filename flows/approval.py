@@ -19,6 +19,7 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows import parameters
 from hscc.errors import HSCCError
 from hscc.params import read_params
 from hscc.redaction import redact
@@ -38,7 +39,7 @@ class Approval(RunInput):
 
 
 @flow(name="promote", validate_parameters=False, persist_result=False)
-def ask_and_promote(which: str = CHALLENGER, wait_seconds: int = DAY) -> State[None]:
+def ask_and_promote(which: parameters.Version = CHALLENGER, wait_seconds: parameters.Patience = DAY) -> State[None]:
     """Promote a version of the workspace in the current folder, after a person has agreed where the policy asks.
 
     Parameters
