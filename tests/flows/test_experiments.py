@@ -12,27 +12,6 @@ from hscc.errors import HSCCError
 from .conftest import dvc, times_run
 
 
-@pytest.fixture
-def committed(workspace: Path) -> Path:
-    """The small graph with the parameters' real names, run and committed."""
-    graph = (workspace / "dvc.yaml").read_text()
-    (workspace / "dvc.yaml").write_text(
-        graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
-    )
-    (workspace / "params.yaml").write_text(
-        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\n"
-        "insight:\n  cells: [y]\n"
-        "shout: false\n"
-    )
-    (workspace / ".gitignore").write_text(
-        "/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n/reports/runs\n"
-    )
-    dvc(workspace, "repro", "--quiet")
-    for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
-        subprocess.run(["git", *command], cwd=workspace, check=True)
-    return workspace
-
-
 def files(workspace: Path) -> dict[str, bytes]:
     """Everything git tracks, and the cells."""
     tracked = subprocess.run(["git", "ls-files"], cwd=workspace, capture_output=True, text=True, check=True)
