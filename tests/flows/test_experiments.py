@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.experiments import FOLDER, prepare, save
+from flows import pipeline
+from flows.experiments import FOLDER, kept_reports, name_of, prepare, save
 from flows.pipeline import main
 from hscc.errors import HSCCError
 
@@ -94,6 +95,13 @@ def test_of_a_saved_experiment_only_the_reports_stay(committed: Path) -> None:
     dvc(experiment.workspace, "repro", "--quiet")
     save(experiment)
     assert [path.name for path in (committed / FOLDER).iterdir()] == [f"{experiment.name}.reports"]
+
+
+def test_what_is_shown_are_the_reports_that_stay(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Path] = []
+    monkeypatch.setattr(pipeline, "publish_reports", shown.append)
+    main(committed, budget=[9.0])
+    assert shown == [kept_reports(committed, name_of(committed, {"compress.budgets": [9], "insight.cells": []}))]
 
 
 def test_a_workspace_inside_a_repository(committed: Path, tmp_path: Path) -> None:
