@@ -51,7 +51,9 @@ class WholeFiles(LocalFileSystem):
 
     def open(self, path: Any, mode: str = "r", **kwargs: Any) -> Any:
         """Open a file as DVC asks; text that is to be written goes to a draft first."""
-        return _drafted(Path(path), mode, **kwargs) if mode in ("w", "w+") else super().open(path, mode, **kwargs)
+        if mode in ("w", "w+"):
+            return _drafted(Path(path), mode, **kwargs)
+        return super().open(path, mode, **kwargs)  # type: ignore[call-overload]
 
     def put_file(self, from_file: Any, to_info: Any, *rest: Any, **kwargs: Any) -> None:
         """Copy a file into the cache; of a copy that fails nothing stays."""
