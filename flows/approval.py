@@ -19,8 +19,10 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows import parameters
 from hscc.errors import HSCCError
 from hscc.params import read_params
+from hscc.redaction import redact
 from hscc.registry.trail import CHALLENGER
 from hscc.stages import layout
 from hscc.stages.promote import Proposal, consider, promote
@@ -37,7 +39,7 @@ class Approval(RunInput):
 
 
 @flow(name="promote", validate_parameters=False, persist_result=False)
-def ask_and_promote(which: str = CHALLENGER, wait_seconds: int = DAY) -> State[None]:
+def ask_and_promote(which: parameters.Version = CHALLENGER, wait_seconds: parameters.Patience = DAY) -> State[None]:
     """Promote a version of the workspace in the current folder, after a person has agreed where the policy asks.
 
     Parameters
@@ -70,7 +72,7 @@ def ask_and_promote(which: str = CHALLENGER, wait_seconds: int = DAY) -> State[N
             by=answer.by if answer else None,
         )
     except HSCCError as error:
-        return Failed(message=str(error))
+        return Failed(message=redact(str(error)))
     agreed = f", approved by {answer.by}" if answer else ""
     return Completed(message=f"version {proposal.challenger} of {proposal.name} is the champion{agreed}")
 
@@ -106,7 +108,7 @@ def main(
     with contextlib.chdir(workspace):
         state = ask_and_promote(which, wait_seconds, return_state=True)
     if not state.is_completed():
-        typer.echo(f"error: {state.message}", err=True)
+        typer.echo(f"error: {redact(str(state.message))}", err=True)
         raise typer.Exit(1)
     typer.echo(state.message)
 

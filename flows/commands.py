@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flows import guard
 from flows.lease import Lease
+from hscc.redaction import redactor
 
 _MARK = "error: "
 _LAST_WORDS = 3  # lines of a failed command that its error repeats
@@ -41,7 +42,7 @@ def run_commands(
     address : str
         The stage they belong to; they see it as ``DVC_STAGE``, as under ``dvc repro``.
     say : Callable[[str], object]
-        Takes each line of standard output and standard error as it comes.
+        Takes each line of standard output and standard error as it comes, secrets masked.
     lease : Lease
         Of the flow; when it ends, so do they.
     variables : Mapping[str, str], optional
@@ -53,15 +54,22 @@ def run_commands(
         If a command ends with a status other than 0.
     """
     known = {**environment(), "PYTHONUNBUFFERED": "1", "DVC_STAGE": address, **(variables or {})}
+    mask = redactor(known)  # what Prefect logs and shows as a state, others read
+
+    def pass_on(line: str) -> str:
+        shown = mask(line)
+        say(shown)
+        return shown
+
     for command in commands:
-        say(f"> {command}")
-        status, last = _stream(command, folder, known, say, lease)
+        pass_on(f"> {command}")
+        status, last = _stream(command, folder, known, pass_on, lease)
         if status != 0:
             raise CommandError(f"stage {address} {_ending(status)}: {_last_words(last)}")
 
 
 def _stream(
-    command: str, folder: Path, variables: Mapping[str, str], say: Callable[[str], object], lease: Lease
+    command: str, folder: Path, variables: Mapping[str, str], pass_on: Callable[[str], str], lease: Lease
 ) -> tuple[int, Sequence[str]]:
     last: deque[str] = deque(maxlen=_LAST_WORDS)
     with subprocess.Popen(
@@ -80,8 +88,7 @@ def _stream(
             for line in process.stdout:
                 text = line.rstrip()
                 if text:
-                    say(text)
-                    last.append(text)
+                    last.append(pass_on(text))
         finally:
             process.stdin.close()
     return process.returncode, last

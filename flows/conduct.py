@@ -22,6 +22,7 @@ from flows.phases import Ended, Phase
 from flows.publish import Outcome, Progress, publish_outcomes
 from flows.schedule import Schedule
 from hscc.errors import HSCCError
+from hscc.redaction import redact
 
 FETCH = "python -m hscc fetch"
 _PATIENCE = 20.0  # seconds for a phase to end; its commands get 10 before they are killed
@@ -153,7 +154,7 @@ class Conductor:
                 return False
             self._begin(stage)
         except HSCCError as error:
-            self._fail(stage, str(error))
+            self._fail(stage, error)
         return True
 
     def _must_run(self, stage: Stage) -> bool:
@@ -189,20 +190,21 @@ class Conductor:
 
     def _take(self, stage: Stage, state: State[Any]) -> None:
         stack, begun = self._claims.pop(stage.address)
-        stack.close()
         seconds = time.monotonic() - begun
         try:
+            stack.close()
             if not state.is_completed():
                 raise HSCCError(state.message or f"stage {stage.address} ended as {state.name}")
             hand_over(self._repo, stage)
         except HSCCError as error:
-            self._fail(stage, str(error), seconds)
+            self._fail(stage, error, seconds)
             return
         self._outcomes.append(Outcome(stage.address, "ran", seconds))
         self._schedule.finish(stage)
         self._close_if_over(stage.phase)
 
-    def _fail(self, stage: Stage, why: str, seconds: float = 0.0) -> None:
+    def _fail(self, stage: Stage, error: HSCCError, seconds: float = 0.0) -> None:
+        why = redact(str(error))  # DVC's own sentences may name a remote with its password
         get_run_logger().error(why)
         self._failures.append(why)
         self._outcomes.append(Outcome(stage.address, "failed", seconds))

@@ -21,6 +21,7 @@ from rich.console import Console
 from flows.commands import environment
 from flows.repro import reproduce
 from hscc.data.phantom import draw_dataset
+from hscc.redaction import redact
 from hscc.stages import layout
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +121,7 @@ def main() -> None:
             raise StepError(f"'dvc repro' in {WORKSPACE}/ ended with status {status}; its last lines say why.")
         show(WORKSPACE, time.monotonic() - begin)
     except StepError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         raise typer.Exit(1) from error
 
 

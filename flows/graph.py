@@ -21,6 +21,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 from dvc.rwlock import rwlock
 
+from flows.full_disk import WholeFiles, one_sentence
 from hscc.errors import HSCCError
 
 logging.getLogger("dvc").setLevel(logging.WARNING)  # "Updating lock file" after every stage says nothing
@@ -86,7 +87,7 @@ def open_repo(workspace: Path) -> Repo:
         If the folder is not a DVC repository.
     """
     try:
-        return Repo(os.fspath(workspace))
+        return Repo(os.fspath(workspace), fs=WholeFiles())
     except NotDvcRepoError as error:
         raise HSCCError(
             f"{workspace} is not a DVC repository; name the folder that holds .dvc and dvc.yaml."
@@ -219,7 +220,7 @@ def claim(repo: Repo, stage: Stage) -> Iterator[None]:
     Raises
     ------
     HSCCError
-        If another process reads or writes them.
+        If another process reads or writes them, or the disk is full.
     """
     with _plainly(stage):
         (found,) = repo.stage.collect(stage.address)
@@ -237,7 +238,8 @@ def claim(repo: Repo, stage: Stage) -> Iterator[None]:
             found.remove_outs(ignore_remove=False, force=False)
         yield
     finally:
-        lock.__exit__(None, None, None)
+        with _plainly(stage):
+            lock.__exit__(None, None, None)
 
 
 def hand_over(repo: Repo, stage: Stage) -> None:
@@ -253,19 +255,20 @@ def hand_over(repo: Repo, stage: Stage) -> None:
     Raises
     ------
     HSCCError
-        If an output was not written.
+        If an output was not written, or the disk is full.
     """
     try:
-        with _plainly(stage):
+        with _plainly(stage), repo.fs.heeded():
             repo.commit(stage.address, force=True)
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         raise HSCCError(f"stage {stage.address} succeeded but DVC cannot take its outputs: {error}.") from error
 
 
 @contextmanager
 def _plainly(stage: Stage) -> Iterator[None]:
     try:
-        yield
+        with one_sentence(stage.folder, f"stage {stage.address}: "):
+            yield
     except LockError as error:
         blocker = str(error).splitlines()[0].rstrip(":")
         raise HSCCError(

@@ -1,7 +1,9 @@
 """The parameters of a run, with what the UI says about them and the choices it offers.
 
-The choices come from the method registry and from ``dvc.yaml``, when the flow is deployed from its folder; nothing is
-listed twice. What a run changes in ``params.yaml`` it changes in an experiment of its own (`flows.experiments`).
+The choices come from the method registry and, when the flow is deployed from their folder, from ``dvc.yaml`` and
+``params.yaml``; nothing is listed twice. The server refuses what the schema does not allow, so beside a list of
+choices stands a second form that takes what no list can hold, such as one cell. What a run changes in ``params.yaml``
+it changes in an experiment of its own (`flows.experiments`).
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from flows.runners import Runner
 from hscc.compression.methods import METHODS
 from hscc.params import Protocol
+from hscc.stages import layout
 
 GRAPH = Path("dvc.yaml")
 AS_IT_IS = "Empty: as in params.yaml."
@@ -35,11 +38,33 @@ def stage_names(graph: Path = GRAPH) -> list[str]:
     list of str
         In the file's order; empty where there is no readable file.
     """
+    return [str(name) for name in _read(graph, "stages")]
+
+
+def usual_budgets(params: Path = layout.PARAMS) -> list[float]:
+    """Read the budgets of the sweep for the UI to offer.
+
+    Parameters
+    ----------
+    params : Path
+        ``params.yaml``, which need not be there.
+
+    Returns
+    -------
+    list of float
+        Times fewer MACs, in the file's order; empty where there is no readable file.
+    """
+    return [budget for budget in _read(params, "compress", "budgets") if isinstance(budget, int | float)]
+
+
+def _read(path: Path, *names: str) -> list[Any]:
     try:
-        read = yaml.safe_load(graph.read_text(encoding="utf-8"))
-        return list(read["stages"])
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for name in names:
+            found = found[name]
+        return list(found)
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return []  # the run itself says what is wrong with the graph
+        return []  # the run itself says what is wrong with the file
 
 
 def _shown(title: str, description: str, choices: Sequence[str] = ()) -> JsonDict:
@@ -48,11 +73,25 @@ def _shown(title: str, description: str, choices: Sequence[str] = ()) -> JsonDic
     return {"title": title, "description": description, **items}
 
 
+def _cells_of(stages: Sequence[str]) -> JsonDict:
+    return {"pattern": f"^({'|'.join(stages)})(@\\S+)?$"} if stages else {}
+
+
+def _list_of(kind: str, choices: Sequence[str | float], listed: str, others: str, limits: JsonDict) -> WithJsonSchema:
+    """Offer a list to choose from, and beside it one to type into: two forms that the UI shows as two buttons."""
+    chosen: JsonDict = {"title": listed, "type": "array", "items": {"type": kind, "enum": [*choices]}}
+    typed: JsonDict = {"title": others, "type": "array", "items": {"type": kind, **limits}}
+    return WithJsonSchema({"anyOf": [chosen, typed] if choices else [typed]})
+
+
 Targets = Annotated[
     tuple[str, ...],
+    _list_of("string", stage_names(), "Stages", "Stages and cells", _cells_of(stage_names())),
     Field(
         json_schema_extra=_shown(
-            "Targets", "Stages to bring up to date, with all they need. Empty: the whole graph.", stage_names()
+            "Targets",
+            "Stages, or single cells such as compress@hscc-6-0, to bring up to date with all they need. "
+            "Empty: the whole graph.",
         )
     ),
 ]
@@ -62,6 +101,7 @@ Methods = Annotated[
 ]
 Budgets = Annotated[
     tuple[Annotated[float, Field(gt=1)], ...],
+    _list_of("number", usual_budgets(), "Those of params.yaml", "Any", {"exclusiveMinimum": 1}),
     Field(json_schema_extra=_shown("Budgets", f"Times fewer MACs than the dense network, above 1. {AS_IT_IS}")),
 ]
 Seeds = Annotated[
@@ -88,6 +128,18 @@ Where = Annotated[
 ]
 Address = Annotated[
     str | None, Field(json_schema_extra=_shown("Address", "Of the Dask scheduler or the Ray head, for those runners."))
+]
+Version = Annotated[
+    str, Field(json_schema_extra=_shown("Version", "Number of a version in the registry, or an alias of one."))
+]
+Patience = Annotated[
+    int,
+    Field(
+        ge=1,
+        json_schema_extra=_shown(
+            "Wait seconds", "How long to wait for the person who is asked; after that nothing is promoted."
+        ),
+    ),
 ]
 
 

@@ -22,14 +22,16 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import capacity, parameters
 from flows.conduct import Conductor, fetch_data
-from flows.experiments import prepare, save
+from flows.experiments import kept_reports, prepare, save
+from flows.full_disk import one_sentence
 from flows.graph import is_missing, open_repo, read_graph, select
 from flows.lease import BusyError, Lease, hold
-from flows.publish import publish_reports
+from flows.publish import REPORTS, publish_reports
 from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
 from hscc.params import Protocol
+from hscc.redaction import redact
 from hscc.tracking import PARENT_RUN
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -67,29 +69,37 @@ def pipeline(
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
-        with hold(workspace, f"flow run {flow_run.get_name()}") as lease, recorded(workspace) as run:
+        with (
+            one_sentence(workspace),
+            hold(workspace, f"flow run {flow_run.get_name()}") as lease,
+            recorded(workspace) as run,
+        ):
             order = Order(targets, force, runner, address, max_workers)
             state = _run_changed(workspace, lease, order, changed, {PARENT_RUN: run.run_id})
             conclude(run, state)
             return state
     except BusyError as error:
-        return Cancelled(message=str(error))
+        return Cancelled(message=redact(str(error)))
     except HSCCError as error:
-        return Failed(message=str(error))
+        return Failed(message=redact(str(error)))
 
 
 def _run_changed(
     workspace: Path, lease: Lease, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
 ) -> State[None]:
     if not changed:
-        return _run(workspace, lease, order, variables)
+        state = _run(workspace, lease, order, variables)
+        publish_reports(workspace / REPORTS)
+        return state
     experiment = prepare(workspace, changed)
     get_run_logger().info("experiment %s: %s", experiment.name, changed)
     with contextlib.chdir(experiment.workspace):  # DVC names stages relative to the current folder
         state = _run(experiment.workspace, lease, order, {**variables, **experiment.variables})
     if not state.is_completed():
+        publish_reports(experiment.workspace / REPORTS)
         return state
     save(experiment)
+    publish_reports(kept_reports(workspace, experiment.name))  # the clone is gone
     return Completed(
         message=f"{state.message}; see 'dvc exp show', take it over with 'dvc exp apply {experiment.name}'"
     )
@@ -107,9 +117,7 @@ def _run(workspace: Path, lease: Lease, order: Order, variables: Mapping[str, st
         if order.runner is not Runner.local and TRACKING in os.environ:
             variables = {TRACKING: os.environ[TRACKING], **variables}  # workers have an environment of their own
         with task_runner(order.runner, order.address, workers) as connected:
-            state = Conductor(repo, stages, workers, connected, lease, variables, order.force).run()
-    publish_reports(workspace)
-    return state
+            return Conductor(repo, stages, workers, connected, lease, variables, order.force).run()
 
 
 def _default_workers(runner: Runner, need: float, stages: int) -> int:
@@ -147,7 +155,7 @@ def main(
     with contextlib.chdir(workspace):
         state = pipeline(*asked, protocol, tuple(seed or ()), force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
-        typer.echo(f"error: {state.message}", err=True)
+        typer.echo(f"error: {redact(str(state.message))}", err=True)
         sys.exit(1)
     typer.echo(state.message)
 

@@ -19,6 +19,7 @@ from flows.parameters import overrides
 from flows.pipeline import pipeline
 from hscc.errors import HSCCError
 from hscc.params import read_params
+from hscc.redaction import redact
 from hscc.stages import layout
 
 METHODS = ("global_svd", "tucker", "hscc_paper", "hscc")  # those of the paper, and what is made of its own here
@@ -79,7 +80,7 @@ def main(
             for kept in run(Path.cwd(), others):
                 typer.echo(kept)
     except HSCCError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(1)
 
 

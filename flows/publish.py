@@ -23,9 +23,12 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
+from flows.pages import artifacts_page
 from hscc.data.classes import PROTOCOLS, SPLITS
 from hscc.evaluation.results import batches, row_name
 from hscc.stages import layout
+
+REPORTS = layout.REPORT.parent
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,19 @@ def publish_run(run_id: str, page: str | None, store: str) -> None:
     _shown(lambda: create_markdown_artifact(f"MLflow run {place}", key="mlflow", description="Parameters and figures"))
 
 
-def publish_reports(workspace: Path) -> None:
+def publish_reports(reports: Path) -> None:
     """Show what the graph has written: validation summary, results table, links to the report and its figures.
 
     Parameters
     ----------
-    workspace : Path
-        Folder of ``dvc.yaml``; what is not there is left out.
+    reports : Path
+        Folder ``reports`` of the workspace, or the one that an experiment's reports stay in; what is not there is left
+        out.
     """
     for path, publish in _PUBLISHERS.items():
-        if (workspace / path).exists():
-            publish(workspace / path)
+        found = reports / path.relative_to(REPORTS)
+        if found.exists():
+            publish(found)
 
 
 def _validation(path: Path) -> None:
@@ -142,15 +147,31 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _report(path: Path) -> None:
-    link = path.resolve().as_uri()
-    said = f"{path.resolve()} on the machine that ran it; MLflow holds a copy (`make ui`)"
+    kept = _kept(path.parent)
+    link = f"{kept}/{path.name}" if kept else path.resolve().as_uri()
+    said = f"The report as MLflow holds it; the file is {path.resolve()} on the machine that ran it"
+    said = said if kept else _by_hand("The report", path)
     _shown(lambda: create_link_artifact(link, link_text="report.html", key="report", description=said))
 
 
 def _figures(folder: Path) -> None:
-    links = [f"- [{path.stem}]({path.resolve().as_uri()})" for path in sorted(folder.glob("*.svg"))]
-    said = f"The report's figures, in {folder.resolve()} on the machine that ran it; MLflow holds copies (`make ui`)"
+    kept = _kept(folder.parent)
+    base = f"{kept}/{folder.name}" if kept else folder.resolve().as_uri()
+    links = [f"- [{path.stem}]({base}/{path.name})" for path in sorted(folder.glob("*.svg"))]
+    said = f"The report's figures as MLflow holds them; the files are in {folder.resolve()} on the machine that ran it"
+    said = said if kept else _by_hand("The report's figures", folder)
     _shown(lambda: create_markdown_artifact("\n".join(links), key="figures", description=said))
+
+
+def _kept(reports: Path) -> str | None:
+    return artifacts_page(reports / layout.RUNS.relative_to(REPORTS))
+
+
+def _by_hand(what: str, path: Path) -> str:
+    return (
+        f"{what}: browsers do not follow such a link from a page like this; on the machine that ran it open "
+        f"{path.resolve()}, or paste the link into the browser's address bar. MLflow holds a copy (`make ui`)"
+    )
 
 
 _PUBLISHERS: dict[Path, Callable[[Path], None]] = {

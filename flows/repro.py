@@ -14,6 +14,7 @@ import typer
 
 from flows.commands import environment
 from hscc.errors import HSCCError
+from hscc.redaction import redact
 from hscc.tracking import PARENT_RUN, stage_run
 
 
@@ -51,5 +52,5 @@ if __name__ == "__main__":
     try:
         sys.exit(reproduce(Path(), sys.argv[1:]))
     except HSCCError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redact(str(error))}", err=True)
         sys.exit(1)

@@ -19,6 +19,7 @@ from hscc.cli_options import HERE, Workspace, read_params
 from hscc.cli_registry import verbs
 from hscc.cli_results import verbs as results_verbs
 from hscc.errors import HSCCError, ParamsError
+from hscc.redaction import redact
 
 telemetry.switch_off()
 # OpenMP's idle threads sleep instead of spinning. Spinning pays only on an idle machine; beside other work it makes
@@ -37,7 +38,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except HSCCError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {redact(str(error))}", err=True)
             raise typer.Exit(1) from error
         except OSError as error:
             if error.errno not in _FULL:

@@ -118,6 +118,15 @@ def test_an_error_of_ours_is_one_line(error: HSCCError, calls: list, monkeypatch
     assert result.stdout == ""
 
 
+def test_an_error_keeps_secrets(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise HSCCError("postgresql://u:pw@h/db refuses abcdef123.")
+
+    monkeypatch.setenv("X_TOKEN", "abcdef123")
+    monkeypatch.setattr(sys.modules["hscc.stages.validate"], "run", fail)
+    assert runner.invoke(cli.app, ["validate"]).stderr == "error: postgresql://***@h/db refuses ***.\n"
+
+
 def test_a_full_disk_is_one_line_too(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "artifacts/manifest.csv")

@@ -1,12 +1,13 @@
 import pytest
 
-from hscc.redaction import redact
+from hscc.redaction import redact, redactor
 
 
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
         ("postgresql://hscc:s3cret@db/mlflow is down", "postgresql://***@db/mlflow is down"),
+        ("postgresql://hscc:s3c@ret@db/mlflow", "postgresql://***@db/mlflow"),
         ("https://token@example.org/a?x=1", "https://***@example.org/a?x=1"),
         ("https://example.org/a?x=1&access_token=abc&y=2", "https://example.org/a?x=1&access_token=***&y=2"),
         ("https://s.org/a?X-Amz-Signature=abc;", "https://s.org/a?X-Amz-Signature=***;"),
@@ -23,3 +24,9 @@ def test_values_of_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SHORT_TOKEN", "on")
     monkeypatch.setenv("ORDINARY", "ordinary")
     assert redact("key abcdef123, on, ordinary") == "key ***, on, ordinary"
+
+
+def test_the_secrets_of_another_environment_are_masked() -> None:
+    mask = redactor({"KAGGLE_KEY": "abcdef123", "X_TOKEN": "abcdef", "CERT_PRIVATE_KEY": "-----BEGIN\nMIIEvQ=="})
+    assert mask("abcdef123 and abcdef; MIIEvQ==") == "*** and ***; ***"
+    assert redactor({})("abcdef123") == "abcdef123"

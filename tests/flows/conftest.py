@@ -90,6 +90,27 @@ def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
+@pytest.fixture
+def committed(workspace: Path) -> Path:
+    """The small graph with the parameters' real names, run and committed."""
+    graph = (workspace / "dvc.yaml").read_text()
+    (workspace / "dvc.yaml").write_text(
+        graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
+    )
+    (workspace / "params.yaml").write_text(
+        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\n"
+        "insight:\n  cells: [y]\n"
+        "shout: false\n"
+    )
+    (workspace / ".gitignore").write_text(
+        "/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n/reports/runs\n"
+    )
+    dvc(workspace, "repro", "--quiet")
+    for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
+        subprocess.run(["git", *command], cwd=workspace, check=True)
+    return workspace
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server, a worker and the work pool, for all tests; one that kills a part starts it again."""

@@ -64,6 +64,20 @@ def test_variables_reach_the_command(lease: Lease, tmp_path: Path) -> None:
     assert said[-1] == "blue"
 
 
+def test_secrets_reach_neither_the_log_nor_the_error(
+    lease: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X_TOKEN", "abcdef123")
+    said: list[str] = []
+    variables = {"OTHER_PASSWORD": "ghijkl456"}  # the command's alone, not this process's
+    command = "echo postgresql://u:pw@h/db is down; echo $X_TOKEN >&2; echo error: $OTHER_PASSWORD; exit 1 # abcdef123"
+    with pytest.raises(CommandError) as raised:
+        run_commands([command], tmp_path, "a", said.append, lease, variables)
+    assert said[1:] == ["postgresql://***@h/db is down", "***", "error: ***"]
+    assert str(raised.value) == "stage a failed with status 1: ***"
+    assert not any(secret in "".join(said) for secret in ("u:pw", "abcdef123", "ghijkl456"))
+
+
 def test_a_killed_command_says_by_what(lease: Lease, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"^stage a was killed by SIGKILL, by hand or for want of memory; run again"):
         run_commands(["kill -9 $$"], tmp_path, "a", lambda line: None, lease)

@@ -19,9 +19,9 @@ def cached(workspace: Path, output: str) -> Path:
     return workspace / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
 
-def spoil(path: Path) -> None:
+def spoil(path: Path, text: str = "spoilt") -> None:
     path.chmod(0o644)
-    path.write_text("spoilt")
+    path.write_text(text)
 
 
 @pytest.mark.parametrize("also_data", [True, False])  # whether the object holds a pinned file too
@@ -40,6 +40,36 @@ def test_a_damaged_cache_object_is_made_whole_by_the_next_run(also_data: bool, w
     (workspace / "cells/x-3.txt").unlink()
     dvc(workspace, "checkout")
     assert (workspace / "cells/x-3.txt").read_text() == text
+
+
+@pytest.mark.parametrize(("output", "cell"), [("first.txt", "first"), ("cells/x-3.txt", "x-3")])
+def test_a_half_written_output_is_made_whole_by_the_next_run(output: str, cell: str, workspace: Path) -> None:
+    main(workspace)
+    whole = (workspace / output).read_text()
+    (workspace / output).write_text(whole[: len(whole) // 2])
+    main(workspace)
+    assert (workspace / output).read_text() == whole
+    # It comes out as it was, so what reads it has nothing to do.
+    assert times_run(workspace) == {**ONCE, cell: 2}
+    assert dvc(workspace, "status") == CLEAN
+
+
+def test_a_half_written_cache_object_leaves_a_whole_output_as_it_is(workspace: Path) -> None:
+    main(workspace)
+    whole = (workspace / "cells/x-3.txt").read_text()
+    spoil(cached(workspace, "cells/x-3.txt"), whole[:1])
+    main(workspace)
+    assert (workspace / "cells/x-3.txt").read_text() == whole
+    assert dvc(workspace, "status") == CLEAN
+    assert cached(workspace, "cells/x-3.txt").read_text() == whole
+
+
+def test_a_failed_stage_is_not_tried_again(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = workspace / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("cp data/words.txt first.txt", "echo try >> tries; exit 1"))
+    with pytest.raises(SystemExit):
+        main(workspace)
+    assert (workspace / "tries").read_text() == "try\n"
 
 
 def test_fetched_data_reaches_the_cache(workspace: Path) -> None:

@@ -9,11 +9,13 @@ from uuid import UUID
 import pytest
 import yaml
 from mlflow import MlflowClient
+from prefect.exceptions import PrefectHTTPStatusError
 
 from flows import demo
 
-from .conftest import dvc
+from .conftest import dvc, times_run
 from .stack import ROOT, Stack, wait_for
+from .test_experiments import experiments, files
 
 EVERY = 15  # seconds between two runs of the test's own schedule
 RUN = 250.0  # seconds a run of the whole graph may take on a busy machine
@@ -85,7 +87,7 @@ def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_pa
     assert "global_svd-2-0 before" in logs  # a line that the cell printed
 
     artifacts = stack.artifacts(run)
-    assert {"pipeline", "progress", "validation", "results", "report"} <= set(artifacts)
+    assert {"pipeline", "progress", "validation", "results", "report", "figures"} <= set(artifacts)
     assert artifacts["progress"].data == 100.0
     assert "120 images" in artifacts["validation"].data
     table = artifacts["results"].data
@@ -148,7 +150,8 @@ def test_runs_of_two_deployments_do_not_share_a_checkout(stack: Stack, workspace
 
 
 def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path: Path) -> None:
-    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     stack.deploy(tmp_path, "--all")
     names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     assert names == {"nightly", "sweep", "validate-data", "promote"}
@@ -159,8 +162,52 @@ def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path
         assert made.concurrency_options is not None
         assert made.concurrency_options.collision_strategy == "CANCEL_NEW"
         offered = made.parameter_openapi_schema["properties"]
+        assert {name for name, schema in offered.items() if len(schema.get("description", "")) < 20} == set()
         if flow == "promote":
             assert set(offered) == {"which", "wait_seconds"}
             continue
         assert "hscc" in offered["methods"]["items"]["enum"]
-        assert "compress" in offered["targets"]["items"]["enum"]
+        assert "compress" in offered["targets"]["anyOf"][0]["items"]["enum"]
+        assert 6 in offered["budgets"]["anyOf"][0]["items"]["enum"]
+        crons = [(each.schedule.cron, each.schedule.timezone) for each in made.schedules]
+        assert crons == {"nightly": [("0 2 * * *", "UTC")], "validate-data": [("30 * * * *", "UTC")]}.get(name, [])
+
+
+def test_the_runbook_names_the_hours_of_the_schedules() -> None:
+    rows = [line.split("|") for line in (ROOT / "docs/operations.md").read_text().splitlines()]
+    when = {row[1].strip(" `"): row[2].strip() for row in rows if len(row) == 5}
+    assert (when["nightly"], when["validate-data"]) == ("02:00 UTC", "every hour, :30")
+
+
+@pytest.mark.timeout(600)
+def test_the_hourly_check_runs_its_stage_alone(stack: Stack, workspace: Path) -> None:
+    graph = workspace / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("  first:\n", "  validate:\n"))
+    stack.deploy(workspace, "-n", "validate-data")
+    ended = stack.ended(stack.run("validate-data")).state
+    assert ended is not None and ended.is_completed(), ended
+    assert ended.message == "1 of 1 stages ran, all are up to date"
+    assert times_run(workspace) == {"first": 1}
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_with_another_budget_becomes_an_experiment(stack: Stack, committed: Path) -> None:
+    before, ran = files(committed), times_run(committed)
+    stack.deploy(committed, "-n", "sweep")
+    ended = stack.ended(stack.run("sweep", budgets=[9])).state
+    assert ended is not None and ended.is_completed(), ended
+    assert files(committed) == before  # params.yaml among them
+    assert times_run(committed) == ran
+    ((name, data),) = experiments(committed).items()
+    assert name in str(ended.message)
+    assert data["params"]["params.yaml"]["data"]["compress"]["budgets"] == [9]
+
+
+@pytest.mark.timeout(600)
+def test_a_single_cell_is_taken_and_a_wrong_name_refused_at_once(stack: Stack, workspace: Path) -> None:
+    stack.deploy(workspace, "-n", "sweep")
+    with pytest.raises(PrefectHTTPStatusError, match="wings"):
+        stack.run("sweep", targets=["wings"])
+    ended = stack.ended(stack.run("sweep", targets=["sweep@x-6.5"])).state
+    assert ended is not None and ended.is_completed(), ended
+    assert times_run(workspace) == {"first": 1, "x-6.5": 1}

@@ -5,32 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.experiments import FOLDER, prepare, save
+from flows import pipeline
+from flows.experiments import FOLDER, kept_reports, name_of, prepare, save
 from flows.pipeline import main
 from hscc.errors import HSCCError
 
 from .conftest import dvc, times_run
-
-
-@pytest.fixture
-def committed(workspace: Path) -> Path:
-    """The small graph with the parameters' real names, run and committed."""
-    graph = (workspace / "dvc.yaml").read_text()
-    (workspace / "dvc.yaml").write_text(
-        graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
-    )
-    (workspace / "params.yaml").write_text(
-        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\n"
-        "insight:\n  cells: [y]\n"
-        "shout: false\n"
-    )
-    (workspace / ".gitignore").write_text(
-        "/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n/reports/runs\n"
-    )
-    dvc(workspace, "repro", "--quiet")
-    for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
-        subprocess.run(["git", *command], cwd=workspace, check=True)
-    return workspace
 
 
 def files(workspace: Path) -> dict[str, bytes]:
@@ -115,6 +95,13 @@ def test_of_a_saved_experiment_only_the_reports_stay(committed: Path) -> None:
     dvc(experiment.workspace, "repro", "--quiet")
     save(experiment)
     assert [path.name for path in (committed / FOLDER).iterdir()] == [f"{experiment.name}.reports"]
+
+
+def test_what_is_shown_are_the_reports_that_stay(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Path] = []
+    monkeypatch.setattr(pipeline, "publish_reports", shown.append)
+    main(committed, budget=[9.0])
+    assert shown == [kept_reports(committed, name_of(committed, {"compress.budgets": [9], "insight.cells": []}))]
 
 
 def test_a_workspace_inside_a_repository(committed: Path, tmp_path: Path) -> None:

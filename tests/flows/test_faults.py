@@ -1,5 +1,7 @@
 """kill -9 of each part of a running deployment: nothing is lost and the next run finishes."""
 
+import datetime
+import json
 import os
 import re
 import signal
@@ -110,6 +112,42 @@ def test_a_killed_worker_is_replaced(stack: Stack, slow: Path) -> None:
     assert state is not None
     assert state.is_completed(), state
     finish(stack, slow)
+
+
+def five_minutes_pass(stack: Stack) -> None:
+    """Age what the server holds a run's place by."""
+    past = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)).isoformat()
+    for path in (stack.home / "concurrency_leases").glob("*.json"):
+        held = json.loads(path.read_text())
+        aged = dict.fromkeys(held, past) if path.name == "expirations.json" else {**held, "expiration": past}
+        path.write_text(json.dumps(aged))
+
+
+@pytest.mark.timeout(600)
+def test_worker_and_flow_killed_together_keep_the_place_for_a_while(stack: Stack, slow: Path) -> None:
+    run = stack.run("nightly")
+    child = pid(slow, "pid-x-3", stack)
+    assert stack.worker is not None
+    stack.worker.kill()
+    os.kill(flow_pid(slow), signal.SIGKILL)
+    stack.worker.wait()
+    assert ends(child)
+    stack.start_worker()
+    refused = stack.ended(stack.run("nightly")).state
+    assert refused is not None and refused.is_cancelled()  # nobody is left to tell the server
+    five_minutes_pass(stack)
+    (slow / "go").touch()
+
+    def goes_on() -> bool:
+        state = stack.ended(stack.run("nightly")).state
+        assert state is not None
+        return state.is_completed()
+
+    wait_for(goes_on, why=lambda: stack.said("server"))
+    assert times_run(slow) == ONCE
+    assert dvc(slow, "status") == CLEAN
+    assert stack.state(run) == "Running"
+    stack.prefect(slow, "flow-run", "delete", str(run))
 
 
 @pytest.mark.timeout(600)

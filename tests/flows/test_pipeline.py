@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.logging.handlers import APILogWorker
 
 import flows
 from flows.pipeline import main
@@ -24,6 +32,19 @@ def latest_table() -> str:
             limit=1,
         )
     return str(found.data)
+
+
+def server_knows() -> str:
+    """All that the server keeps of the latest runs: logs, and what their states say."""
+    APILogWorker.instance().drain()
+    with get_client(sync_client=True) as client:
+        flow_runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)  # the pipeline and its phase
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id for run in flow_runs]))
+        task_runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in flow_runs]))
+        )
+        logs = client.read_logs(wanted, limit=200)
+    return "\n".join([*(log.message for log in logs), *(str(run.state) for run in [*flow_runs, *task_runs])])
 
 
 def test_dvc_has_nothing_to_do_after_the_flow(workspace: Path) -> None:
@@ -91,6 +112,21 @@ def test_a_failure_spares_its_siblings_and_is_taken_up_by_either_runner(
     main(workspace)
     assert times_run(workspace)["last"] == 1
     assert dvc(workspace, "status") == CLEAN
+
+
+def test_secrets_do_not_reach_the_server(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("X_TOKEN", "abcdef123")
+    graph = workspace / "dvc.yaml"
+    told = "echo trying postgresql://u:pw@h/db; echo 'error:' $X_TOKEN is refused; exit 1"
+    graph.write_text(graph.read_text().replace("cmd: cp data/words.txt first.txt &&", f"cmd: >-\n      {told};"))
+    with pytest.raises(SystemExit):
+        main(workspace)
+    assert "error: stage first failed with status 1: *** is refused" in capsys.readouterr().err
+    known = server_knows()
+    assert "trying postgresql://***@h/db" in known and "error: *** is refused" in known
+    assert "pw@" not in known and "abcdef123" not in known
 
 
 def test_data_that_is_not_what_is_pinned_stops_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

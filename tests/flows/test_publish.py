@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +9,8 @@ import httpx
 import pytest
 from prefect import flow
 
-from flows import publish
+from flows import pages, publish
+from flows.publish import REPORTS
 from hscc.stages import layout
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,6 +23,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def keep(content: Any = None, *, key: str, description: str, **other: Any) -> Any:
         shown[key] = content if content is not None else other["markdown"]
+        shown[f"said of {key}"] = description
         return uuid4()
 
     for kind in ("link", "markdown", "progress", "table"):
@@ -35,7 +38,7 @@ def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / layout.REPORT).write_text("<p>")
     (tmp_path / layout.FIGURES).mkdir()
     (tmp_path / layout.FIGURES / "pareto.svg").write_text("<svg/>")
-    publish.publish_reports(tmp_path)
+    publish.publish_reports(tmp_path / REPORTS)
     results = json.loads((ROOT / layout.RESULTS_JSON).read_text())
     assert len(made["results"]) == len(results["rows"])
     row, shown = results["rows"][-1], made["results"][-1]
@@ -49,8 +52,50 @@ def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
     assert all(found["title"] in made["validation"] for found in data["findings"])
 
 
+@pytest.fixture
+def reported(tmp_path: Path) -> Path:
+    """A folder with a report, a figure and the note of the run that wrote them."""
+    reports = tmp_path / REPORTS
+    (reports / "figures").mkdir(parents=True)
+    (reports / "runs").mkdir()
+    (reports / "report.html").write_text("<p>")
+    (reports / "figures/pareto.svg").write_text("<svg/>")
+    (reports / "runs/report-grouped.json").write_text('{"run_id": "0a1b"}')
+    (reports / "runs/train-grouped.json").write_text('{"run_id": "other"}')
+    return reports
+
+
+def test_where_mlflow_is_a_server_the_links_lead_to_its_pages(
+    made: dict[str, Any], reported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@mlflow:5000/")
+    monkeypatch.setattr(pages, "open_client", lambda: SimpleNamespace(get_run=asked.append))
+    monkeypatch.setattr(pages, "experiment_id", lambda client: "7")
+    publish.publish_reports(reported)
+    page = "http://mlflow:5000/#/experiments/7/runs/0a1b/artifacts"
+    assert made["report"] == f"{page}/report.html"
+    assert made["figures"] == f"- [pareto]({page}/figures/pareto.svg)"
+    assert set(asked) == {"0a1b"}
+    assert "address bar" not in made["said of report"]
+
+
+@pytest.mark.parametrize("note", ["{", None])
+def test_without_a_page_the_file_is_named_and_how_to_open_it(
+    note: str | None, made: dict[str, Any], reported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # nobody answers there
+    if note is not None:
+        (reported / "runs/report-grouped.json").write_text(note)
+    publish.publish_reports(reported)
+    assert made["report"] == (reported / "report.html").as_uri()
+    for key in ("report", "figures"):
+        assert "paste the link into the browser's address bar" in made[f"said of {key}"]
+    assert str(reported / "report.html") in made["said of report"]
+
+
 def test_what_is_not_there_is_left_out(made: dict[str, Any], tmp_path: Path) -> None:
-    publish.publish_reports(tmp_path)
+    publish.publish_reports(tmp_path / REPORTS)
     assert made == {}
 
 
