@@ -24,7 +24,7 @@ from hscc.stages import layout
 
 METHODS = ("global_svd", "tucker", "hscc_paper", "hscc")  # those of the paper, and what is made of its own here
 BUDGETS = (3.0, 6.0)
-SEEDS = (0,)  # what a protocol changes is far beyond what a seed does, see docs/results.md
+SEEDS = (0,)  # a seed moves a network by less than the test set's error, see docs/results.md
 LAST = "evaluate"  # what is under another split is not for the registry
 
 

@@ -54,7 +54,7 @@ def figures(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a document disagrees.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the figures in README.md and docs/results.md anew, from reports/."""
+    """Print the figures in the documents anew, from reports/."""
     from hscc.stages import figures as stage
 
     if not check:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hscc.documents.grid import Grid
 from hscc.documents.paper import beside_the_paper, claims_grid, judge_claims
-from hscc.documents.sentences import findings
+from hscc.documents.sentences import findings, headline
 from hscc.documents.tables import ablation_grid, protocols_grid, rivals_grid, seeds_grid
 from hscc.documents.tradeoff import tradeoff_grid
 from hscc.evaluation.protocols import LEAKY, compare_protocols
@@ -53,6 +53,11 @@ def results(reports: Reports) -> str:
     console.print(render(reports.results_json))
     shown: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "```\n" + "\n".join(line.rstrip() for line in shown.splitlines()) + "\n```"
+
+
+def short(reports: Reports) -> str:
+    """Say in short what came out."""
+    return textwrap.fill(headline(reports.results), _WIDE, break_long_words=False, break_on_hyphens=False)
 
 
 def said(reports: Reports) -> str:
@@ -113,6 +118,7 @@ def structures(reports: Reports) -> str:
 
 
 BLOCKS: dict[str, Callable[[Reports], str]] = {
+    "headline": short,
     "results": results,
     "findings": said,
     "rivals": rivals,

@@ -1,4 +1,4 @@
-"""Print the figures in README.md and docs/results.md from the committed reports."""
+"""Print the figures in the documents from the committed reports."""
 
 from __future__ import annotations
 

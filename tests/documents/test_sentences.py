@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hscc.documents.sentences import findings
+from hscc.documents.sentences import findings, headline
 
 from .tabled import make_document, make_pair, make_row
 
@@ -31,6 +31,27 @@ def test_rivals_are_sorted_by_what_can_be_said() -> None:
     assert "is above Global SVD (+5.0, +3.0 to +7.0)" in said
     assert "It is below Tucker-2, adaptive (−5.0" in said
     assert "It cannot be told from Tucker-2 (0.0, −2.0 to +2.0)" in said
+
+
+def test_seeds_that_disagree_about_a_rival_are_counted() -> None:
+    pairs = [
+        make_pair("global_svd", 6.0, 0.05),
+        {**make_pair("global_svd", 6.0, 0.0), "seed": 1},
+        make_pair("tucker", 6.0, 0.05),
+        {**make_pair("tucker", 6.0, 0.04), "seed": 1},
+    ]
+    said = about(findings(make_document(make_row("hscc", 6.0), comparisons=pairs)), "HSCC at 6×")
+    assert "over 2 seeds, is above Tucker-2 (+4.0 to +5.0)" in said
+    assert said.endswith("not the same in every seed against Global SVD (0.0 to +5.0; above in 1, below in 0).")
+
+
+def test_the_headline_is_of_the_fastest_faithful_and_counts_where_hscc_stands() -> None:
+    pairs = [make_pair("global_svd", 6.0, 0.05), make_pair("tucker_adaptive", 6.0, -0.05)]
+    said = headline(make_document(make_row("hscc", 6.0), make_row("tucker", 12.0, gain=-0.1), comparisons=pairs))
+    assert said.startswith("**In short:** HSCC, 6× runs 3.0× faster than its dense network, with 6× fewer MACs")
+    assert "Of 1 comparisons each" in said
+    assert "than Global SVD in 1; Tucker-2, adaptive in 0 (below in 1)." in said
+    assert "no compressed network keeps" in headline(make_document(make_row("tucker", 12.0, gain=-0.1)))
 
 
 def test_losses_are_counted_and_corrected() -> None:
