@@ -57,7 +57,7 @@ def task_runner(runner: Runner, address: str | None, workers: int) -> Iterator[T
 def _dask(address: str) -> Iterator[TaskRunner[Any]]:
     try:
         from distributed import Client
-        from prefect_dask.task_runners import DaskTaskRunner
+        from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise HSCCError("--runner dask needs the extra 'dask'; run: pip install 'hscc[dask]'.") from error
     try:

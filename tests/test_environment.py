@@ -41,7 +41,8 @@ def test_every_locked_file_has_its_hash() -> None:
 
 
 def test_the_lock_holds_neither_torch_nor_a_place() -> None:
-    assert not re.search(r"^(torch|nvidia-.*)==", LOCK, flags=re.MULTILINE)
+    # nvidia-ml-py asks the driver how busy a GPU is; what computes on one comes with torch.
+    assert not re.search(r"^(torch|nvidia-(?!ml-py).*)==", LOCK, flags=re.MULTILINE)
     assert not re.search(r"file:|--(find-links|index-url|extra-index-url|trusted-host)", LOCK)
 
 

@@ -170,7 +170,8 @@ def _thin_spectrum(outputs: torch.Tensor, norm: Norm, positions: float, features
 
 
 def matrix_root(matrix: torch.Tensor) -> torch.Tensor:
-    """Square root of a symmetric positive definite matrix."""
+    """Square root of a symmetric positive semidefinite matrix; of one that rounding made negative, zero."""
     values, vectors = torch.linalg.eigh(matrix)
-    root: torch.Tensor = (vectors * values.clamp_min(float(values[-1]) * 1e-12).sqrt()) @ vectors.T
+    floor = max(float(values[-1]), 0.0) * 1e-12  # channels that are always silent have a covariance of about zero
+    root: torch.Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
     return root
