@@ -192,7 +192,9 @@ def _pseudo_inverse_decoder(weight: torch.Tensor, encoder: Encoder) -> torch.Ten
 def _balance(rows: Sequence[torch.Tensor], decoder: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Give each rank's two factors the same norm; unbalanced ones make fine-tuning diverge."""
     before = torch.cat([row.norm(dim=1) for row in rows])
-    decoder = decoder.masked_fill(before <= 1e-30, 0.0)  # it answers to nothing, and may be as large as it likes
+    silent = before <= 1e-30
+    if silent.any():  # what answers to them answers to nothing, and may be as large as it likes
+        decoder = decoder.masked_fill(silent, 0.0)
     before = before.clamp_min(1e-30)
     scale = (decoder.norm(dim=0).clamp_min(1e-30) / before).sqrt()
     scaled = [
