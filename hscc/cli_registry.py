@@ -66,7 +66,7 @@ def promote(
 @verbs.command(rich_help_panel=REGISTRY, epilog='Example: `hscc rollback --reason "misses small gliomas"`')
 def rollback(
     reason: Reason = "",
-    to: Annotated[str | None, typer.Option(metavar="WHICH", help="Go to this version instead.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="WHICH", help="Go to this earlier champion instead.")] = None,
     workspace: Workspace = HERE,
 ) -> None:
     """Give the champion's place back to the version before it."""

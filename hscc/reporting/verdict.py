@@ -85,19 +85,19 @@ def _controls(ablation: Sequence[Mapping[str, Any]]) -> str:
     farther = sum(entry["kl_difference_high"] < 0 for entry in tested)
     budgets = _listed([f"{budget:g}×" for budget in sorted({entry["budget"] for entry in tested})])
     fidelity = (
-        f"its predictions are closer to the dense network's in {_count(closer)} and farther in {_count(farther)} "
+        f"predictions go farther from the dense network's in {_count(closer)} and nearer in {_count(farther)} "
         "(paired 95 % intervals of KL)"
     )
-    name, held = method_label(SUBJECT), f"{len(tested)} comparisons with its controls at {budgets}"
+    name, held = method_label(SUBJECT), f"{len(tested)} comparisons at {budgets} one idea is taken away from"
     if not real:
         lowest = min(entry["mcnemar_p_holm"] for entry in tested)
         return (
-            f"In {held}, {name} cannot be told from any of them by accuracy (McNemar's test with Holm's correction, "
-            f"lowest p {_p(lowest)}); {fidelity}."
+            f"In {held} {name}, and none can be told by accuracy (McNemar's test with Holm's correction, lowest p "
+            f"{_p(lowest)}); {fidelity}."
         )
     return (
-        f"In {held}, {name} is more accurate beyond noise in {_count(better)} and less accurate in {_count(worse)} "
-        f"(McNemar's test with Holm's correction); {fidelity}."
+        f"In {held} {name}: accuracy is lost beyond noise in {_count(better)} and gained in {_count(worse)} (McNemar's "
+        f"test with Holm's correction); {fidelity}."
     )
 
 

@@ -168,7 +168,7 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     reason : str
         Kept in the trail.
     to : str, optional
-        Another version to go to.
+        Another version to go to, which was the champion before.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     Raises
     ------
     PromotionRefused
-        If there is no champion, or none before it, or it is the one to go to.
+        If there is no champion, or none before it, or the one to go to is the champion or never was.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
@@ -186,7 +186,8 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     current = alias_of(name, CHAMPION, uri)
     if current is None:
         raise PromotionRefused(f"{name} has no champion to roll back; `hscc promote` makes one.")
-    target = to or predecessor(read_trail(name, CHAMPION, uri), current)
+    trail = read_trail(name, CHAMPION, uri)
+    target = to or predecessor(trail, current)
     if target is None:
         raise PromotionRefused(
             f"version {current} is the first champion of {name}: there is none before it; name one with --to."
@@ -194,6 +195,11 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     target = resolve(name, target, uri).number
     if target == current:
         raise PromotionRefused(f"version {current} of {name} already is the champion; name another one with --to.")
+    if target not in {version for entry in trail if entry.done for version in (entry.before, entry.after)}:
+        raise PromotionRefused(
+            f"version {target} of {name} never was the champion, so there is no way back to it; "
+            f"`hscc promote --version {target}` asks the policy."
+        )
     entry = Entry(ROLLBACK, CHAMPION, current, target, who(), reason)
     move(name, entry, uri)
     return entry

@@ -56,15 +56,15 @@ def test_the_gain_is_honest(changes: dict[str, Any], words: str) -> None:
 
 def test_controls_that_cannot_be_told_apart() -> None:
     assert told(ablation=[entry(-0.01, 0.01, 0.3), entry(-0.01, -0.01, 0.8), entry(0.01, 0.0, 0.9)])[1] == (
-        "In 3 comparisons with its controls at 3×, HSCC cannot be told from any of them by accuracy (McNemar's test "
-        "with Holm's correction, lowest p 0.3); its predictions are closer to the dense network's in one and farther "
-        "in one (paired 95 % intervals of KL)."
+        "In 3 comparisons at 3× one idea is taken away from HSCC, and none can be told by accuracy (McNemar's test "
+        "with Holm's correction, lowest p 0.3); predictions go farther from the dense network's in one and nearer in "
+        "one (paired 95 % intervals of KL)."
     )
 
 
 def test_controls_that_are_better_and_worse() -> None:
     found = told(ablation=[entry(-0.05, 0.01, 0.01), entry(-0.04, 0.01, 0.0001), entry(0.05, 0.0, 0.02)])[1]
-    assert "HSCC is more accurate beyond noise in two and less accurate in one" in found
+    assert "accuracy is lost beyond noise in two and gained in one" in found
 
 
 def test_without_controls_the_nearest_rival_is_named() -> None:

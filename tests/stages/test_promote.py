@@ -93,6 +93,13 @@ def test_rollback_goes_back_step_by_step_and_then_says_so(workspace: Path) -> No
     assert moves[-3:] == [("rollback", "3", "2"), ("rollback", "2", "1"), ("rollback", "1", "3")]
 
 
+def test_rollback_is_no_way_past_the_policy(workspace: Path) -> None:
+    promote(params(), workspace, "1")
+    with pytest.raises(PromotionRefused, match=r"version 3 of hscc-tiny never was the champion.*--version 3"):
+        roll_back(params(), workspace, to="3")
+    assert alias_of(NAME, CHAMPION, tracking_uri(workspace)) == "1"
+
+
 def test_rollback_without_a_champion_is_refused(workspace: Path) -> None:
     with pytest.raises(PromotionRefused, match="no champion"):
         roll_back(params(), workspace)
