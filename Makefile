@@ -40,7 +40,7 @@ $(READY): pyproject.toml requirements.lock requirements-torch.lock
 	@pip check
 	@touch $@
 
-demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (4 minutes)
+demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (6 minutes)
 	@python -m flows.demo
 
 test: $(READY) ## Run all tests
