@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hscc.redaction import MASK
-from hscc.tracking import StoreDown, experiment_id, open_client, shown_uri
+from hscc.tracking import StoreDown, open_client, run_page, server_address
 from hscc.tracking.store import answering
 
 JOB = "report-*.json"  # the notes of stage report, under any protocol
@@ -28,17 +27,17 @@ def artifacts_page(notes: Path) -> str | None:
     str or None
         Without a slash at the end; None where the store is no server, does not answer, or never got the run.
     """
-    place = shown_uri().replace(f"{MASK}@", "")
     run = _latest(notes)
-    if run is None or not place.startswith(("http://", "https://")):
+    if run is None or server_address() is None:
         return None
     try:
         client = open_client()
         with answering():
             client.get_run(run)
-            return f"{place.rstrip('/')}/#/experiments/{experiment_id(client)}/runs/{run}/artifacts"
     except StoreDown:
         return None
+    page = run_page(client, run)
+    return page and f"{page}/artifacts"
 
 
 def _latest(notes: Path) -> str | None:

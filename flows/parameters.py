@@ -84,9 +84,11 @@ def _list_of(kind: str, choices: Sequence[str | float], listed: str, others: str
     return WithJsonSchema({"anyOf": [chosen, typed] if choices else [typed]})
 
 
+_STAGES = stage_names()
+
 Targets = Annotated[
     tuple[str, ...],
-    _list_of("string", stage_names(), "Stages", "Stages and cells", _cells_of(stage_names())),
+    _list_of("string", _STAGES, "Stages", "Stages and cells", _cells_of(_STAGES)),
     Field(
         json_schema_extra=_shown(
             "Targets",

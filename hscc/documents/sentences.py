@@ -10,12 +10,13 @@ from hscc.documents.wording import REFUTED, REPRODUCED, UNDECIDED, listed, of_si
 from hscc.evaluation.headline import signed
 from hscc.evaluation.names import method_label, network_label
 from hscc.evaluation.networks import DENSE
-from hscc.evaluation.results import Row, candidate_rows, compressed_rows, dense_row, float_rows, quantised_rows
+from hscc.evaluation.results import Row, candidate_rows, compressed_rows, dense_row, float_rows, twins_of
+from hscc.evaluation.rivals import SUBJECT
 
 Document = Mapping[str, Any]
 _RIVALS = ("global_svd", "tucker", "global_svd_adaptive", "tucker_adaptive")
 _MIXED = "mixed"
-_VERDICTS = {
+_WORDS = {
     REPRODUCED: "is above",
     REFUTED: "is below",
     UNDECIDED: "cannot be told from",
@@ -40,9 +41,9 @@ def findings(document: Document) -> list[str]:
     rows, protocol = document["rows"], document["protocol"]
     candidates = candidate_rows(rows, protocol)
     found = [
-        _fastest(candidates, quantised_rows(rows)),
+        _fastest(candidates, rows),
         _budgets_of_time(candidates),
-        *(_rivals(document["comparisons"], row) for row in candidates if row["method"] == "hscc"),
+        *(_rivals(document["comparisons"], row) for row in candidates if row["method"] == SUBJECT),
         _losers(compressed_rows(rows, protocol)),
         _seeds(document["seeds"]),
         _protocols(rows),
@@ -78,17 +79,29 @@ def headline(document: Document) -> str:
 
 def _where_it_stands(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Count the budgets and seeds in which HSCC is above and below each rival beyond the paired interval."""
-    counts = []
-    for against in _RIVALS:
-        beside = [pair for pair in pairs if pair["method"] == "hscc" and pair["against"] == against]
-        if beside:
-            signs = [of_sign(pair["accuracy_difference_low"], pair["accuracy_difference_high"]) for pair in beside]
-            above, below = signs.count(REPRODUCED), signs.count(REFUTED)
-            counts.append(f"{method_label(against)} in {above}" + (f" (below in {below})" if below else ""))
-    if not counts:
+    beside = _by_rival(pairs)
+    if not beside:
         return ""
-    many = max(sum(pair["method"] == "hscc" and pair["against"] == against for pair in pairs) for against in _RIVALS)
+    counts = []
+    for against in (rival for rival in _RIVALS if rival in beside):
+        verdicts = _verdicts(beside[against])
+        above, below = verdicts.count(REPRODUCED), verdicts.count(REFUTED)
+        counts.append(f"{method_label(against)} in {above}" + (f" (below in {below})" if below else ""))
+    many = max(len(found) for found in beside.values())
     return f"Of {many} comparisons each (budgets × seeds) HSCC is more accurate beyond noise than {listed(counts)}. "
+
+
+def _by_rival(pairs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Sort HSCC's comparisons by the rival, in the order in which they come."""
+    beside: dict[str, list[Mapping[str, Any]]] = {}
+    for pair in pairs:
+        if pair["method"] == SUBJECT and pair["against"] in _RIVALS:
+            beside.setdefault(pair["against"], []).append(pair)
+    return beside
+
+
+def _verdicts(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [of_sign(pair["accuracy_difference_low"], pair["accuracy_difference_high"]) for pair in pairs]
 
 
 def _fastest_faithful(candidates: Sequence[Row]) -> Row | None:
@@ -96,7 +109,7 @@ def _fastest_faithful(candidates: Sequence[Row]) -> Row | None:
     return max(faithful, key=lambda row: float(row["speedup_b1"]), default=None)
 
 
-def _fastest(candidates: Sequence[Row], twins: Sequence[Row]) -> str | None:
+def _fastest(candidates: Sequence[Row], rows: Sequence[Row]) -> str | None:
     """Speak of the fastest network whose accuracy is not below the dense one's beyond noise."""
     row = _fastest_faithful(candidates)
     if row is None:
@@ -106,16 +119,16 @@ def _fastest(candidates: Sequence[Row], twins: Sequence[Row]) -> str | None:
         f"**Fastest without a loss beyond noise.** {network_label(row)} has {row['macs_ratio']:.1f}× fewer MACs and "
         f"{row['params_ratio']:.0f}× fewer parameters and runs {row['speedup_b1']:.1f}× faster at batch 1{at_16}; "
         f"its accuracy differs from the dense network's by {points(row)} points (picked as the fastest by these very "
-        f"images).{_twin(row, twins)} "
+        f"images).{_twin(row, rows)} "
         f"The paper turns {PAPER.flops_ratio:.1f}× fewer FLOPs into {PAPER.speedup:.2f}×."
     )
 
 
-def _twin(row: Row, twins: Sequence[Row]) -> str:
-    key = ("method", "budget", "seed", "protocol")
-    twin = next((twin for twin in twins if all(twin[name] == row[name] for name in key)), None)
-    if twin is None:
+def _twin(row: Row, rows: Sequence[Row]) -> str:
+    found = twins_of(row, rows)
+    if not found:
         return ""
+    twin = found[0]
     return f" Its int8 twin is a file of {twin['size_bytes'] / 1e6:.1f} MB: {points(twin)} points."
 
 
@@ -133,22 +146,19 @@ def _budgets_of_time(candidates: Sequence[Row]) -> str | None:
 
 def _rivals(pairs: Sequence[Mapping[str, Any]], row: Row) -> str | None:
     """Sort the rivals of one budget by what the paired intervals of accuracy allow to be said, in every seed alike."""
-    beside: dict[str, list[Mapping[str, Any]]] = {}
-    for pair in pairs:
-        if (pair["method"], pair["budget"]) == (row["method"], row["budget"]) and pair["against"] in _RIVALS:
-            beside.setdefault(pair["against"], []).append(pair)
+    beside = _by_rival([pair for pair in pairs if pair["budget"] == row["budget"]])
     if not beside:
         return None
     found: dict[str, list[str]] = {}
     for against, of_seeds in beside.items():
-        verdicts = [of_sign(pair["accuracy_difference_low"], pair["accuracy_difference_high"]) for pair in of_seeds]
+        verdicts = _verdicts(of_seeds)
         same = len(set(verdicts)) == 1
         name = f"{method_label(against)} ({_gap(of_seeds)}"
         if not same:
             name += f"; above in {verdicts.count(REPRODUCED)}, below in {verdicts.count(REFUTED)}"
         found.setdefault(verdicts[0] if same else _MIXED, []).append(f"{name})")
     seeds = max(len(of_seeds) for of_seeds in beside.values())
-    said = [f"{_VERDICTS[verdict]} {listed(found[verdict])}" for verdict in _VERDICTS if verdict in found]
+    said = [f"{_WORDS[verdict]} {listed(found[verdict])}" for verdict in _WORDS if verdict in found]
     over = f" over {seeds} seeds" if seeds > 1 else ""
     return f"**HSCC at {row['budget']:g}×**, in points of accuracy{over}, {'. It '.join(said)}."
 

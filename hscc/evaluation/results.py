@@ -67,6 +67,12 @@ def quantised_rows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if _precision(row) != FLOAT]
 
 
+def twins_of(row: Row, rows: Iterable[Row]) -> list[Row]:
+    """Int8 twins of one network among the rows."""
+    same = ("method", "budget", "seed", "protocol")
+    return [twin for twin in quantised_rows(rows) if all(twin[name] == row[name] for name in same)]
+
+
 def _precision(row: Mapping[str, Any]) -> str:
     return str(row.get("precision", FLOAT))  # tables of earlier versions know no other
 

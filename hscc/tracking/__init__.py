@@ -3,7 +3,7 @@
 from hscc.tracking.backlog import send_backlog
 from hscc.tracking.origin import UNKNOWN, data_hash, git_commit
 from hscc.tracking.runs import PARENT_RUN, StageRun, stage_run
-from hscc.tracking.store import EXPERIMENT, StoreDown, experiment_id, open_client, shown_uri, tracking_uri
+from hscc.tracking.store import EXPERIMENT, StoreDown, open_client, run_page, server_address, shown_uri, tracking_uri
 
 __all__ = [
     "EXPERIMENT",
@@ -12,10 +12,11 @@ __all__ = [
     "StageRun",
     "StoreDown",
     "data_hash",
-    "experiment_id",
     "git_commit",
     "open_client",
+    "run_page",
     "send_backlog",
+    "server_address",
     "shown_uri",
     "stage_run",
     "tracking_uri",

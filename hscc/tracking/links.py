@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from hscc.stages import layout
 from hscc.tracking.store import EXPERIMENT, shown_uri
-
-LINKS = Path("reports/runs")
 
 
 def write_link(workspace: Path, name: str, run_id: str) -> None:
@@ -23,7 +22,7 @@ def write_link(workspace: Path, name: str, run_id: str) -> None:
     run_id : str
         MLflow's id of it.
     """
-    path = workspace / LINKS / f"{name}.json"
+    path = workspace / layout.RUNS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".partial")
     note = {"experiment": EXPERIMENT, "run_id": run_id, "store": shown_uri(workspace)}

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hscc.errors import HSCCError
-from hscc.redaction import MASK, redact
+from hscc.redaction import redact
 from hscc.tracking import outage
 from hscc.tracking.delivery import PARENT_TAG, deliver
 from hscc.tracking.journal import Event, Journal
 from hscc.tracking.memo import Memo, take_abandoned
 from hscc.tracking.origin import data_hash, git_commit
-from hscc.tracking.store import StoreDown, answering, experiment_id, open_client, shown_uri
+from hscc.tracking.store import StoreDown, open_client, run_page
 from hscc.tracking.system import watched
 
 if TYPE_CHECKING:
@@ -60,16 +60,10 @@ class StageRun:
     @property
     def page(self) -> str | None:
         """Address of the run's page, where the store is a server and has the run."""
-        place = shown_uri(self._workspace).replace(f"{MASK}@", "")
         with self._one_at_a_time:
-            if not place.startswith(("http://", "https://")) or self._client is None or self._journal.run_id is None:
+            if self._client is None or self._journal.run_id is None:
                 return None
-            try:
-                with answering():
-                    experiment = experiment_id(self._client, self._workspace)
-            except StoreDown:
-                return None
-            return f"{place.rstrip('/')}/#/experiments/{experiment}/runs/{self._journal.run_id}"
+            return run_page(self._client, self._journal.run_id, self._workspace)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record figures.

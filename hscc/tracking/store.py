@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hscc import telemetry
 from hscc.errors import HSCCError
 from hscc.hush import hushed
-from hscc.redaction import redact
+from hscc.redaction import MASK, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -167,3 +167,36 @@ def _first_line(error: Exception) -> str:
     lines = str(told).strip().splitlines()
     text = redact(lines[0].rstrip(". ")) if lines else type(error).__name__
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+
+
+def server_address(workspace: Path = Path(".")) -> str | None:
+    """Address of the tracking server's pages, without credentials; None where the store is no server."""
+    place = shown_uri(workspace).replace(f"{MASK}@", "")
+    return place.rstrip("/") if place.startswith(("http://", "https://")) else None
+
+
+def run_page(client: MlflowClient, run_id: str, workspace: Path = Path(".")) -> str | None:
+    """Address of a run's page, for a browser.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of `open_client`.
+    run_id : str
+        MLflow's id of the run.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Returns
+    -------
+    str or None
+        None where the store is no server or does not answer.
+    """
+    place = server_address(workspace)
+    if place is None:
+        return None
+    try:
+        with answering():
+            return f"{place}/#/experiments/{experiment_id(client, workspace)}/runs/{run_id}"
+    except StoreDown:
+        return None

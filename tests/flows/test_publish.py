@@ -70,8 +70,9 @@ def test_where_mlflow_is_a_server_the_links_lead_to_its_pages(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@mlflow:5000/")
-    monkeypatch.setattr(pages, "open_client", lambda: SimpleNamespace(get_run=asked.append))
-    monkeypatch.setattr(pages, "experiment_id", lambda client: "7")
+    found = SimpleNamespace(experiment_id="7")
+    client = SimpleNamespace(get_run=asked.append, get_experiment_by_name=lambda name: found)
+    monkeypatch.setattr(pages, "open_client", lambda: client)
     publish.publish_reports(reported)
     page = "http://mlflow:5000/#/experiments/7/runs/0a1b/artifacts"
     assert made["report"] == f"{page}/report.html"

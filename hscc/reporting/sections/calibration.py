@@ -10,7 +10,7 @@ import pandas as pd
 
 from hscc.evaluation.kept_logits import logits_of, predictions_of
 from hscc.evaluation.names import network_label
-from hscc.evaluation.results import Row, dense_row, quantised_rows, row_name
+from hscc.evaluation.results import Row, dense_row, row_name, twins_of
 from hscc.reporting.figures.reliability import reliability_drawing
 from hscc.reporting.reliability import Bin, reliability
 from hscc.reporting.sections.section import Section
@@ -44,7 +44,7 @@ def calibration_section(document: Mapping[str, Any], chosen: Row, predictions: p
     dense = dense_row(document["rows"], document["protocol"])
     networks = {network_label(row): bins_of(row, predictions, document["classes"]) for row in (dense, chosen)}
     drawing = reliability_drawing(networks, "Reliability")
-    shown = [dense, chosen, *_twins(document["rows"], chosen)]
+    shown = [dense, chosen, *twins_of(chosen, document["rows"])]
     table = Table(
         "Calibration, ± one bootstrap standard error",
         "network",
@@ -53,8 +53,3 @@ def calibration_section(document: Mapping[str, Any], chosen: Row, predictions: p
     )
     content = {"drawing": drawing, "table": table}
     return Section("calibration", "Calibration", content, (drawing,))
-
-
-def _twins(rows: list[Row], chosen: Row) -> list[Row]:
-    same = ("method", "budget", "seed", "protocol")
-    return [row for row in quantised_rows(rows) if all(row[name] == chosen[name] for name in same)]
