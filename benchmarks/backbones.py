@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 import hscc
-from hscc.models.backbones import BACKBONES, build, initialise
-from hscc.models.folding import foldable
+from hscc.networks.backbones import BACKBONES, build, initialise
+from hscc.networks.folding import foldable
 
 
 def main(

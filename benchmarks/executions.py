@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.windows import even_size, input_windows, tile_rows, tiles
-from hscc.calibration.cells import area
-from hscc.calibration.layers import Layer, Rectangle, reach
-from hscc.graph.builder import Builder
+from hscc.calibration.layers import Layer, Rectangle, area, reach
+from hscc.export.graph.builder import Builder
 
 CLUSTERS = 4
 _ROUND = 8  # ranks in multiples of the SIMD width of AVX2

@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.executions import Execution, executions
 from benchmarks.timing import UNDISTURBED, measure, open_session
 from hscc.calibration.layers import find_layers
-from hscc.models.backbones import build
+from hscc.networks.backbones import build
 
 
 def main(

@@ -18,7 +18,7 @@ import typer
 from torch import nn
 
 import hscc
-from hscc.models.backbones import build, initialise
+from hscc.networks.backbones import build, initialise
 
 _T = TypeVar("_T")
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 import hscc
-from hscc.compression.clock import speedups, start
-from hscc.models.backbones import build, initialise
+from hscc.budgets.refinement import speedups, start
+from hscc.networks.backbones import build, initialise
 
 
 def main(

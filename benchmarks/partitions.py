@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hscc.calibration.storage import load_calibration
-from hscc.compression.clusters import SimilarChannels, channel_correlation
-from hscc.compression.places import whole_layer
-from hscc.compression.regions import Merged
-from hscc.stages import layout
+from hscc.factorisation.region_context import whole_layer
+from hscc.partitions.clusters import SimilarChannels, channel_correlation
+from hscc.partitions.regions import Merged
+from hscc.pipeline import layout
 
 _CLUSTERS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _REGIONS = (0.7, 0.8, 0.9)

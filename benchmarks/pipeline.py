@@ -19,20 +19,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from hscc.api import apply, plan
+from hscc.budgets.budget import Budget
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.storage import load_calibration
-from hscc.compression.api import apply, plan
-from hscc.compression.budget import Budget
-from hscc.compression.methods import METHODS
-from hscc.data.images import load_images, to_input
-from hscc.data.manifest import read_manifest
-from hscc.memory import keep_freed
-from hscc.models.onnx_export import to_onnx
-from hscc.models.storage import load_dense
-from hscc.params import Params, read_params
-from hscc.stages import layout
-from hscc.stages.calibrate import balanced_sample
-from hscc.stages.train import read_splits
+from hscc.export.to_onnx import to_onnx
+from hscc.methods import METHODS
+from hscc.networks.storage import load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.memory import keep_freed
+from hscc.pipeline.params import Params, read_params
+from hscc.pipeline.stages.calibrate import balanced_sample
+from hscc.pipeline.stages.train import read_splits
 from hscc.training.distillation import distillation_loss, teacher_lessons, teacher_logits
 from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, steps_of
 from hscc.training.supervised import cross_entropy

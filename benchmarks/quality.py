@@ -22,17 +22,17 @@ from rich.table import Table
 from scipy.stats import bootstrap
 from torch.nn import functional as F
 
+from hscc.api import apply, plan
+from hscc.budgets.budget import Budget
 from hscc.calibration.storage import load_calibration
-from hscc.compression.api import apply, plan
-from hscc.compression.budget import Budget
-from hscc.compression.methods import METHODS
-from hscc.data.manifest import read_manifest
 from hscc.errors import BudgetError
-from hscc.evaluation.names import method_label
-from hscc.models.storage import load_dense
-from hscc.params import read_params
-from hscc.stages import layout
-from hscc.stages.train import read_splits
+from hscc.methods import METHODS
+from hscc.networks.storage import load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.names import method_label
+from hscc.pipeline.params import read_params
+from hscc.pipeline.stages.train import read_splits
 from hscc.training.distillation import teacher_logits
 
 

@@ -17,17 +17,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hscc.data.images import labels_of, load_images, rows_of
-from hscc.data.manifest import read_manifest
-from hscc.deployment.quantisation import Int8, quantise
-from hscc.evaluation.metrics import kl_divergence
-from hscc.evaluation.predictions import as_input, predict
-from hscc.measuring.latency import time_pair
-from hscc.measuring.pinning import pinned
-from hscc.measuring.sessions import bind_session, open_session
-from hscc.params import Params, read_params
-from hscc.stages import layout
-from hscc.stages.calibrate import balanced_sample
+from hscc.export.quantisation import Int8, quantise
+from hscc.pipeline import layout
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import Params, read_params
+from hscc.pipeline.stages.calibrate import balanced_sample
+from hscc.pipeline.statistics.predictions import as_input, predict
+from hscc.pipeline.statistics.scores import kl_divergence
+from hscc.timing.alternation import time_pair
+from hscc.timing.pinning import pinned
+from hscc.timing.sessions import bind_session, open_session
 
 THREADS, PAIRS, SECONDS = 2, 30, 3.0
 BATCHES = (1, 16)

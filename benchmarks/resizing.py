@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hscc.deployment.modules import dynamic_axes
-from hscc.deployment.pillow_resize import PillowResize
+from hscc.export.deployed import dynamic_axes
+from hscc.export.preprocessing import PillowResize
 
 SIZE = 224
 Levels = npt.NDArray[np.uint8]

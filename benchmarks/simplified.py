@@ -1,4 +1,4 @@
-"""What the rewrites of `hscc.graph.simplify` gain on whole networks.
+"""What the rewrites of `hscc.export.graph.simplify` gain on whole networks.
 
     python -m benchmarks.simplified artifacts/cells/hscc_bands-6-0/model.onnx --batch 16
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import UNDISTURBED, measure, open_session
-from hscc.graph.simplify import simplify
+from hscc.export.graph.simplify import simplify
 
 _KINDS = ("Pad", "Slice", "Gather", "Conv", "Gemm")
 

@@ -16,8 +16,8 @@ import torch
 import typer
 from torch.nn import functional as F
 
-from hscc.memory import keep_freed
-from hscc.models.backbones import build, initialise
+from hscc.networks.backbones import build, initialise
+from hscc.pipeline.memory import keep_freed
 from hscc.training.loop import autocast
 
 _ROUNDS = 3

@@ -7,7 +7,7 @@ before any module of this package imports it. A variable that is already set win
 import os
 from pathlib import Path
 
-from hscc import telemetry
+from hscc.pipeline import telemetry
 
 DEFAULTS: dict[str, str] = {
     # Runs and logs of this workspace, beside it. A server named by PREFECT_API_URL keeps its own.

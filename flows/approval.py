@@ -21,11 +21,11 @@ from pydantic import Field
 
 from flows import parameters
 from hscc.errors import HSCCError
-from hscc.params import read_params
-from hscc.redaction import redact
-from hscc.registry.trail import CHALLENGER
-from hscc.stages import layout
-from hscc.stages.promote import Proposal, consider, promote
+from hscc.pipeline import layout
+from hscc.pipeline.commands.promote import Proposal, consider, promote
+from hscc.pipeline.params import read_params
+from hscc.pipeline.redaction import redact
+from hscc.pipeline.registry.audit_log import CHALLENGER
 
 DAY = 86_400  # seconds
 

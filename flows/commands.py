@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows import guard
 from flows.lease import Lease
-from hscc.redaction import redactor
+from hscc.pipeline.redaction import redactor
 
 _MARK = "error: "
 _LAST_WORDS = 3  # lines of a failed command that its error repeats

@@ -22,7 +22,7 @@ from flows.phases import Ended, Phase
 from flows.publish import Outcome, Progress, publish_outcomes
 from flows.schedule import Schedule
 from hscc.errors import HSCCError
-from hscc.redaction import redact
+from hscc.pipeline.redaction import redact
 
 FETCH = "python -m hscc fetch"
 _PATIENCE = 20.0  # seconds for a phase to end; its commands get 10 before they are killed

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from flows.commands import environment
 from flows.repro import reproduce
-from hscc.data.phantom import draw_dataset
-from hscc.redaction import redact
-from hscc.stages import layout
+from hscc.pipeline import layout
+from hscc.pipeline.data.phantom.dataset import draw_dataset
+from hscc.pipeline.redaction import redact
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = Path("demo")

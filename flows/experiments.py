@@ -25,8 +25,8 @@ from dvc.repo import Repo
 from dvc.utils.hydra import apply_overrides
 
 from hscc.errors import HSCCError, ParamsError
-from hscc.stages import layout
-from hscc.tracking import StoreDown, open_client, tracking_uri
+from hscc.pipeline import layout
+from hscc.pipeline.tracking import StoreDown, open_client, tracking_uri
 
 FOLDER = layout.SCRATCH / "experiments"
 _DIGITS = 8  # of the hash in a name

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hscc.errors import HSCCError
-from hscc.stages import layout
+from hscc.pipeline import layout
 
 _FILE = layout.SCRATCH / "flow.lease"
 

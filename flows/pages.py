@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hscc.tracking import StoreDown, open_client, run_page, server_address
-from hscc.tracking.store import answering
+from hscc.pipeline.tracking import StoreDown, open_client, run_page, server_address
+from hscc.pipeline.tracking.store import answering
 
 JOB = "report-*.json"  # the notes of stage report, under any protocol
 

@@ -17,9 +17,9 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from flows.runners import Runner
-from hscc.compression.methods import METHODS
-from hscc.params import Protocol
-from hscc.stages import layout
+from hscc.methods import METHODS
+from hscc.pipeline import layout
+from hscc.pipeline.params import Protocol
 
 GRAPH = Path("dvc.yaml")
 AS_IT_IS = "Empty: as in params.yaml."

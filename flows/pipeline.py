@@ -30,9 +30,9 @@ from flows.publish import REPORTS, publish_reports
 from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
-from hscc.params import Protocol
-from hscc.redaction import redact
-from hscc.tracking import PARENT_RUN
+from hscc.pipeline.params import Protocol
+from hscc.pipeline.redaction import redact
+from hscc.pipeline.tracking import PARENT_RUN
 
 TRACKING = "MLFLOW_TRACKING_URI"
 

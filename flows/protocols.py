@@ -18,9 +18,9 @@ from flows.experiments import kept_reports, name_of
 from flows.parameters import overrides
 from flows.pipeline import pipeline
 from hscc.errors import HSCCError
-from hscc.params import read_params
-from hscc.redaction import redact
-from hscc.stages import layout
+from hscc.pipeline import layout
+from hscc.pipeline.params import read_params
+from hscc.pipeline.redaction import redact
 
 METHODS = ("global_svd", "tucker", "hscc_paper", "hscc")  # those of the paper, and what is made of its own here
 BUDGETS = (3.0, 6.0)

@@ -24,9 +24,9 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from flows.pages import artifacts_page
-from hscc.data.classes import PROTOCOLS, SPLITS
-from hscc.evaluation.results import batches, row_name
-from hscc.stages import layout
+from hscc.pipeline import layout
+from hscc.pipeline.data.classes import PROTOCOLS, SPLITS
+from hscc.pipeline.statistics.results import batches, row_name
 
 REPORTS = layout.REPORT.parent
 

@@ -15,7 +15,7 @@ from prefect.utilities.urls import url_for
 
 from flows.publish import publish_run
 from hscc.errors import HSCCError
-from hscc.tracking import StageRun, shown_uri, stage_run
+from hscc.pipeline.tracking import StageRun, shown_uri, stage_run
 
 STAGE = "pipeline"
 BY_HAND = "by-hand"  # a run that no deployment started

@@ -14,8 +14,8 @@ import typer
 
 from flows.commands import environment
 from hscc.errors import HSCCError
-from hscc.redaction import redact
-from hscc.tracking import PARENT_RUN, stage_run
+from hscc.pipeline.redaction import redact
+from hscc.pipeline.tracking import PARENT_RUN, stage_run
 
 
 def reproduce(workspace: Path, arguments: Sequence[str] = ()) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hscc.api import apply, compress, plan
+    from hscc.budgets.budget import Budget
+    from hscc.budgets.latency_table import LatencyTable, new_table
     from hscc.calibration.collect import Calibration, calibrate
-    from hscc.compression.api import apply, compress, plan
-    from hscc.compression.budget import Budget
-    from hscc.compression.latency import LatencyTable, new_table
-    from hscc.compression.methods import (
+    from hscc.export.card import DeploymentCard
+    from hscc.export.onnx_file import export_onnx
+    from hscc.export.preprocessing import Preprocessing
+    from hscc.export.pt2_file import export_pt2
+    from hscc.methods import (
         ALDS,
         HSCC,
         METHODS,
@@ -22,44 +26,40 @@ if TYPE_CHECKING:
         Tucker,
         paper_preset,
     )
-    from hscc.compression.plan import Plan
-    from hscc.compression.storage import load, save
-    from hscc.deployment.card import DeploymentCard
-    from hscc.deployment.onnx_form import export_onnx
-    from hscc.deployment.preprocessing import Preprocessing
-    from hscc.deployment.pt2_form import export_pt2
-    from hscc.models.counting import CostReport, cost
+    from hscc.networks.cost import CostReport, cost
+    from hscc.plan import Plan
+    from hscc.storage import load, save
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
 _WHERE = {
     "Calibration": "hscc.calibration.collect",
     "calibrate": "hscc.calibration.collect",
-    "apply": "hscc.compression.api",
-    "compress": "hscc.compression.api",
-    "plan": "hscc.compression.api",
-    "CostReport": "hscc.models.counting",
-    "cost": "hscc.models.counting",
-    "Budget": "hscc.compression.budget",
-    "HSCC": "hscc.compression.methods",
-    "paper_preset": "hscc.compression.methods",
-    "SpatialSVD": "hscc.compression.methods",
-    "RandomRegions": "hscc.compression.methods",
-    "RandomChannels": "hscc.compression.methods",
-    "AdaptiveTucker": "hscc.compression.methods",
-    "GlobalGroups": "hscc.compression.methods",
-    "ALDS": "hscc.compression.methods",
-    "METHODS": "hscc.compression.methods",
-    "GlobalSVD": "hscc.compression.methods",
-    "Tucker": "hscc.compression.methods",
-    "LatencyTable": "hscc.compression.latency",
-    "new_table": "hscc.compression.latency",
-    "Plan": "hscc.compression.plan",
-    "load": "hscc.compression.storage",
-    "save": "hscc.compression.storage",
-    "DeploymentCard": "hscc.deployment.card",
-    "export_onnx": "hscc.deployment.onnx_form",
-    "Preprocessing": "hscc.deployment.preprocessing",
-    "export_pt2": "hscc.deployment.pt2_form",
+    "apply": "hscc.api",
+    "compress": "hscc.api",
+    "plan": "hscc.api",
+    "CostReport": "hscc.networks.cost",
+    "cost": "hscc.networks.cost",
+    "Budget": "hscc.budgets.budget",
+    "HSCC": "hscc.methods",
+    "paper_preset": "hscc.methods",
+    "SpatialSVD": "hscc.methods",
+    "RandomRegions": "hscc.methods",
+    "RandomChannels": "hscc.methods",
+    "AdaptiveTucker": "hscc.methods",
+    "GlobalGroups": "hscc.methods",
+    "ALDS": "hscc.methods",
+    "METHODS": "hscc.methods",
+    "GlobalSVD": "hscc.methods",
+    "Tucker": "hscc.methods",
+    "LatencyTable": "hscc.budgets.latency_table",
+    "new_table": "hscc.budgets.latency_table",
+    "Plan": "hscc.plan",
+    "load": "hscc.storage",
+    "save": "hscc.storage",
+    "DeploymentCard": "hscc.export.card",
+    "export_onnx": "hscc.export.onnx_file",
+    "Preprocessing": "hscc.export.preprocessing",
+    "export_pt2": "hscc.export.pt2_file",
 }
 __all__ = [
     "ALDS",

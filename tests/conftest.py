@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hscc import telemetry
+from hscc.pipeline import telemetry
 
 # A developer's own servers, stores and data sources must not leak into a test.
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "HSCC_DATA_SOURCE", "DVC_ROOT", "DVC_STAGE"):
@@ -39,8 +39,8 @@ def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) 
     Version 1 and 2 err on 12 images as dense does, 3 on 40; each is another network. Registering them takes seconds: a
     test copies `mlflow.db`, which leads to the files of this workspace.
     """
-    from hscc.stages import register
-    from tests.registered import params, write_results
+    from hscc.pipeline.stages import register
+    from tests.pipeline.registered import params, write_results
 
     workspace = tmp_path_factory.mktemp("three-versions")
     shutil.copy(empty_store, workspace)

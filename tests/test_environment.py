@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hscc import telemetry
+from hscc.pipeline import telemetry
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
 TORCH_LOCK = (ROOT / "requirements-torch.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

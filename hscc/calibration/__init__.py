@@ -1,1 +1,1 @@
-"""Calibration: what a network's layers see (second moments of inputs) and what its decision feels (sensitivities)."""
+"""What a network's layers receive (second moments of inputs) and how its outputs depend on them (sensitivities)."""

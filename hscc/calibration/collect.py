@@ -13,11 +13,10 @@ from rich.progress import track
 from torch import nn
 
 from hscc.calibration.layers import Layer, find_layers
-from hscc.calibration.moments import LayerMoments
-from hscc.calibration.sums import LayerSums
+from hscc.calibration.moments import LayerMoments, LayerSums
 from hscc.errors import CompressionError
-from hscc.models.folding import fold_batch_norms
-from hscc.models.modes import evaluating
+from hscc.networks.folding import fold_batch_norms
+from hscc.networks.inspection import evaluating
 
 _IMAGES_AT_ONCE = 16
 _MOST_BYTES = 256 * 2**20  # of layer outputs at once; a pass holds each several times

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hscc.data.images import to_input
-from hscc.models.backbones import pick_device
+from hscc.networks.backbones import pick_device
+from hscc.pipeline.data.images import to_input
 from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Checkpoint, Row
 

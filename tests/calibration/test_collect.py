@@ -12,7 +12,7 @@ from hscc.calibration.layers import pad, unfold
 from hscc.calibration.moments import region_moments
 from hscc.calibration.storage import load_calibration, save_calibration
 from hscc.errors import ArtifactError, CompressionError
-from tests.compression.conftest import tiny_images, tiny_network
+from tests.tiny import tiny_images, tiny_network
 
 
 def test_one_batch_or_many_give_the_same_moments() -> None:

@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 UP = 180.0  # seconds a server may take on a busy machine
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flows import approval
-from hscc.params import Params, PromoteParams
-from hscc.registry.promotion import Finding
-from hscc.stages.promote import Proposal
+from hscc.pipeline.commands.promote import Proposal
+from hscc.pipeline.params import Params, PromoteParams
+from hscc.pipeline.registry.promotion_policy import Finding
 
 GOOD = Proposal("hscc-tiny", "7", "6", [Finding("accuracy", True, "+0.10 points")])
 BAD = Proposal("hscc-tiny", "7", "6", [Finding("recall", False, "lowest recall 50.0 %")])

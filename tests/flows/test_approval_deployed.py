@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hscc.registry.trail import CHAMPION, alias_of, read_trail
-from hscc.stages import register
-from hscc.tracking import tracking_uri
-from tests.registered import NAME, params, write_results
+from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_trail
+from hscc.pipeline.stages import register
+from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.registered import NAME, params, write_results
 
 from .stack import ROOT, Stack, wait_for
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from flows import demo
-from hscc.params import read_params
+from hscc.pipeline.params import read_params
 
 from .conftest import dvc
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

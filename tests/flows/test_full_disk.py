@@ -15,7 +15,7 @@ from dvc.exceptions import DvcException
 from flows.full_disk import WholeFiles, one_sentence
 from flows.pipeline import main
 from hscc.errors import HSCCError
-from tests.stages.test_full_disk import mount
+from tests.pipeline.stages.test_full_disk import mount
 
 from .conftest import dvc, times_run
 from .test_pipeline import CLEAN, ONCE

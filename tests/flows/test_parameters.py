@@ -8,9 +8,9 @@ from jsonschema import Draft202012Validator
 from flows.approval import ask_and_promote
 from flows.parameters import overrides, stage_names, usual_budgets
 from flows.pipeline import pipeline
-from hscc.compression.methods import METHODS
+from hscc.methods import METHODS
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SHOWN: dict[str, Any] = pipeline.parameters.model_dump()["properties"]
 
 

@@ -91,7 +91,7 @@ def test_mlflow_keeps_its_records_in_postgres(postgres: str, tmp_path: Path, mon
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     from mlflow import MlflowClient
 
-    from hscc.tracking import stage_run
+    from hscc.pipeline.tracking import stage_run
 
     def up() -> bool:
         try:

@@ -11,9 +11,9 @@ from prefect import flow
 
 from flows import pages, publish
 from flows.publish import REPORTS
-from hscc.stages import layout
+from hscc.pipeline import layout
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from flows.pipeline import main
 from flows.repro import reproduce
-from hscc.tracking import send_backlog, tracking_uri
-from hscc.tracking.journal import count_waiting
+from hscc.pipeline.tracking import send_backlog, tracking_uri
+from hscc.pipeline.tracking.journal import count_waiting
 
 
 @pytest.fixture

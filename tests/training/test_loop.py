@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hscc.models.backbones import build
+from hscc.networks.backbones import build
 from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
 from hscc.training.loop import Recipe, Split, fit
 from hscc.training.supervised import cross_entropy, score, train_baseline

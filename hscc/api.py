@@ -1,0 +1,277 @@
+"""The verbs of the library: plan, apply, compress."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+
+import torch
+from torch import nn
+
+from hscc.budgets.budget import Budget
+from hscc.budgets.latency_table import LatencyTable, new_table
+from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
+from hscc.budgets.resources import COST_MODELS, Limit
+from hscc.calibration.collect import Calibration, calibrate, fingerprint
+from hscc.errors import BudgetError, CompressionError
+from hscc.methods import METHODS
+from hscc.methods.base import Method
+from hscc.networks.cost import count_macs, count_parameters
+from hscc.networks.folding import fold_batch_norms
+from hscc.plan import Plan
+from hscc.search.allocation import UnreachableError
+from hscc.search.parallel import each_layer
+from hscc.structures.modules import replacement
+from hscc.structures.structure import DENSE, structure_params
+
+_USED = 0.98  # of a limit: less needs a reason
+
+
+def plan(
+    model: nn.Module,
+    calibration: Calibration,
+    method: Method,
+    budget: Budget,
+    seed: int = 0,
+    latency: LatencyTable | None = None,
+) -> Plan:
+    """Decide what becomes of each layer, and compute the weights.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense network; left as it was.
+    calibration : Calibration
+        From `calibrate` on the same network. It keeps the spectra, so that a second plan takes a moment.
+    method : Method
+        Such as ``HSCC()``.
+    budget : Budget
+        For the whole network, linear layers included.
+    seed : int
+        Of what the method draws; the same seed gives the same plan to the bit, unless the clock has a say.
+    latency : LatencyTable, optional
+        For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
+        threads and batches of 1 and 16 is made.
+
+    Returns
+    -------
+    Plan
+        Never beyond the budget; `Plan.bound` says why if it is more than 2 % under it.
+
+    Raises
+    ------
+    CompressionError
+        If the calibration belongs to another network, or the method is not a dataclass with the verbs of `Method`.
+    BudgetError
+        If the method cannot reach the budget; the message names the most it can.
+    """
+    if not isinstance(method, Method) or not is_dataclass(method) or isinstance(method, type):
+        raise CompressionError(f"{method!r} is not a method; pass an instance such as hscc.HSCC() or hscc.Tucker().")
+    if not isinstance(budget, Budget):
+        raise CompressionError(f"{budget!r} is not a budget; pass one such as hscc.Budget(macs=6).")
+    folded = fold_batch_norms(model)
+    _check_network(model, folded, calibration)
+    task = _Task(model, folded, calibration, method, budget, seed)
+    if budget.latency is None:
+        return task.planned([])
+    table = latency if latency is not None else new_table()
+    watch = start(folded, calibration.input_shape, table)
+    limits = latency_limits(watch, budget.latency, calibration.layers, table)
+
+    def within(limits: Mapping[int, Limit]) -> tuple[Plan, nn.Module]:
+        made = task.planned(list(limits.values()))
+        return made, assemble(model, made)
+
+    return keep_on_the_clock(within, watch, limits, budget.latency, calibration, table)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A network to be planned."""
+
+    model: nn.Module
+    folded: nn.Module
+    calibration: Calibration
+    method: Method
+    budget: Budget
+    seed: int
+
+    def planned(self, timed: list[Limit]) -> Plan:
+        """Plan within the budget's counted resources and some limits on time."""
+        calibration = self.calibration
+        dense = {"macs": count_macs(self.model, calibration.input_shape), "params": count_parameters(self.model)}
+        other = {
+            "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
+            "params": count_parameters(self.folded)
+            - sum(structure_params(layer, DENSE) for layer in calibration.layers),
+        }
+        most = self.budget.limits(dense)
+        limits = [Limit(name, COST_MODELS[name], limit - other[name]) for name, limit in most.items()] + timed
+        try:
+            layers, weights = self.method.plan_layers(self.folded, calibration, limits, self.seed)
+        except UnreachableError as error:
+            raise _beyond(self.budget, dense, other, limits, error) from None
+        made = Plan(
+            method=_name(self.method),
+            settings=asdict(self.method),  # type: ignore[call-overload]
+            budget=self.budget,
+            seed=self.seed,
+            dense_macs=dense["macs"],
+            dense_params=dense["params"],
+            other_macs=other["macs"],
+            other_params=other["params"],
+            layers=tuple(layers),
+            left_dense=dict(calibration.left_dense),
+            calibration=calibration.network,
+            weights=weights,
+        )
+        return replace(made, bound=_bound(made, most))
+
+
+def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> nn.Module:
+    """Return a copy of a network with the plan's layers in place and its BatchNorms folded where that is safe.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense network; left as it was.
+    plan : Plan
+        From `plan`, or read from JSON.
+    calibration : Calibration, optional
+        Only for a plan that was read from JSON: the weights are computed from it again.
+
+    Returns
+    -------
+    nn.Module
+        On the same device, in the same mode and dtype. Its attribute ``hscc_plan`` is the plan.
+
+    Raises
+    ------
+    CompressionError
+        If the plan has no weights and no calibration of its network was given.
+    """
+    if not plan.weights and any(entry.structure.kind != "dense" for entry in plan.layers):
+        if calibration is None:
+            raise CompressionError(
+                "the plan was read without weights; pass its calibration too, apply(model, plan, calibration), "
+                "or read the compressed network with hscc.load."
+            )
+        plan = _refactored(model, plan, calibration)
+    return assemble(model, plan)
+
+
+def assemble(model: nn.Module, plan: Plan) -> nn.Module:
+    """Do as `apply`, but leave layers whose weights the plan lacks as they are initialised."""
+    folded = fold_batch_norms(model)
+    small = _copy(folded) if folded is model else folded
+    for entry in plan.layers:
+        if entry.structure.kind == "dense":
+            continue
+        old = small.get_submodule(entry.layer.name)
+        assert isinstance(old, nn.Conv2d | nn.Linear)
+        module = replacement(entry.layer, entry.structure).to(old.weight.dtype)  # before weights come: they keep bits
+        if entry.layer.name in plan.weights:
+            module.load_state_dict(plan.weights[entry.layer.name])
+        module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)
+        for name in [name for name, held in small.named_modules(remove_duplicate=False) if held is old]:
+            small.set_submodule(name, module)
+    small.hscc_plan = replace(plan, weights={})  # type: ignore[assignment]
+    return small
+
+
+def compress(
+    model: nn.Module, images: Iterable[torch.Tensor], method: Method, budget: Budget, seed: int = 0, cells: int = 4
+) -> nn.Module:
+    """Calibrate, plan and apply.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense network; left as it was.
+    images : iterable of Tensor, shape (N, C, H, W)
+        Batches of network inputs.
+    method, budget, seed
+        As in `plan`.
+    cells
+        As in `hscc.calibration.collect.calibrate`.
+    """
+    return apply(model, plan(model, calibrate(model, images, cells), method, budget, seed))
+
+
+def _check_network(model: nn.Module, folded: nn.Module, calibration: Calibration) -> None:
+    # Hashing 200 MB takes longer than a second budget; the same tensors at the same version were hashed before.
+    identity = tuple((id(model), p.data_ptr(), p._version) for p in [*model.parameters(), *model.buffers()])
+    if calibration.memo.get("verified") == identity:
+        return
+    if fingerprint(folded) != calibration.network:
+        raise CompressionError("the calibration is of another network, or its weights changed; calibrate this one.")
+    calibration.memo["verified"] = identity
+
+
+def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
+    folded = fold_batch_norms(model)
+    _check_network(model, folded, calibration)
+    if plan.calibration != calibration.network:
+        raise CompressionError("the plan was made from another calibration; plan again from this one.")
+    method = _method(plan)
+    factored = [entry for entry in plan.layers if entry.structure.kind != "dense"]
+    states = each_layer(
+        lambda entry: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1], factored, "factors"
+    )
+    weights = {entry.layer.name: state for entry, state in zip(factored, states, strict=True)}
+    return replace(plan, weights=weights)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise CompressionError(
+            f"{type(model).__name__} cannot be copied ({error}); where it is pruned, make that permanent with "
+            "torch.nn.utils.prune.remove, and remove weight norms."
+        ) from error
+
+
+def _name(method: Method) -> str:
+    for name, known in METHODS.items():
+        if known == method:
+            return name
+    return type(method).__name__
+
+
+def _method(plan: Plan) -> Method:
+    kinds = {type(method).__name__: type(method) for method in METHODS.values()}
+    kind = type(METHODS[plan.method]) if plan.method in METHODS else kinds.get(plan.method)
+    if kind is None:
+        raise CompressionError(f"the plan's method {plan.method!r} is unknown here; enter it in hscc.METHODS first.")
+    return kind(**plan.settings)
+
+
+def _beyond(
+    budget: Budget, dense: dict[str, int], other: dict[str, int], limits: list[Limit], error: UnreachableError
+) -> BudgetError:
+    smallest = {limit.name: (limit, least) for limit, least in zip(limits, error.smallest, strict=True)}
+    most = {name: dense[name] / (other[name] + smallest[name][1]) for name in dense if name in smallest}
+    reach = [f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items()]
+    reach += [
+        f"{least:.3g} of {limit.most:.3g} ms of {name}"
+        for name, (limit, least) in smallest.items()
+        if name not in dense
+    ]
+    together = ", each on its own" if len(reach) > 1 else ""
+    return BudgetError(
+        f"{budget} cannot be reached by this method; the most it can do here is {' and '.join(reach)}{together}."
+    )
+
+
+def _bound(made: Plan, limits: dict[str, int]) -> str:
+    used = {"macs": made.macs, "params": made.params}
+    if not limits:
+        return ""
+    if any(used[name] >= _USED * limit for name, limit in limits.items()):
+        return ""
+    if all(entry.structure.kind == "dense" for entry in made.layers):
+        return "Every layer is dense: there is nothing to spend the rest of the budget on."
+    return "The next larger choice of ranks would exceed the budget."

@@ -1,0 +1,121 @@
+"""What a budget counts. Each resource is a model of a layer's cost: dense, by structure, and by rank.
+
+To add one (bytes of a format), write a class with these functions and enter it in `COST_MODELS`;
+`hscc.budgets.budget.Budget` then takes its name as a field. Milliseconds are one that needs a measured table:
+`hscc.budgets.latency_table.Latency`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hscc.calibration.layers import Layer
+from hscc.structures.structure import (
+    Block,
+    Region,
+    Structure,
+    behind_projection,
+    projection_macs,
+    projection_params,
+    rank_weights,
+    region_positions,
+    structure_macs,
+    structure_params,
+)
+
+
+class CostModel(Protocol):
+    """Cost of one image through a layer. Additive over ranks, so that the allocation can price each.
+
+    Attributes
+    ----------
+    rank_multiple : int
+        Ranks between its multiples cost as much as the next one.
+    equal_clusters : bool
+        Whether clusters of a region must share their rank (and so run as one grouped convolution) to be worth it.
+    """
+
+    rank_multiple: int
+    equal_clusters: bool
+
+    def prepare(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
+        """Get ready to be asked about these."""
+        ...
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """Cost of a structure with its ranks (the dense layer is one of them)."""
+        ...
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """Cost of a low-rank structure at rank 0: what its regions and clusters cost by being there."""
+        ...
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """Cost of one more rank in a block."""
+        ...
+
+
+class Counted:
+    """Base of costs that are counted, not measured."""
+
+    rank_multiple, equal_clusters = 1, False
+
+    def prepare(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
+        """Nothing is needed."""
+
+
+class Macs(Counted):
+    """Multiply-accumulates, as torch's FlopCounterMode sees them."""
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """See `CostModel`."""
+        return structure_macs(layer, structure)
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """The projection; biases and copies are not multiplied."""
+        return projection_macs(layer, structure)
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """Weights of the rank times the region's positions."""
+        positions = region_positions(layer, structure.cells, region.tiles)
+        return positions * rank_weights(behind_projection(layer, structure), block)
+
+
+class Params(Counted):
+    """Trainable numbers."""
+
+    def of_structure(self, layer: Layer, structure: Structure) -> float:
+        """See `CostModel`."""
+        return structure_params(layer, structure)
+
+    def fixed(self, layer: Layer, structure: Structure) -> float:
+        """The projection, and a bias a region."""
+        return projection_params(layer, structure) + layer.outputs * len(structure.regions)
+
+    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+        """A row of the encoder and a column of the decoder, whatever the region's size."""
+        return rank_weights(behind_projection(layer, structure), block)
+
+
+COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Most of a resource that all layers of a calibration may use together.
+
+    Attributes
+    ----------
+    name : str
+        Of the resource.
+    model : CostModel
+        What counts it.
+    most : float
+        In the model's unit.
+    """
+
+    name: str
+    model: CostModel
+    most: float

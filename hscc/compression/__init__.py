@@ -1,1 +1,0 @@
-"""Low-rank compression under an exact budget: partitions, ranks, factors, modules."""

@@ -1,1 +1,0 @@
-"""The images: sources, manifest, near-copies, splits, decoding and phantoms."""

@@ -1,1 +1,0 @@
-"""Scores with their errors, paired comparisons, latency, and the report on them."""

@@ -1,0 +1,72 @@
+"""What a deployed file says about itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from hscc.export.preprocessing import Preprocessing
+from hscc.plan import Plan
+
+NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
+
+
+@dataclass(frozen=True)
+class DeploymentCard:
+    """Where a network comes from and what is known of it. What is not known stays empty and is left out of the file.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the outputs, in order.
+    backbone, method, budget, plan : str
+        What was compressed, by what, to what, and the plan as a table.
+    protocol, data_hash, git_commit : str
+        Split protocol, content hash of the data and commit of the code.
+    network_sha256 : str
+        Of the network's own ONNX file, by which results and registry know it.
+    scores : mapping of str to float
+        On the test split of the protocol.
+    licence, notice : str
+        Of the network and its data; what it is not to be used for.
+    """
+
+    classes: tuple[str, ...]
+    backbone: str = ""
+    method: str = ""
+    budget: str = ""
+    plan: str = ""
+    protocol: str = ""
+    data_hash: str = ""
+    git_commit: str = ""
+    network_sha256: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    licence: str = ""
+    notice: str = NOTICE
+
+    def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
+        """Give what is known as text by name; lists and numbers as JSON."""
+        words = ("backbone", "method", "budget", "plan", "protocol", "data_hash", "git_commit", "network_sha256")
+        entries = {
+            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "input": "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
+            "output": "probabilities: float32 (batch, classes)",
+            "preprocessing": preprocessing.describe(),
+            **{name: getattr(self, name) for name in (*words, "licence", "notice")},
+            "scores": json.dumps(dict(self.scores)) if self.scores else "",
+        }
+        return {name: text for name, text in entries.items() if text}
+
+
+def card_of(model: nn.Module, classes: int) -> DeploymentCard:
+    """Say what a network says of itself: numbered classes, and the plan that it was compressed by."""
+    plan = getattr(model, "hscc_plan", None)
+    names = tuple(str(index) for index in range(classes))
+    if not isinstance(plan, Plan):
+        return DeploymentCard(names, backbone=type(model).__name__)
+    return DeploymentCard(
+        names, backbone=type(model).__name__, method=plan.method, budget=str(plan.budget), plan=str(plan)
+    )

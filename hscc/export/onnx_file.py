@@ -1,0 +1,223 @@
+"""One ONNX file from pictures to probabilities: preprocessing, the network, softmax, and a card."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import onnx
+import onnx_ir
+import onnxruntime
+import torch
+from onnx import TensorProto, compose, helper
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    DeduplicateHashedInitializersPass,
+    RemoveUnusedNodesPass,
+)
+from torch import nn
+
+from hscc.errors import ExportError
+from hscc.export import to_onnx as onnx_export
+from hscc.export.card import DeploymentCard, card_of
+from hscc.export.deployed import Bare, Preprocess, Run, dynamic_axes, example, verify
+from hscc.export.preprocessing import Picture, Preprocessing
+from hscc.files import replacing
+
+INPUT = "image"
+OUTPUT = "probabilities"
+
+_PREPARED = "prepared"
+# Before the nodes' names, for a reader; before all names of the network, so that none meets one of the preprocessing.
+_PREPROCESSING, _NETWORK = "preprocessing/", "network/"
+
+
+def export_onnx(
+    model: nn.Module,
+    path: Path | str,
+    preprocessing: Preprocessing | None = None,
+    card: DeploymentCard | None = None,
+    *,
+    pictures: Sequence[Picture] = (),
+    network: Path | None = None,
+    tolerance: float = 1e-4,
+) -> float:
+    """Write a network as one ONNX file that takes pictures and gives probabilities.
+
+    Input ``image``: uint8 (batch, rows, columns, channels), all four free; 1 channel is grey, 3 are RGB, one more is
+    alpha and ignored. Output ``probabilities``: float32 (batch, classes). Standard operators only: ONNX Runtime in any
+    language runs it without this library and without torch.
+
+    Parameters
+    ----------
+    model : nn.Module
+        float32 (N, 3, size, size) to logits (N, classes). It is not changed.
+    path : Path
+        Target file, replaced atomically.
+    preprocessing : Preprocessing, optional
+        What the network was trained behind; by default 224 pixels, grey, ImageNet's statistics.
+    card : DeploymentCard, optional
+        Kept in the file's metadata; by default the plan that the network carries, and numbered classes.
+    pictures : sequence of ndarray of uint8, optional
+        Pictures to check the file on beside drawn ones: (rows, columns) or (rows, columns, channels).
+    network : Path, optional
+        The ONNX file of the bare network, where there is one (`hscc.export.to_onnx`); otherwise it is made.
+    tolerance : float
+        Largest difference of a probability from torch's behind Pillow.
+
+    Returns
+    -------
+    float
+        The largest difference found.
+
+    Raises
+    ------
+    ExportError
+        If the file says something else than the network, or the card names another number of classes.
+    """
+    path, preprocessing = Path(path), preprocessing or Preprocessing()
+    model = copy.deepcopy(model).eval().cpu()
+    graph = compose_deployed(_bare(model, preprocessing, network), preprocessing)
+    card = card or card_of(model, _outputs(graph))
+    return _write(graph, path, preprocessing, card, model, pictures, tolerance)
+
+
+def deploy_onnx(
+    network: Path,
+    path: Path,
+    card: DeploymentCard,
+    *,
+    pictures: Sequence[Picture] = (),
+    tolerance: float = 1e-4,
+) -> float:
+    """Write the deployed form of the ONNX file of a bare network, held against that very file.
+
+    The preprocessing is that of `hscc.pipeline.data.images`, for the size that the network takes.
+
+    Parameters
+    ----------
+    network : Path
+        float32 (N, 3, size, size) to logits (N, classes).
+    path : Path
+        Target file, replaced atomically.
+    card : DeploymentCard
+        Kept in the file's metadata.
+    pictures, tolerance
+        As for `export_onnx`.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability from the bare network's behind Pillow.
+
+    Raises
+    ------
+    ExportError
+        As for `export_onnx`.
+    """
+    bare = onnx.load(network)
+    (entry,) = bare.graph.input
+    preprocessing = Preprocessing(entry.type.tensor_type.shape.dim[3].dim_value)
+    session = _session(network)
+
+    def logits(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
+
+    graph = compose_deployed(bare, preprocessing)
+    return _write(graph, path, preprocessing, card, logits, pictures, tolerance)
+
+
+def _write(
+    graph: onnx.ModelProto,
+    path: Path,
+    preprocessing: Preprocessing,
+    card: DeploymentCard,
+    network: Bare,
+    pictures: Sequence[Picture],
+    tolerance: float,
+) -> float:
+    if len(card.classes) != _outputs(graph):
+        raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
+    helper.set_model_props(graph, card.entries(preprocessing))
+    onnx.checker.check_model(graph, full_check=True)
+    with replacing(path) as partial:
+        onnx.save(graph, partial)
+        return verify(_runner(partial), network, preprocessing, pictures, tolerance, path)
+
+
+def _outputs(graph: onnx.ModelProto) -> int:
+    return int(graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+
+
+def read_card(path: Path | str) -> Mapping[str, str]:
+    """Read the metadata of an ONNX file."""
+    return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+
+
+def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """Put preprocessing before a bare network and softmax behind it; equal weights are kept once.
+
+    Parameters
+    ----------
+    network : ModelProto
+        One input, float32 (N, 3, size, size), and one output, logits (N, classes); of any precision inside.
+    preprocessing : Preprocessing
+        What it was trained behind.
+    """
+    before = onnx.ModelProto.FromString(_preprocessing_graph(preprocessing))
+    before.ir_version = network.ir_version
+    for node in before.graph.node:
+        node.name = _PREPROCESSING + node.name
+    (entry,), (logits,) = network.graph.input, network.graph.output
+    merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
+    merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], OUTPUT, axis=1))
+    classes = logits.type.tensor_type.shape.dim[1].dim_value
+    del merged.graph.output[:]
+    merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
+    tidy = onnx_ir.passes.Sequential(
+        ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass(), RemoveUnusedNodesPass()
+    )
+    graph: onnx.ModelProto = onnx_ir.to_proto(tidy(onnx_ir.from_proto(merged)).model)
+    graph.producer_name, graph.graph.name = "hscc", "deployed"
+    return graph
+
+
+@lru_cache
+def _preprocessing_graph(preprocessing: Preprocessing) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own insides
+        program = torch.onnx.export(
+            Preprocess(preprocessing).eval(),
+            (example(preprocessing.size),),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[_PREPARED],
+            dynamic_shapes=dynamic_axes(),
+        )
+    assert program is not None
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
+
+
+def _bare(model: nn.Module, preprocessing: Preprocessing, network: Path | None) -> onnx.ModelProto:
+    if network is not None:
+        return onnx.load(network)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        onnx_export.export_onnx(model, path, preprocessing.size)
+        return onnx.load(path)
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _runner(path: Path) -> Run:
+    session = _session(path)
+    return lambda pictures: session.run([OUTPUT], {INPUT: pictures})[0]

@@ -1,0 +1,214 @@
+"""Channels seen through a few directions of their co-activation: what is left to do is cheaper by that much a tap.
+
+A k x k kernel reads every input channel k^2 times. Channels that fire together carry the same news, so the input is
+first reduced to r directions P of the C channels by a 1 x 1 convolution, and the factors work on those. With R the
+channels' covariance and H = sum over taps of W_t^T G W_t, the directions that lose least of the weighted output are
+P = E^T R^1/2 H for the leading eigenvectors E of R^1/2 H R^1/2. What the dropped directions share with the kept ones is
+regained by regressing the layer's outputs on the projected inputs: W' = W A K^T (K A K^T)^-1 with K = P (x) I_taps.
+This is Tucker-2's input mode (Kim et al., 2015) in the norm that the decision feels instead of that of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from hscc.calibration.moments import LayerMoments, RegionMoments
+from hscc.factorisation.spectra import matrix_root
+
+_FRACTIONS = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
+_REGIONAL = 1 / 4
+_WIDE = 64  # channels from which on directions come in multiples of the SIMD width
+_SIMD = 16
+
+
+@dataclass(frozen=True)
+class ProjectedMoments:
+    """Sums over the calibration images behind a projection, a row a cell.
+
+    Attributes
+    ----------
+    matrix : Tensor, shape (r, C)
+        Directions, the most important first: the first rows are the smaller projections.
+    count : Tensor of int64, shape (cells,)
+        Samples.
+    total : Tensor, shape (cells, r taps)
+        Sum of the projected patches.
+    second : Tensor, shape (cells, r taps, r taps)
+        Sum of their outer products.
+    cross : Tensor, shape (cells, C_out, r taps)
+        Sum of W x times the projected patch.
+    """
+
+    matrix: torch.Tensor
+    count: torch.Tensor
+    total: torch.Tensor
+    second: torch.Tensor
+    cross: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A region of a layer behind a projection.
+
+    Attributes
+    ----------
+    weight : Tensor, shape (C_out, r taps)
+        Best prediction of the layer's outputs from the projected patches.
+    offset : Tensor, shape (C_out,)
+        What the bias must add so that the mean output stays.
+    seen : RegionMoments
+        Of the projected patches.
+    residual : Tensor, shape (C_out, C_out)
+        Covariance of what the prediction misses.
+    """
+
+    weight: torch.Tensor
+    offset: torch.Tensor
+    seen: RegionMoments
+    residual: torch.Tensor
+
+
+def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
+    """Numbers of directions worth a try, ascending.
+
+    Parameters
+    ----------
+    channels : int
+        Of the input.
+    regional : bool
+        For factors region by region, each of which costs an eigenproblem a number: then only the one that fitted best.
+    """
+    multiple = _SIMD if channels >= _WIDE else 1
+    fractions = (_REGIONAL,) if regional else _FRACTIONS
+    sizes = {max(1, round(channels * fraction / multiple)) * multiple for fraction in fractions}
+    return tuple(sorted(size for size in sizes if size < channels))
+
+
+def channel_directions(
+    weight: torch.Tensor, covariance: torch.Tensor, sensitivity: torch.Tensor, taps: int
+) -> torch.Tensor:
+    """Directions of the input channels, shape (C, C), a row of unit length each, the most important first.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (C_out, C taps)
+        Dense weight.
+    covariance : Tensor, shape (C taps, C taps)
+        Of the layer's patches.
+    sensitivity : Tensor, shape (C_out, C_out)
+        What makes an output count.
+    taps : int
+        Kernel positions.
+    """
+    channels = weight.shape[1] // taps
+    activity = covariance.reshape(channels, taps, channels, taps).diagonal(dim1=1, dim2=3).mean(-1)
+    parts = weight.reshape(len(weight), channels, taps).permute(2, 0, 1)
+    importance = (parts.transpose(1, 2) @ (sensitivity @ parts)).sum(0)
+    root = matrix_root(activity)
+    weighted = root @ importance @ root
+    _, vectors = torch.linalg.eigh((weighted + weighted.T) / 2)
+    rows = vectors.flip(1).T @ root @ importance
+    unit: torch.Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    return unit
+
+
+def project_moments(moments: LayerMoments, weight: torch.Tensor, matrix: torch.Tensor) -> ProjectedMoments:
+    """Sums of a layer behind a projection.
+
+    Parameters
+    ----------
+    moments : LayerMoments
+        Of the layer.
+    weight : Tensor, shape (C_out, C taps)
+        Dense weight.
+    matrix : Tensor, shape (r, C)
+        Directions.
+    """
+    assert moments.second is not None
+    seconds, crosses = [], []
+    for second in moments.second:
+        half = _project_rows(second, matrix)
+        seconds.append(_project_rows(half.T.contiguous(), matrix))
+        crosses.append(weight @ half.T)
+    total = _project_rows(moments.total.T.contiguous(), matrix).T
+    return ProjectedMoments(matrix, moments.count, total, torch.stack(seconds), torch.stack(crosses))
+
+
+def behind(
+    projected: ProjectedMoments,
+    rank: int,
+    cells: Sequence[int],
+    dense: RegionMoments,
+    weight: torch.Tensor,
+    outputs: torch.Tensor,
+) -> Behind:
+    """Regress a region's outputs on the first directions of a projection.
+
+    Parameters
+    ----------
+    projected : ProjectedMoments
+        Of the layer.
+    rank : int
+        Directions to keep.
+    cells : sequence of int
+        The region's, in the calibration's fine grid.
+    dense : RegionMoments
+        Of the region.
+    weight : Tensor, shape (C_out, C taps)
+        Dense weight.
+    outputs : Tensor, shape (C_out, C_out)
+        Covariance of the dense outputs over the region.
+    """
+    width = rank * (weight.shape[1] // projected.matrix.shape[1])
+    index = torch.as_tensor(list(cells))
+    count = max(int(projected.count[index].sum()), 1)
+    mean = projected.total[index, :width].sum(0) / count
+    covariance = (projected.second[index, :width, :width].sum(0) / count).addr_(mean, mean, alpha=-1.0)
+    mean_output = weight @ dense.mean
+    cross = (projected.cross[index, :, :width].sum(0) / count).addr_(mean_output, mean, alpha=-1.0)
+    best = _regression(cross, covariance)
+    shared = best @ cross.T
+    residual = outputs - shared - shared.T + best @ covariance @ best.T
+    return Behind(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
+
+
+def balance_projection(matrix: torch.Tensor, encoders: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Factors, shape (r,), that give each direction and what reads it the same norm; see `factors.region_factors`.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (r, C)
+        Directions; to be multiplied by the factors, row by row.
+    encoders : sequence of Tensor, shape (rank, r taps)
+        Of all regions; to be divided by them.
+    """
+    read = torch.cat(list(encoders)).reshape(-1, len(matrix), encoders[0].shape[1] // len(matrix))
+    after = read.square().sum(dim=(0, 2)).sqrt().clamp_min(1e-30)
+    scale: torch.Tensor = (after / matrix.norm(dim=1).clamp_min(1e-30)).sqrt()
+    return scale
+
+
+def _project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Apply the directions to the channels of the first axis (C taps, n), giving (r taps, n)."""
+    channels = matrix.shape[1]
+    taps = len(sums) // channels
+    return (matrix @ sums.reshape(channels, -1)).reshape(len(matrix) * taps, -1)
+
+
+def _regression(cross: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
+    """Least squares: cross covariance^-1, shape (C_out, r taps)."""
+    damped = covariance.double()
+    ridge = torch.finfo(cross.dtype).eps * float(damped.diagonal().sum().clamp_min(1e-30))
+    factor, failed = torch.linalg.cholesky_ex(_lifted(damped, ridge))
+    while int(failed):  # sums in single precision are not quite positive definite where inputs depend on each other
+        ridge *= 10
+        factor, failed = torch.linalg.cholesky_ex(_lifted(damped, ridge))
+    best: torch.Tensor = torch.cholesky_solve(cross.T.double(), factor).T
+    return best.to(cross.dtype).contiguous()
+
+
+def _lifted(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
+    return matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype)

@@ -1,0 +1,193 @@
+"""What each rank of each spatio-channel cluster saves, and the encoder that saves it.
+
+For a cluster with weight W_c, patch covariance A_c and sensitivity G, the best rank-k approximation in the norm that
+the decision feels, E ||G^1/2 (W_c - W'_c) x_c||^2, follows from the eigenvectors of G^1/2 W_c A_c W_c^T G^1/2: the
+encoder is E_k^T G^1/2 W_c, and the eigenvalues are the loss each rank saves (principal components of the weighted
+output; for G = I the activation-aware SVD of Zhang et al., 2016; for G = A = I the plain one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from hscc.calibration.moments import RegionMoments
+
+Weighting = Literal["output", "activation", "none"]
+
+_NARROW = 0.5  # a cluster with fewer features than this share of the outputs is solved on its own side
+_RIDGE = 1e-3  # of the mean eigenvalue of G: keeps directions that no gradient was seen in from costing nothing
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues of one cluster, largest first, in squared logits summed over the region's positions.
+
+    Attributes
+    ----------
+    values : Tensor of float64, shape (K,)
+        Loss saved by each rank.
+    directions : Tensor, shape (C_out, K)
+        Output directions P; the encoder is P^T W_c, which takes more memory.
+    """
+
+    values: torch.Tensor
+    directions: torch.Tensor
+
+    def encoder(self, part: torch.Tensor, rank: int) -> torch.Tensor:
+        """First rows of the encoder, shape (rank, d_c), given the cluster's weight W_c (C_out, d_c)."""
+        return self.directions[:, :rank].T @ part
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How ranks are chosen and losses measured.
+
+    Attributes
+    ----------
+    weighting : str
+        "output", "activation" or "none"; see `Norm`.
+    shrinkage : float
+        Of a region's sensitivity towards its layer's, 0 to 1.
+    """
+
+    weighting: Weighting = "output"
+    shrinkage: float = 0.3
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Norms of a region's outputs: one to measure in, one to choose in.
+
+    Attributes
+    ----------
+    sensitivity : Tensor, shape (C_out, C_out)
+        Positive definite G of the predicted loss.
+    half : Tensor, shape (C_out, C_out) or None
+        Square root of G where ranks are chosen by it and the layer has many positions; thin spectra do without.
+    weighting : str
+        "output": ranks are chosen by G; "activation": all outputs count alike; "none": weights alone.
+    """
+
+    sensitivity: torch.Tensor
+    half: torch.Tensor | None
+    weighting: Weighting
+
+
+def region_norm(
+    region: RegionMoments, layer: torch.Tensor, weighting: Weighting, shrinkage: float, halved: bool = True
+) -> Norm:
+    """Norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`).
+
+    With `halved` false it serves to measure only, which saves the square root.
+    """
+    sensitivity = shrink_sensitivity(region.sensitivity, layer, shrinkage)
+    halved = halved and weighting == "output" and region.root is None
+    return Norm(sensitivity, matrix_root(sensitivity) if halved else None, weighting)
+
+
+def shrink_sensitivity(region: torch.Tensor, layer: torch.Tensor, shrinkage: float) -> torch.Tensor:
+    """Mix a region's G with its layer's (small regions are noisy) and lift its null space.
+
+    Parameters
+    ----------
+    region, layer : Tensor, shape (C_out, C_out)
+        Mean second moments of gradients per position.
+    shrinkage : float
+        Weight of the layer's, 0 to 1.
+    """
+    mixed = region.clone() if region is layer else torch.lerp(region, layer, shrinkage)
+    ridge = _RIDGE * float(mixed.diagonal().mean())
+    mixed.diagonal().add_(max(ridge, 1e-30))
+    return mixed
+
+
+def columns_of(channels: Sequence[int], taps: int) -> torch.Tensor:
+    """Positions of a cluster's features in the flattened patch, ascending."""
+    first = torch.tensor(channels, dtype=torch.int64)[:, None] * taps
+    return (first + torch.arange(taps)).reshape(-1)
+
+
+def spectrum(
+    weight: torch.Tensor,
+    moments: RegionMoments,
+    norm: Norm,
+    columns: torch.Tensor,
+    outputs: torch.Tensor | None = None,
+) -> Spectrum:
+    """Eigenvalues and encoder of one cluster.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (C_out, d)
+        Of the whole layer.
+    moments : RegionMoments
+        Of the region.
+    norm : Norm
+        Of the region's outputs.
+    columns : Tensor of int64
+        The cluster's features.
+    outputs : Tensor, optional
+        Covariance W_c A_c W_c^T (C_out, C_out), or R_c W_c^T (rows, C_out) of a single-position layer, where it is
+        known already.
+    """
+    whole = len(columns) == weight.shape[1]
+    part = weight if whole else weight[:, columns]
+    if norm.weighting == "none":
+        return _from_outputs(part @ part.T, None, moments.positions, part.shape[1])
+    if moments.root is not None:
+        if outputs is None:
+            outputs = (moments.root if whole else moments.root[:, columns]) @ part.T
+        return _thin_spectrum(outputs, norm, moments.positions, part.shape[1])
+    if outputs is None:
+        assert moments.covariance is not None
+        covariance = moments.covariance if whole else moments.covariance[columns][:, columns]
+        if len(columns) < _NARROW * len(part):
+            return _narrow_spectrum(part, covariance, norm, moments.positions)
+        outputs = part @ covariance @ part.T
+    return _from_outputs(outputs, norm.half, moments.positions, part.shape[1])
+
+
+def _from_outputs(outputs: torch.Tensor, half: torch.Tensor | None, positions: float, features: int) -> Spectrum:
+    weighted = outputs if half is None else half @ outputs @ half
+    values, vectors = torch.linalg.eigh((weighted + weighted.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    keep = min(len(values), features)
+    directions = vectors[:, :keep] if half is None else half @ vectors[:, :keep]
+    return Spectrum(values[:keep].double() * positions, directions.contiguous())
+
+
+def _narrow_spectrum(part: torch.Tensor, covariance: torch.Tensor, norm: Norm, positions: float) -> Spectrum:
+    # With B = G^1/2 W A^1/2 the eigenvalues of B B^T are those of B^T B = A^1/2 W^T G W A^1/2, which is as small as the
+    # cluster; its eigenvectors Q give the directions G^1/2 (B Q D^-1/2) = G W A^1/2 Q D^-1/2.
+    root = matrix_root(covariance)
+    weighted = norm.sensitivity @ part if norm.weighting == "output" else part
+    gram = root @ (part.T @ weighted) @ root
+    values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    scale = values.clamp_min(1e-12 * max(float(values[0]), 1e-30)).rsqrt()
+    directions = (weighted @ (root @ vectors)) * scale
+    return Spectrum(values.double() * positions, directions)
+
+
+def _thin_spectrum(outputs: torch.Tensor, norm: Norm, positions: float, features: int) -> Spectrum:
+    # Y = R W^T holds every calibration output; Y G Y^T is as small as the number of images, and its eigenvectors P
+    # give the directions G Y^T P D^-1/2 without a square root of G, which is 4096 x 4096 in a classifier.
+    weighted = outputs @ norm.sensitivity if norm.weighting == "output" else outputs
+    gram = weighted @ outputs.T
+    values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    keep = max(1, min(int((values > 1e-7 * values[0]).sum()), outputs.shape[1], features))
+    directions = (weighted.T @ vectors[:, :keep]) * values[:keep].clamp_min(1e-30).rsqrt()
+    return Spectrum(values[:keep].double() * positions, directions)
+
+
+def matrix_root(matrix: torch.Tensor) -> torch.Tensor:
+    """Square root of a symmetric positive semidefinite matrix; of one that rounding made negative, zero."""
+    values, vectors = torch.linalg.eigh(matrix)
+    floor = max(float(values[-1]), 0.0) * 1e-12  # channels that are always silent have a covariance of about zero
+    root: torch.Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
+    return root

@@ -1,1 +1,0 @@
-"""Rewriting ONNX graphs: the same function at less cost."""

@@ -1,0 +1,50 @@
+"""Compression methods: a dataclass each, in a registry that takes a user's own.
+
+A method has fields for its settings and two verbs, ``plan_layers`` and ``factor_layer``. To add one, copy
+`hscc.methods.tucker` and enter an instance in `METHODS` under the name that ``params.yaml`` and the results
+table use.
+"""
+
+from __future__ import annotations
+
+from hscc.methods.base import Method
+from hscc.methods.controls import ALDS, GlobalGroups, RandomChannels, RandomRegions, UniformRanks
+from hscc.methods.global_svd import GlobalSVD
+from hscc.methods.hscc import HSCC, paper_preset
+from hscc.methods.spatial_svd import SpatialSVD
+from hscc.methods.tucker import AdaptiveTucker, Tucker
+
+METHODS: dict[str, Method] = {
+    "hscc": HSCC(),
+    "hscc_direct": HSCC(projection=None),  # regions and clusters alone, without the projection before them
+    "hscc_paper": paper_preset(),
+    "global_svd": GlobalSVD(),
+    "global_svd_adaptive": GlobalSVD(adaptive=True),
+    "tucker": Tucker(),
+    "tucker_adaptive": AdaptiveTucker(),
+    "alds": ALDS(),
+    "spatial_svd": SpatialSVD(),
+    # What HSCC is without one of its ideas: each differs from hscc_direct in that one.
+    "hscc_unclustered": HSCC(clusters=1, projection=None),
+    "hscc_unweighted": HSCC(projection=None, weighting="activation"),
+    "hscc_uniform": UniformRanks(),
+    "global_groups": GlobalGroups(),
+    "random_channels": RandomChannels(),
+    "random_regions": RandomRegions(),
+}
+
+__all__ = [
+    "ALDS",
+    "HSCC",
+    "METHODS",
+    "AdaptiveTucker",
+    "GlobalGroups",
+    "GlobalSVD",
+    "Method",
+    "RandomChannels",
+    "RandomRegions",
+    "SpatialSVD",
+    "Tucker",
+    "UniformRanks",
+    "paper_preset",
+]

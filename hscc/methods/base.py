@@ -1,0 +1,87 @@
+"""What a method must be able to do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from hscc.budgets.resources import Limit
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
+from hscc.factorisation.spectra import Measure
+from hscc.search.low_rank import LayerPlans, factor_low_rank, plan_low_rank
+from hscc.search.space import SearchSpace
+from hscc.structures.fill import State
+from hscc.structures.structure import Structure
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A dataclass whose fields are the method's settings."""
+
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
+        """Decide every layer of a calibration and compute the weights.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The dense network; left as it is.
+        calibration : Calibration
+            Of the same network.
+        limits : sequence of Limit
+            At least one.
+        seed : int
+            Of whatever the method draws.
+
+        Returns
+        -------
+        plans : list of LayerPlan
+            One a layer of the calibration, in its order.
+        weights : dict
+            Layer name to the state of its replacement, for layers that are not left dense.
+
+        Raises
+        ------
+        hscc.search.allocation.UnreachableError
+            If a limit cannot be met.
+        """
+        ...
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """Compute the weights of a layer whose structure and ranks are decided.
+
+        Returns
+        -------
+        float
+            Predicted loss.
+        dict
+            State of the replacement.
+        """
+        ...
+
+
+class Searched(ABC):
+    """Base of the methods that differ only in the structures they may choose from."""
+
+    @abstractmethod
+    def space(self, calibration: Calibration, seed: int) -> SearchSpace:
+        """Structures to choose from."""
+
+    @abstractmethod
+    def measure(self) -> Measure:
+        """How to choose among them."""
+
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
+        """See `Method`."""
+        return plan_low_rank(model, calibration, limits, self.space(calibration, seed))
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """See `Method`."""
+        return factor_low_rank(model, layer, calibration, self.measure(), structure)

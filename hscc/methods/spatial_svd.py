@@ -1,0 +1,53 @@
+"""Spatial SVD: a k x k convolution as k x 1 and 1 x k (Jaderberg et al., 2014; AIMET's Spatial SVD)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hscc.calibration.layers import Layer
+from hscc.search.uniform import Uniform
+from hscc.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class SpatialSVD(Uniform):
+    """One rank ratio for all convolutions wider than one tap; the others, and linear layers, by SVD at that ratio."""
+
+    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+        """See `Uniform`."""
+        largest = min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1])
+        return Structure("spatial", core=(max(1, round(ratio * largest)), 0))
+
+    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See `Uniform`."""
+        down, across = separate(weight, core[0])
+        approximation = torch.einsum("rik,orl->oikl", down, across)
+        return approximation, [down[:, :, :, None], across[:, :, None, :]]
+
+
+def separate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Best separable approximation of a kernel in the Frobenius norm, by SVD of (C_in kh) x (C_out kw).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (C_out, C_in, kh, kw)
+        Convolution weight.
+    rank : int
+        Channels between the two convolutions.
+
+    Returns
+    -------
+    down : Tensor, shape (rank, C_in, kh)
+        Column filters.
+    across : Tensor, shape (C_out, rank, kw)
+        Row filters; with the column filters of equal norm.
+    """
+    outputs, inputs, height, width = weight.shape
+    unfolded = weight.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
+    left, values, right = torch.linalg.svd(unfolded, full_matrices=False)
+    root = values[:rank].sqrt()
+    down = (left[:, :rank] * root).T.reshape(rank, inputs, height)
+    across = (root[:, None] * right[:rank]).reshape(rank, outputs, width).transpose(0, 1)
+    return down, across

@@ -1,0 +1,82 @@
+"""Tucker-2: by higher-order SVD of the weights (Kim et al., 2015), the paper's second baseline; and as a control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
+from hscc.factorisation.spectra import Measure
+from hscc.methods.base import Searched
+from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.search.uniform import Uniform
+from hscc.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class AdaptiveTucker(Searched):
+    """Tucker-2 with HSCC's norm, projection and budget, without regions and clusters: the control that isolates them.
+
+    Attributes
+    ----------
+    shrinkage, rank_multiple
+        As in `HSCC`.
+    """
+
+    shrinkage: float = 0.3
+    rank_multiple: int = 8
+
+    def space(self, calibration: Calibration, seed: int) -> SearchSpace:
+        """See `Searched`."""
+        return SearchSpace((WHOLE,), (TOGETHER,), self.measure(), self.rank_multiple, projections="auto")
+
+    def measure(self) -> Measure:
+        """See `Searched`."""
+        return Measure("output", self.shrinkage)
+
+
+@dataclass(frozen=True)
+class Tucker(Uniform):
+    """Ranks of the input and output modes at one ratio for all convolutions; linear layers by SVD at that ratio."""
+
+    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+        """See `Uniform`."""
+        return Structure("tucker", core=(max(1, round(ratio * layer.inputs)), max(1, round(ratio * layer.outputs))))
+
+    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See `Uniform`."""
+        inner, kernel, outer = hosvd(weight, core)
+        approximation = torch.einsum("rskl,or,is->oikl", kernel, outer, inner)
+        return approximation, [inner.T[:, :, None, None], kernel, outer[:, :, None, None]]
+
+
+def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Truncated higher-order SVD over the two channel modes (De Lathauwer et al., 2000).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (C_out, C_in, kh, kw)
+        Convolution weight.
+    core : (int, int)
+        Ranks of the input and the output mode.
+
+    Returns
+    -------
+    inner : Tensor, shape (C_in, r_in)
+        Orthonormal basis of the input mode.
+    kernel : Tensor, shape (r_out, r_in, kh, kw)
+        Core.
+    outer : Tensor, shape (C_out, r_out)
+        Orthonormal basis of the output mode.
+    """
+    inner = _leading(weight.transpose(0, 1).flatten(1), core[0])
+    outer = _leading(weight.flatten(1), core[1])
+    kernel = torch.einsum("oikl,or,is->rskl", weight, outer, inner)
+    return inner, kernel, outer
+
+
+def _leading(unfolding: torch.Tensor, rank: int) -> torch.Tensor:
+    left: torch.Tensor = torch.linalg.svd(unfolding, full_matrices=False).U
+    return left[:, :rank]

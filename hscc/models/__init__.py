@@ -1,1 +1,0 @@
-"""Backbones by name, how they are stored, and their ONNX form."""

@@ -1,0 +1,1 @@
+"""Dense networks: backbones by name, their cost, their form on disk, BatchNorm folding."""

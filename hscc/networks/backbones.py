@@ -1,0 +1,132 @@
+"""Backbones by name: torchvision's own networks, and a small one for phantoms and tests.
+
+To add one, write a builder that takes the number of classes and decorate it with `backbone`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from urllib.error import URLError
+
+import torch
+from torch import nn
+
+from hscc.errors import ParamsError
+from hscc.networks.torchvision_import import import_torchvision
+
+Builder = Callable[[int], nn.Module]
+BACKBONES: dict[str, Builder] = {}
+_TORCHVISION = ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2")
+
+
+def backbone(name: str) -> Callable[[Builder], Builder]:
+    """Register a builder under a name that ``params.yaml`` can use."""
+
+    def register(builder: Builder) -> Builder:
+        BACKBONES[name] = builder
+        return builder
+
+    return register
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """Make an untrained network by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `BACKBONES`.
+    classes : int
+        Number of outputs.
+
+    Raises
+    ------
+    ParamsError
+        If the name is unknown.
+    """
+    if name not in BACKBONES:
+        raise ParamsError(f"train.backbone {name!r} is unknown; choose one of {', '.join(sorted(BACKBONES))}.")
+    return BACKBONES[name](classes)
+
+
+def initialise(model: nn.Module) -> None:
+    """He initialisation of every convolution and linear layer, in place.
+
+    He et al., "Delving Deep into Rectifiers", 2015. torchvision's AlexNet starts from PyTorch's default, which
+    is too small for a network without normalisation and costs it the first ten epochs.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def load_imagenet(model: nn.Module, name: str) -> bool:
+    """Copy ImageNet weights into every layer whose shape fits, in place.
+
+    Returns
+    -------
+    bool
+        False, with a warning, where the backbone has none or they cannot be fetched.
+    """
+    if name not in _TORCHVISION:
+        warnings.warn(f"there are no ImageNet weights for {name}; it is trained from scratch.", stacklevel=2)
+        return False
+    try:
+        source = import_torchvision().get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError) as error:
+        warnings.warn(f"ImageNet weights of {name} cannot be fetched ({error}); training from scratch.", stacklevel=2)
+        return False
+    own = model.state_dict()
+    fitting = {key: value for key, value in source.items() if key in own and own[key].shape == value.shape}
+    model.load_state_dict(fitting, strict=False)
+    return True
+
+
+def _torchvision_builder(name: str) -> Builder:
+    def builder(classes: int) -> nn.Module:
+        model: nn.Module = import_torchvision().get_model(name, weights=None, num_classes=classes)
+        return model
+
+    return builder
+
+
+for _name in _TORCHVISION:
+    backbone(_name)(_torchvision_builder(_name))
+
+
+@backbone("smallcnn")
+def small_cnn(classes: int) -> nn.Module:
+    """Four convolutions for phantoms and tests: 0.4 M parameters, trains in seconds at 64 pixels."""
+
+    def stage(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        ]
+
+    return nn.Sequential(
+        *stage(3, 32, 5),
+        *stage(32, 64, 3),
+        *stage(64, 96, 3),
+        *stage(96, 128, 3),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(128 * 16, 96),
+        nn.ReLU(inplace=True),
+        nn.Linear(96, classes),
+    )
+
+
+def pick_device() -> torch.device:
+    """CUDA or MPS where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

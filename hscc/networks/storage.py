@@ -1,0 +1,77 @@
+"""Dense networks on disk: safetensors with a JSON header, never a pickle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from hscc.errors import ArtifactError
+from hscc.networks.backbones import build
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is needed to rebuild a network and to know where it came from.
+
+    Attributes
+    ----------
+    backbone : str
+        Name in the registry of backbones.
+    classes : tuple of str
+        Names of the outputs, in order.
+    image_size : int
+        Pixels a side of the input.
+    protocol : str
+        Split protocol it was trained on.
+    seed : int
+        Seed of its training.
+    """
+
+    backbone: str
+    classes: tuple[str, ...]
+    image_size: int
+    protocol: str
+    seed: int
+    format: str = field(default="hscc-dense-1")
+
+
+def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
+    """Write weights and card to one safetensors file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in asdict(card).items()}
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    safetensors.torch.save_file(weights, partial, metadata=header)
+    os.replace(partial, path)
+
+
+def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:
+    """Read a network written by `save_dense`, on the CPU in evaluation mode.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, is not safetensors, or was not written by `save_dense`.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `hscc train` first.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        card = ModelCard(
+            backbone=header["backbone"],
+            classes=tuple(header["classes"].split(",")),
+            image_size=int(header["image_size"]),
+            protocol=header["protocol"],
+            seed=int(header["seed"]),
+        )
+        model = build(card.backbone, len(card.classes))
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is not a network written by `hscc train` ({error}); train it again.") from error
+    return model.eval(), card

@@ -1,0 +1,1 @@
+"""How a layer is divided: output positions into regions, input channels into clusters."""

@@ -1,0 +1,127 @@
+"""Partitions of a layer's output positions into regions: grids, cells merged by similarity, cells at random.
+
+Regions are unions of the calibration's cells, so one calibration serves all of them. To add a partition, write a frozen
+dataclass with ``tiles``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction.image import grid_to_graph
+
+from hscc.calibration.layers import Layer, Rectangle, cell_edges, cells_of
+from hscc.calibration.moments import LayerMoments
+from hscc.structures.structure import Tiles
+
+
+class Partition(Protocol):
+    """A frozen dataclass: equal ones make equal regions."""
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """Regions, each as rectangles in cells; None where the layer has too few cells or positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows by columns of rectangles."""
+
+    rows: int
+    columns: int
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """See `Partition`."""
+        if self.rows > min(moments.cells, layer.grid[0]) or self.columns > min(moments.cells, layer.grid[1]):
+            return None
+        return [(tile,) for tile in grid_tiles(self.rows, self.columns, moments.cells)]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Neighbouring cells whose statistics resemble each other share a region; they need not form rectangles.
+
+    Cells are compared by the activity (root mean square) of each input channel and merged bottom up by average linkage
+    as long as neighbours have at least this Bray-Curtis similarity, 1 - sum |a - b| / sum (a + b). Unlike a cosine it
+    tells a dark place from a bright one of the same make. The black corners of a slice become one region of rank 0.
+
+    Attributes
+    ----------
+    similarity : float
+        0 to 1; 1 keeps every cell apart.
+    """
+
+    similarity: float
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """See `Partition`."""
+        occupied = moments.count.numpy() > 0
+        if not occupied.all() or moments.cells == 1:
+            return None
+        merge = AgglomerativeClustering(
+            None,
+            metric="precomputed",
+            linkage="average",
+            distance_threshold=1 - self.similarity,
+            connectivity=grid_to_graph(moments.cells, moments.cells),
+        )
+        distance = squareform(pdist(_activity(layer, moments), "braycurtis"))
+        return _by_label(merge.fit_predict(distance), moments.cells)
+
+
+@dataclass(frozen=True)
+class RandomCells:
+    """Cells dealt out at random to equal regions: the control that places must beat."""
+
+    regions: int
+    seed: int
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """See `Partition`."""
+        cells = moments.cells
+        if self.regions > cells * cells or min(layer.grid) < cells:
+            return None
+        order = np.random.default_rng(self.seed).permutation(cells * cells)
+        labels = np.empty(cells * cells, dtype=np.int64)
+        for label, part in enumerate(np.array_split(order, self.regions)):
+            labels[part] = label
+        return _by_label(labels, cells)
+
+
+def grid_tiles(rows: int, columns: int, cells: int) -> list[Rectangle]:
+    """Tiles, in cells, of a grid of regions, row by row.
+
+    Where `rows` or `columns` does not divide `cells`, tiles differ by a cell: three regions of four cells are the two
+    borders and the middle.
+    """
+    down, across = cell_edges(cells, rows), cell_edges(cells, columns)
+    return [(down[i], down[i + 1], across[j], across[j + 1]) for i in range(rows) for j in range(columns)]
+
+
+def region_cells(tiles: Sequence[Rectangle], cells: int) -> list[int]:
+    """Indices of the fine cells of a region."""
+    return [cell for tile in tiles for cell in cells_of(tile, cells)]
+
+
+def _by_label(labels: npt.NDArray[np.int64], cells: int) -> list[Tiles]:
+    # A region is written as runs of cells in a row, which the modules join row by row.
+    regions: dict[int, list[Rectangle]] = {}
+    for row, line in enumerate(labels.reshape(cells, cells)):
+        ends = [*(np.flatnonzero(np.diff(line)) + 1), cells]
+        for first, end in zip([0, *ends[:-1]], ends, strict=True):
+            regions.setdefault(int(line[first]), []).append((row, row + 1, int(first), int(end)))
+    return [tuple(tiles) for tiles in regions.values()]
+
+
+def _activity(layer: Layer, moments: LayerMoments) -> npt.NDArray[np.float64]:
+    by_channel = moments.energy().reshape(len(moments.count), -1, layer.taps).sum(2).double().numpy()
+    mean = by_channel / moments.count.numpy()[:, None]
+    # The constant makes a cell without any activity alike to others of its kind instead of to nothing.
+    typical = max(float(mean.mean()), 1e-30)
+    return np.asarray(np.sqrt(mean / typical + 1e-3))

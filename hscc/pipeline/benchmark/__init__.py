@@ -1,0 +1,1 @@
+"""How long networks take and how much memory they need, compressed and dense side by side."""

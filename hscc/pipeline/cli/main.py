@@ -1,0 +1,305 @@
+"""The command line: a verb a job.
+
+A verb reads the parameters and calls one function. Heavy imports happen inside the verbs, so that ``--help`` answers
+at once. An :class:`~hscc.errors.HSCCError` ends in one line on standard error and exit status 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from hscc.errors import HSCCError, ParamsError
+from hscc.pipeline import memory, telemetry
+from hscc.pipeline.cli.options import HERE, Workspace, read_params
+from hscc.pipeline.cli.registry import verbs
+from hscc.pipeline.cli.show import verbs as results_verbs
+from hscc.pipeline.redaction import redact
+
+telemetry.switch_off()
+# OpenMP's idle threads sleep instead of spinning. Spinning pays only on an idle machine; beside other work it makes
+# torch five times slower (measured). Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+memory.keep_freed()
+
+INTERRUPTED = 130  # the shell's own status after Ctrl-C
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Verbs(TyperGroup):
+    """The verbs, with the package's own errors turned into one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HSCCError as error:
+            typer.echo(f"error: {redact(str(error))}", err=True)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            where = f" while writing {error.filename}" if error.filename else ""
+            typer.echo(f"error: the disk is full{where}; free some space and run the same command again.", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Compress convolutional networks by hierarchical spatio-channel clustering, with the evidence and the "
+    "operations around it.\n\nThe stages of `dvc.yaml` are verbs too; `dvc repro` calls them in order.",
+)
+
+GRAPH = "Stages of the graph"
+
+
+@app.command(epilog="Example: `hscc fetch --from ~/Downloads/brain-tumor-mri.zip`")
+def fetch(
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="PATH", help="Folder or archive that holds the images [env: HSCC_DATA_SOURCE]."),
+    ] = None,
+    workspace: Workspace = HERE,
+) -> None:
+    """Bring the images that data.dvc pins into data/ and prove them by its hash.
+
+    Tries in order: a DVC remote, `--from` (or HSCC_DATA_SOURCE), the public GitHub repository at the pinned commit,
+    Kaggle. Does nothing when data/ is already what is pinned.
+    """
+    from hscc.pipeline.data.sources.fetch import fetch as fetch_data
+
+    fetch_data(workspace, source)
+
+
+@app.command(epilog="Example: `hscc phantom /tmp/phantom --train-per-class 300 --test-per-class 60 --size 128`")
+def phantom(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to draw; gets the subfolders Training/ and Testing/.")
+    ],
+    train_per_class: Annotated[int, typer.Option(min=1, help="Images of each class under Training/.")] = 300,
+    test_per_class: Annotated[int, typer.Option(min=1, help="Images of each class under Testing/.")] = 60,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Pixels a side.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same bytes.")] = 0,
+    duplicates: Annotated[int, typer.Option(min=0, help="Planted near-copies for the checks to find.")] = 8,
+) -> None:
+    """Draw a synthetic, MRI-like data set of the four classes, for machines without the real one.
+
+    Drawn images, not patients: a figure obtained on them says nothing about MRI. Use a folder of their own.
+    """
+    from hscc.pipeline.data.phantom.dataset import draw_dataset
+
+    draw_dataset(
+        folder,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        size=size,
+        seed=seed,
+        duplicates=duplicates,
+    )
+
+
+@app.command(epilog="Example: `hscc check`")
+def check(workspace: Workspace = HERE) -> None:
+    """Check params.yaml, and data/ against data.dvc; print ok, or what is wrong."""
+    from hscc.pipeline.data.sources.fetch import check_pin
+
+    read_params(workspace)
+    check_pin(workspace)
+    typer.echo("ok")
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc validate`, or in the graph `dvc repro validate`")
+def validate(workspace: Workspace = HERE) -> None:
+    """Check every image; write the manifest, its splits and Data Docs.
+
+    Unreadable images, classes too small and the like stop the pipeline and are named; warnings go into the report.
+    """
+    from hscc.pipeline.stages import validate as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc train --protocol grouped`, or `dvc repro train@grouped`")
+def train(
+    protocol: Annotated[
+        Literal["grouped", "pooled", "official"], typer.Option(help="Split protocol to train and test on.")
+    ],
+    workspace: Workspace = HERE,
+) -> None:
+    """Train the dense baseline of one split protocol; a killed run resumes from its last checkpoint."""
+    from hscc.pipeline.stages import train as stage
+
+    stage.run(read_params(workspace), workspace, protocol=protocol)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc calibrate`")
+def calibrate(workspace: Workspace = HERE) -> None:
+    """Measure the activations' moments and the output sensitivities of the baseline, per layer and cell."""
+    from hscc.pipeline.stages import calibrate as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(
+    rich_help_panel=GRAPH,
+    epilog="Example: `hscc compress --method hscc --budget 6 --seed 0`, or `dvc repro compress@hscc-6-0`",
+)
+def compress(
+    method: Annotated[str | None, typer.Option(help="Name of a method, such as global_svd, tucker or hscc.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Times fewer MACs than the dense network; above 1.")] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="Instead: a cell of compress.timed in params.yaml, such as hscc_timed-5.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of clustering and fine-tuning.")] = 0,
+    workspace: Workspace = HERE,
+) -> None:
+    """Compress the baseline by one method to one budget, fine-tune it and export it to ONNX."""
+    from hscc.pipeline.cells import parse_cell
+    from hscc.pipeline.stages import compress as stage
+
+    if cell is not None:
+        method, budget = parse_cell(cell)
+    if method is None or budget is None:
+        raise typer.BadParameter("name --method and --budget, or --cell.")
+    stage.run(read_params(workspace), workspace, method=method, budget=budget, seed=seed)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc latency`")
+def latency(workspace: Workspace = HERE) -> None:
+    """Time the structures that layers may take on this machine, and plan the cells that keep a budget of time.
+
+    Keep the machine quiet meanwhile.
+    """
+    from hscc.pipeline.stages import latency as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc quantise`")
+def quantise(workspace: Workspace = HERE) -> None:
+    """Make the int8 twin of the baseline and of every cell, calibrated with training images."""
+    from hscc.pipeline.stages import quantise as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc bench`, or `hscc bench dense.onnx small.onnx --batch 1`")
+def bench(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE FILE...]", help="ONNX files of your own; the first is what others are held to."),
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. For files.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads inside an operator. For files.")] = 2,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed calls of each network, at most. For files.")] = 30,
+    side: Annotated[int, typer.Option(min=1, help="Size of input dimensions that a file leaves open.")] = 224,
+    out: Annotated[Path | None, typer.Option(metavar="JSON", help="Where to write the figures of files.")] = None,
+    workspace: Workspace = HERE,
+) -> None:
+    """Time networks in alternation, and measure their peak memory and file size.
+
+    Without files: the baseline, every cell and their int8 twins, in ONNX Runtime and torch, as `params.yaml` says, into
+    reports/bench.json. Keep the machine quiet meanwhile.
+    """
+    from hscc.pipeline.params import BenchParams
+    from hscc.pipeline.stages import bench as stage
+
+    if not files:
+        stage.run(read_params(workspace), workspace)
+        return
+    if len(files) < 2:
+        raise typer.BadParameter("name two files or more, or none.")
+    settings = BenchParams(threads=threads, repeats=repeats, **({"batches": tuple(batch)} if batch else {}))
+    stage.compare(files, settings, side, out)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc tradeoff`, or `dvc repro tradeoff`")
+def tradeoff(workspace: Workspace = HERE) -> None:
+    """Try regions x clusters x budgets without fine-tuning: divergence, accuracy, MACs and times on validation images.
+
+    Prints the table and what it says of moderate clustering; a killed run goes on where it was. Keep the machine quiet
+    meanwhile.
+    """
+    from hscc.pipeline.stages import tradeoff as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc evaluate`")
+def evaluate(workspace: Workspace = HERE) -> None:
+    """Score the baseline and every cell on the test split; write the tables."""
+    from hscc.pipeline.stages import evaluate as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc insight`")
+def insight(workspace: Workspace = HERE) -> None:
+    """Show where compression kept rank, what each cluster is worth, where the networks look, which answers changed.
+
+    Figures go into reports/insight.json, pictures of slices into artifacts/insight/.
+    """
+    from hscc.pipeline.stages import insight as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc report`, or `dvc repro report`")
+def report(workspace: Workspace = HERE) -> None:
+    """Write reports/report.html, one file that opens anywhere, and its figures, from what the stages before wrote."""
+    from hscc.pipeline.stages import report as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc register`")
+def register(workspace: Workspace = HERE) -> None:
+    """Put the best cell that passes the policy into the MLflow registry as `challenger`, once per model."""
+    from hscc.pipeline.stages import register as stage
+
+    stage.run(read_params(workspace), workspace)
+
+
+@app.command(epilog="Example: `hscc export --cell hscc-6-0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`")
+def export(
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write; replaced when it has passed.")],
+    cell: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A cell of the sweep; by default the one `register` chose.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="PROTOCOL", help="The dense network of a protocol.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A network that hscc.save wrote; needs --size and --classes.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="With --folder: pixels a side of its input.")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="With --folder: names of its outputs.")] = None,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Write torch's archive FILE.pt2 beside it.")] = False,
+    workspace: Workspace = HERE,
+) -> None:
+    """Write a network as one ONNX file that takes pictures of any size and gives probabilities.
+
+    Preprocessing and a model card are inside; neither hscc nor torch is needed to run it. The file is checked against
+    torch on test images before it replaces an older one.
+    """
+    from hscc.pipeline.commands import export as stage
+
+    if folder is None:
+        stage.run(read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2)
+    elif cell or baseline or size is None or not classes:
+        raise ParamsError("--folder goes with --size and --classes and without --cell and --baseline.")
+    else:
+        stage.run_folder(folder, size, tuple(classes.split(",")), out, pt2)
+
+
+app.add_typer(results_verbs)
+app.add_typer(verbs)

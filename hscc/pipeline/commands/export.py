@@ -1,0 +1,207 @@
+"""Export: a network of the graph, or a saved one, in; one deployable file, checked on test images, out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from hscc.errors import ArtifactError, ParamsError
+from hscc.export.card import NOTICE, DeploymentCard, card_of
+from hscc.export.onnx_file import export_onnx
+from hscc.export.preprocessing import Picture, Preprocessing
+from hscc.export.pt2_file import export_pt2
+from hscc.files import file_sha256
+from hscc.networks.storage import load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.artifacts import Network, read_baseline, read_cell
+from hscc.pipeline.data.images import rows_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import Params
+from hscc.pipeline.statistics.results import Row, read_document
+from hscc.pipeline.tracking import data_hash, git_commit
+from hscc.storage import load
+
+LICENCE = "The images that it was trained on came without a licence; none is stated for the weights."
+PHANTOM = " Trained on drawn phantom images, no patient."
+
+_PICTURES = 12
+_SCORES = (
+    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl_to_baseline", "macs", "params", "macs_ratio",
+    "params_ratio",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported: the network in torch, its bare ONNX file, its input's size and its card."""
+
+    model: nn.Module
+    network: Path | None
+    size: int
+    card: DeploymentCard
+
+
+def run(
+    params: Params,
+    workspace: Path = Path("."),
+    *,
+    out: Path,
+    cell: str | None = None,
+    baseline: str | None = None,
+    pt2: bool = False,
+) -> None:
+    """Write a cell or a baseline of the graph as one file from pictures to probabilities.
+
+    Parameters
+    ----------
+    params : Params
+        ``data.protocol`` is used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+    out : Path
+        The ONNX file.
+    cell, baseline : str, optional
+        Name of a cell such as ``hscc-6-0``, or split protocol of a baseline; by default the cell that ``hscc register``
+        chose.
+    pt2 : bool
+        Whether to write the ``.pt2`` form beside it too.
+
+    Raises
+    ------
+    ArtifactError
+        If the network or the manifest is missing.
+    ExportError
+        If a written form differs from the network; the target stays as it was then.
+    """
+    if cell and baseline:
+        raise ParamsError("--cell and --baseline exclude one another; give one of them.")
+    protocol = baseline or params.data.protocol
+    network = (
+        read_baseline(workspace / layout.baseline(protocol), protocol)
+        if baseline
+        else _read_cell(cell or _registered(workspace), protocol, workspace)
+    )
+    write(_subject(network, workspace), sample_pictures(workspace, protocol), out, pt2)
+
+
+def run_folder(folder: Path, size: int, classes: tuple[str, ...], out: Path, pt2: bool = False) -> None:
+    """Write a network that `hscc.save` put into a folder; it is checked on drawn pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by `hscc.save`.
+    size : int
+        Pixels a side that the network takes.
+    classes : tuple of str
+        Names of its outputs, in order.
+    out, pt2
+        As for `run`.
+    """
+    model = load(folder)
+    known = card_of(model, len(classes))
+    card = DeploymentCard(classes, known.backbone, known.method, known.budget, known.plan)
+    write(Subject(model, None, size, card), [], out, pt2)
+
+
+def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> None:
+    """Write the forms that are asked for and print what came of the check.
+
+    Raises
+    ------
+    ParamsError
+        If `out` does not end in ``.onnx``.
+    """
+    if out.suffix != ".onnx":
+        raise ParamsError(f"--out {out} must end in .onnx; the .pt2 form gets the same name with its own ending.")
+    preprocessing = Preprocessing(subject.size)
+    console = Console()
+    with console.status(f"writing {out}"):
+        differences = {
+            out: export_onnx(
+                subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network
+            )
+        }
+        if pt2:
+            archive = out.with_suffix(".pt2")
+            differences[archive] = export_pt2(subject.model, archive, preprocessing, subject.card, pictures=pictures)
+    for path, difference in differences.items():
+        checked = f"{len(pictures)} test images and drawn pictures" if pictures else "drawn pictures"
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
+
+
+def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:
+    """Decode test images, of as many different sizes and modes as there are; none where data/ is not there."""
+    if not (workspace / layout.DATA).is_dir():
+        return []
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    rows = manifest.iloc[rows_of(manifest, protocol, "test")]
+    unlike = rows.drop_duplicates(["width", "height", "mode"])
+    chosen = pd.concat([unlike, rows]).drop_duplicates("path").iloc[:count]
+    return [_decode(workspace / layout.DATA / path) for path in chosen["path"]]
+
+
+def _decode(path: Path) -> Picture:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _registered(workspace: Path) -> str:
+    path = workspace / layout.REGISTRATION
+    name = json.loads(path.read_text(encoding="utf-8"))["registered"] if path.is_file() else None
+    if name is None:
+        raise ArtifactError(f"{path} names no registered cell; name one with --cell, or a baseline with --baseline.")
+    return str(name)
+
+
+def _read_cell(name: str, protocol: str, workspace: Path) -> Network:
+    folder = workspace / layout.CELLS / name
+    try:
+        method, budget, seed = name.rsplit("-", 2)
+        return read_cell(folder, method, float(budget), int(seed), protocol)
+    except ValueError as error:
+        raise ParamsError(f"--cell {name!r} is no cell; give METHOD-BUDGET-SEED, such as hscc-6-0.") from error
+
+
+def _subject(network: Network, workspace: Path) -> Subject:
+    dense, origin = load_dense(workspace / layout.baseline(network.protocol) / "model.safetensors")
+    model = dense if network.is_dense else load(network.model.parent)
+    known = card_of(model, len(origin.classes))
+    digest = file_sha256(network.model)
+    found, phantom = _results(digest, workspace)
+    card = DeploymentCard(
+        classes=origin.classes,
+        backbone=origin.backbone,
+        method=network.method,
+        budget=known.budget,
+        plan=known.plan,
+        protocol=network.protocol,
+        data_hash=data_hash(workspace),
+        git_commit=git_commit(workspace),
+        network_sha256=digest,
+        scores=scores_of(found),
+        licence=LICENCE,
+        notice=NOTICE + PHANTOM * phantom,
+    )
+    return Subject(model, network.model, origin.image_size, card)
+
+
+def scores_of(row: Row) -> dict[str, float]:
+    """Pick the figures of a row of the results table that a card carries."""
+    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+
+
+def _results(digest: str, workspace: Path) -> tuple[Row, bool]:
+    """Look up the row of a file by its hash, for that of another does not count, and whether all were of phantoms."""
+    path = workspace / layout.RESULTS_JSON
+    if not path.is_file():
+        return {}, False
+    document = read_document(path)
+    return next((row for row in document["rows"] if row["model_sha256"] == digest), {}), document["phantom"]

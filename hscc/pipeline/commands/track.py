@@ -1,0 +1,34 @@
+"""Log what waited while the tracking server was down, and register what could not be registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hscc.pipeline import layout
+from hscc.pipeline.params import read_params
+from hscc.pipeline.stages import register
+from hscc.pipeline.tracking import send_backlog
+
+
+def run(workspace: Path = Path(".")) -> list[str]:
+    """Send all that waits.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Returns
+    -------
+    list of str
+        A line a run that was sent.
+
+    Raises
+    ------
+    HSCCError
+        If the server still does not answer.
+    """
+    sent = send_backlog(workspace)
+    if (workspace / register.POSTPONED).is_file():
+        register.run(read_params(workspace / layout.PARAMS), workspace)
+    return sent

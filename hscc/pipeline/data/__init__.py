@@ -1,0 +1,1 @@
+"""The images: manifest, near-copies, splits and decoding."""

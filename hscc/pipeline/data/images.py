@@ -1,0 +1,130 @@
+"""Images as arrays: decoded once into a memory-mapped cache that all stages share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+
+from hscc.errors import ArtifactError, DataError
+from hscc.pipeline.data.classes import CLASSES
+
+_CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decoding changes
+# Channel statistics of ImageNet, as torchvision's pretrained weights expect them.
+_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1)
+_STD = torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1)
+
+
+def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> npt.NDArray[np.uint8]:
+    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once a machine.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        Needs the columns ``path`` (relative to `root`) and ``sha256``.
+    root : Path
+        Folder of the data set.
+    size : int
+        Pixels a side.
+    cache : Path
+        Folder of the cache; its file name is a digest of contents and size, so it is never stale.
+
+    Returns
+    -------
+    ndarray of uint8, shape (N, size, size)
+        Read-only memory map; row i belongs to row i of the manifest.
+
+    Raises
+    ------
+    DataError
+        If an image is missing or cannot be decoded; nothing is cached then.
+    """
+    digest = hashlib.sha256(f"{_CACHE_FORMAT}:{size}:{','.join(manifest['sha256'])}".encode()).hexdigest()[:20]
+    path = cache / f"{digest}-{size}.npy"
+    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
+        return _opened(path)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        _decode_all([root / p for p in manifest["path"]], size, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return _opened(path)
+
+
+def _opened(path: Path) -> npt.NDArray[np.uint8]:
+    images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def _decode_all(paths: list[Path], size: int, target: Path) -> None:
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(paths), size, size))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = pool.map(lambda path: _decode(path, size), paths)
+        for row, image in enumerate(track(decoded, "decoding images", len(paths))):
+            array[row] = image
+    array.flush()
+
+
+def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`."
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"{path} cannot be decoded ({error}); restore it with `hscc fetch` or remove it.") from error
+
+
+def to_input(images: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+    """Turn grey images into a network's input.
+
+    Parameters
+    ----------
+    images : ndarray or Tensor of uint8 or float, shape (N, S, S)
+        Grey levels 0 to 255.
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 3, S, S)
+        Three equal channels, each normalised by ImageNet's mean and standard deviation.
+    """
+    grey = torch.as_tensor(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    scaled = grey.unsqueeze(1).to(torch.float32) / 255.0
+    return (scaled - _MEAN.to(scaled.device)) / _STD.to(scaled.device)
+
+
+def labels_of(manifest: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Class index of every row, in the order of `hscc.pipeline.data.classes.CLASSES`."""
+    return np.asarray([CLASSES.index(label) for label in manifest["label"]], dtype=np.int64)
+
+
+def rows_of(manifest: pd.DataFrame, protocol: str, splits: str | Iterable[str]) -> npt.NDArray[np.int64]:
+    """Positions of the manifest rows in one or more splits of a protocol, ascending.
+
+    Raises
+    ------
+    ArtifactError
+        If the manifest has no such protocol or none of its rows are in the split.
+    """
+    column = f"split_{protocol}"
+    if column not in manifest:
+        raise ArtifactError(f"the manifest has no column {column}; run `hscc validate` again.")
+    wanted = [splits] if isinstance(splits, str) else list(splits)
+    rows = np.flatnonzero(manifest[column].isin(wanted).to_numpy())
+    if not rows.size:
+        raise ArtifactError(f"the {protocol} protocol has no image in {', '.join(wanted)}; run `hscc validate` again.")
+    return rows

@@ -1,0 +1,1 @@
+"""Where the bytes of the data set come from, and the hash that proves them."""

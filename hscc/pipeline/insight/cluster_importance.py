@@ -1,0 +1,337 @@
+"""The spatio-channel clusters of a compressed network, and the modules that hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from torch import nn
+
+from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
+from hscc.pipeline.insight.rank_maps import RankMap
+from hscc.pipeline.statistics.scores import Draws, resample, resampled_mean, standard_error
+from hscc.plan import LayerPlan, Plan
+from hscc.structures.modules import ClusteredConv2d, ClusteredLinear
+from hscc.structures.structure import Tiles
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One spatio-channel cluster that has a rank.
+
+    Attributes
+    ----------
+    layer : str
+        Module path of its layer.
+    region, cluster : int
+        Index of its region in the plan, and of it in the region.
+    tiles : Tiles
+        Where the region is, in cells of the layer's grid.
+    cells : int
+        Cells a side that tiles are counted in.
+    channels : int
+        Input channels (or features, or directions of a projection) that it reads.
+    rank : int
+        Of its factors; 1 or more.
+    start : int
+        Where its rank channels begin among those that the region's decoder reads.
+    """
+
+    layer: str
+    region: int
+    cluster: int
+    tiles: Tiles
+    cells: int
+    channels: int
+    rank: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region's module with the clusters inside.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Encoders and a decoder; the decoder reads the rank channels of all clusters.
+    clusters : tuple of Cluster
+        Those with a rank.
+    """
+
+    module: ClusteredConv2d | ClusteredLinear
+    clusters: tuple[Cluster, ...]
+
+
+def clustered_layers(model: nn.Module, plan: Plan) -> dict[str, list[Place]]:
+    """Find the modules of the layers that have more than one cluster.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Made from the plan.
+    plan : Plan
+        What became of each layer.
+
+    Returns
+    -------
+    dict of str to list of Place
+        By layer, in the order of execution; regions of rank 0, which put out a constant, have no place.
+    """
+    found = {entry.layer.name: list(_places(model, entry)) for entry in plan.layers}
+    return {name: places for name, places in found.items() if sum(len(place.clusters) for place in places) > 1}
+
+
+def _places(model: nn.Module, entry: LayerPlan) -> Iterator[Place]:
+    top = model.get_submodule(entry.layer.name)
+    modules = [module for module in top.modules() if isinstance(module, ClusteredConv2d | ClusteredLinear)]
+    ranked = [(index, region) for index, region in enumerate(entry.structure.regions) if region.rank]
+    for module, (index, region) in zip(modules, ranked, strict=True):
+        clusters, start = [], 0
+        for number, block in enumerate(region.blocks):
+            if block.rank:
+                size = len(block.channels)
+                where = (region.tiles, entry.structure.cells)
+                clusters.append(Cluster(entry.layer.name, index, number, *where, size, block.rank, start))
+                start += block.rank
+        yield Place(module, tuple(clusters))
+
+
+Worths = npt.NDArray[np.float64]
+Batch = tuple[torch.Tensor, torch.Tensor]
+_Calls = dict[nn.Module, list[torch.Tensor]]  # a module that serves several tiles is called several times
+
+
+def cluster_worths(model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> tuple[list[Cluster], Worths]:
+    """Take every cluster of the layers that have several away in turn.
+
+    What does not depend on the cluster, earlier layers and the other regions of its own, is computed once a batch.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Compressed network in evaluation mode; left as it was.
+    plan : Plan
+        What it was made from.
+    batches : sequence of (Tensor, Tensor)
+        Inputs (n, C, H, W) and class indices (n,) of N images in all.
+
+    Returns
+    -------
+    clusters : list of Cluster
+        Those with a rank.
+    worths : ndarray of float64, shape (clusters, N)
+        Fall of the centred logit of each image's own class.
+    """
+    layers = clustered_layers(model, plan)
+    places = [place for found in layers.values() for place in found]
+    clusters = [cluster for place in places for cluster in place.clusters]
+    if not clusters:
+        return [], np.zeros((0, sum(len(labels) for _, labels in batches)))
+    order = [model.get_submodule(entry.layer.name) for entry in plan.layers]
+    with torch.inference_mode():
+        means = _means(model, [place.module.decoder for place in places], batches)
+        parts = [_batch_worths(model, order, layers, means, *batch) for batch in track(batches, "taking clusters away")]
+    return clusters, np.concatenate(parts, axis=1)
+
+
+def _means(model: nn.Module, decoders: Sequence[nn.Module], batches: Sequence[Batch]) -> _Calls:
+    """Mean of the rank channels that each decoder reads, (1, ranks, rows, columns) a call."""
+    sums: _Calls = {}
+    for inputs, _ in batches:
+        with _recording(decoders, inputs_too=True) as seen:
+            model(inputs)
+        for decoder, calls in seen.items():
+            added = [call.sum(0, keepdim=True) for call in calls]
+            before = sums.get(decoder)
+            sums[decoder] = added if before is None else [a + b for a, b in zip(before, added, strict=True)]
+    images = sum(len(labels) for _, labels in batches)
+    return {decoder: [total / images for total in totals] for decoder, totals in sums.items()}
+
+
+def _batch_worths(
+    model: nn.Module,
+    order: Sequence[nn.Module],
+    layers: Mapping[str, Sequence[Place]],
+    means: _Calls,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+) -> Worths:
+    modules = [place.module for places in layers.values() for place in places]
+    with _recording([*order, *modules]) as outputs:
+        whole = _centred(model(inputs), labels)
+    worths = []
+    for name, places in layers.items():
+        earlier = order[: order.index(model.get_submodule(name))]
+        for place in places:
+            beside = [other.module for other in places if other is not place]
+            with _recalling({module: outputs[module] for module in (*earlier, *beside)}):
+                for cluster in place.clusters:
+                    with _without(cluster, place.module.decoder, means[place.module.decoder]):
+                        worths.append(whole - _centred(model(inputs), labels))
+    return torch.stack(worths).double().cpu().numpy()
+
+
+def _centred(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return own - logits.mean(1)
+
+
+@contextmanager
+def _recording(modules: Sequence[nn.Module], inputs_too: bool = False) -> Iterator[_Calls]:
+    """Keep what modules put out, or take in, call by call."""
+    seen: _Calls = {module: [] for module in modules}
+
+    def keep(module: nn.Module, taken: tuple[torch.Tensor, ...], given: torch.Tensor) -> None:
+        # A copy: an activation that works in place may follow.
+        seen[module].append((taken[0] if inputs_too else given).clone())
+
+    handles = [module.register_forward_hook(keep) for module in seen]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _recalling(outputs: _Calls) -> Iterator[None]:
+    """Let modules answer what they answered before, without computing it."""
+    for module, calls in outputs.items():
+        module.forward = _Recall(calls)
+    try:
+        yield
+    finally:
+        for module in outputs:
+            del module.forward
+
+
+class _Recall:
+    """Stand-in for a module's forward that gives recorded outputs in turn, over and over."""
+
+    def __init__(self, calls: Sequence[torch.Tensor]) -> None:
+        self._calls = cycle(calls)
+
+    def __call__(self, *_: torch.Tensor) -> torch.Tensor:
+        return next(self._calls).clone()
+
+
+@contextmanager
+def _without(cluster: Cluster, decoder: nn.Module, means: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Let a decoder read the mean instead of one cluster's rank channels."""
+    turn = cycle(means)
+    span = slice(cluster.start, cluster.start + cluster.rank)
+
+    def replace(_: nn.Module, taken: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden = taken[0].clone()
+        hidden[:, span] = next(turn)[:, span]
+        return (hidden,)
+
+    handle = decoder.register_forward_pre_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+Row = dict[str, Any]
+Ints = npt.NDArray[np.int64]
+
+
+def importance_rows(
+    clusters: Sequence[Cluster],
+    worths: Worths,
+    labels: Ints,
+    groups: Ints,
+    classes: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> list[Row]:
+    """Average worths over the images of each class.
+
+    Parameters
+    ----------
+    clusters : sequence of Cluster
+        Rows of `worths`.
+    worths : ndarray of float64, shape (clusters, N)
+        From `hscc.pipeline.insight.cluster_importance.cluster_worths`.
+    labels, groups : ndarray of int64, shape (N,)
+        Class index and group of near-copies of each image.
+    classes : sequence of str
+        The class names.
+    resamples, seed : int
+        Of the bootstrap over groups.
+
+    Returns
+    -------
+    list of dict
+        A row a cluster; None for a class without images.
+    """
+    drawn: dict[int, tuple[Ints, Draws]] = {}
+    for index in range(len(classes)):
+        members = np.flatnonzero(labels == index)
+        if members.size:
+            drawn[index] = members, resample(groups[members], resamples, seed)
+    rows = []
+    for cluster, worth in zip(clusters, worths, strict=True):
+        means: list[float | None] = [None] * len(classes)
+        errors: list[float | None] = [None] * len(classes)
+        for index, (members, weights) in drawn.items():
+            error = standard_error(resampled_mean(worth[members], weights))
+            means[index] = round(float(worth[members].mean()), 4)
+            errors[index] = round(error, 4) if math.isfinite(error) else None
+        where = {"layer": cluster.layer, "region": cluster.region, "cluster": cluster.cluster}
+        place = {"tiles": [list(tile) for tile in cluster.tiles], "cells": cluster.cells}
+        size = {"channels": cluster.channels, "rank": cluster.rank}
+        rows.append({**where, **place, **size, "per_class": means, "per_class_se": errors})
+    return rows
+
+
+def importance_pictures(
+    rows: Sequence[Row], maps: Sequence[RankMap], classes: Sequence[str], means: Mapping[str, Grey]
+) -> tuple[list[Row], Pictures]:
+    """Draw the last layer that has regions, a picture a class.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `importance_rows`.
+    maps : sequence of RankMap
+        Of the network's layers.
+    classes : sequence of str
+        The class names.
+    means : mapping of str to ndarray of uint8, shape (S, S)
+        Mean image by class; classes without one are left out.
+
+    Returns
+    -------
+    index : list of dict
+        ``layer``, ``class``, ``picture``; empty where no layer has regions.
+    pictures : dict of str to Image
+        By file name; a number in a region is the fall of the class's centred logit, its clusters added.
+    """
+    regional = [found for found in maps if not found.is_flat]
+    if not regional:
+        return [], {}
+    last = regional[-1]
+    worth = np.zeros((int(last.region.max()) + 1, len(classes)))
+    for row in rows:
+        if row["layer"] == last.layer.name:
+            worth[row["region"]] += [value or 0.0 for value in row["per_class"]]
+    index, pictures = [], {}
+    for number, name in enumerate(classes):
+        if name in means:
+            own = worth[:, number]
+            texts = [f"{round(value, 2) + 0.0:+.2f}" for value in own]  # never minus zero; the font has no true minus
+            picture = f"importance-{last.layer.name}-{name}.png"
+            pictures[picture] = cells_over(means[name], own[last.region], last.region, texts, float(worth.max()))
+            index.append({"layer": last.layer.name, "class": name, "picture": picture})
+    return index, pictures

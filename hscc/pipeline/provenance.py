@@ -1,0 +1,102 @@
+"""Where a figure comes from: the content hash of the data and the commit of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from hscc.errors import DataError
+from hscc.pipeline import layout
+
+UNKNOWN = "unknown"
+_WRITTEN_BY_THE_GRAPH = (":(exclude)dvc.lock", ":(exclude)reports")
+
+
+def data_hash(workspace: Path = Path(".")) -> str:
+    """Return the content hash that ``data.dvc`` pins.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Returns
+    -------
+    str
+        DVC's hash of the folder ``data``, ending in ``.dir``; ``unknown`` without a ``data.dvc``.
+
+    Raises
+    ------
+    DataError
+        If ``data.dvc`` holds no hash.
+    """
+    pin = workspace / layout.DATA.with_suffix(".dvc")
+    if not pin.is_file():
+        return UNKNOWN
+    try:
+        return str(yaml.safe_load(pin.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{pin} holds no outs[0].md5; restore it with 'git checkout {pin.name}'.") from error
+
+
+def git_commit(workspace: Path = Path(".")) -> str:
+    """Return the commit of the code that runs.
+
+    Parameters
+    ----------
+    workspace : Path
+        A folder of the repository.
+
+    Returns
+    -------
+    str
+        The full hash, with ``-dirty`` appended when tracked files other than what the graph itself writes
+        (``dvc.lock``, ``reports/``) differ from it; ``unknown`` outside git.
+    """
+    commit = _git(workspace, "rev-parse", "HEAD")
+    if not commit:
+        return UNKNOWN
+    # ":/" is the whole repository, of which the workspace may be a folder; what is excluded is the workspace's own.
+    changed = _git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_THE_GRAPH)
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy", "scikit-learn", "scipy", "pandas")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that made the figures, by name."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def machine() -> dict[str, str]:
+    """Describe the processor and system that latencies were measured on; no host or user name."""
+    return {
+        "processor": processor_name(Path("/proc/cpuinfo")) or platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def processor_name(cpuinfo: Path) -> str:
+    """Read the model name from Linux's table of processors; empty where there is none."""
+    if not cpuinfo.is_file():
+        return ""
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return ""

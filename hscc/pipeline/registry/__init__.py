@@ -1,0 +1,1 @@
+"""The model registry: which network is registered, promoted, rolled back, and why."""

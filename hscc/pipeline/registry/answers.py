@@ -1,0 +1,83 @@
+"""What a network said about each test image, kept with its version, so that two versions can be compared as a pair.
+
+An image is named by the hash of its bytes: two versions were tested on the same images where the hashes agree, whatever
+became of folders and splits since.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from hscc.errors import ArtifactError
+from hscc.pipeline.artifacts import DENSE, network_name
+from hscc.pipeline.statistics.predictions import predictions_of
+
+COLUMNS = ("sha256", "copy", "group", "label", "predicted", "dense")
+IMAGE = ["sha256", "copy"]  # a data set may hold the same bytes twice
+
+_NUMBERS = ("copy", "group")
+
+
+def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: str, protocol: str) -> pd.DataFrame:
+    """Gather one network's test predictions.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Of `hscc.pipeline.statistics.predictions.read_predictions`.
+    manifest : pandas.DataFrame
+        Gives each path its ``sha256`` and near-copy ``group``.
+    network : str
+        Its name.
+    protocol : str
+        Which test split.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`, a row an image, by hash.
+
+    Raises
+    ------
+    ArtifactError
+        If the predictions lack the network or its baseline, or an image of them is not in the manifest.
+    """
+    told = predictions_of(predictions, network)[["path", "label", "predicted"]]
+    dense = predictions_of(predictions, network_name(DENSE, 1, 0, protocol))[["path", "predicted"]]
+    found = told.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
+        manifest[["path", "sha256", "group"]], on="path", how="left", validate="one_to_one"
+    )
+    if found.empty or found["sha256"].isna().any():
+        raise ArtifactError("the predictions and the manifest are of different data; run `dvc repro`.")
+    found["copy"] = found.sort_values("path").groupby("sha256").cumcount()
+    return found.astype({"group": "int64"})[list(COLUMNS)].sort_values(IMAGE, ignore_index=True)
+
+
+def read_evidence(path: Path) -> pd.DataFrame:
+    """Read the evidence kept with a version.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV of `evidence_frame`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`.
+
+    Raises
+    ------
+    ArtifactError
+        If it is no such table.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={name: "int64" if name in _NUMBERS else "str" for name in COLUMNS})
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not the evidence of a version ({error}); register the model again.") from error
+    absent = [name for name in COLUMNS if name not in frame]
+    if absent or frame.empty or frame[IMAGE].duplicated().any():
+        raise ArtifactError(f"{path} is not the evidence of a version; register the model again.")
+    return frame

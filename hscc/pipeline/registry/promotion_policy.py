@@ -1,0 +1,203 @@
+"""The promotion policy: whether a version may become the champion.
+
+Every rule is judged, passed or not, and says by how much, so that a refusal names what stands in the way. Accuracy is
+judged by the paired bootstrap on the images that both versions were tested on: the whole 95 % interval of the
+difference must lie above minus the margin (a non-inferiority test), so that little evidence refuses as a loss does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hscc.pipeline.registry.answers import IMAGE
+from hscc.pipeline.registry.registration import PHANTOM_TAG
+from hscc.pipeline.statistics.comparisons import Difference, paired_difference
+from hscc.pipeline.statistics.scores import resample, resampled_mean
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a champion must be.
+
+    Attributes
+    ----------
+    margin : float
+        How much less accurate than the champion it may be, as a fraction, at the lower end of the paired interval.
+    min_images : int
+        Least number of test images in common.
+    min_recall : float
+        Least recall of every class.
+    min_macs_ratio : float
+        Least times fewer MACs than the dense network.
+    min_speedup : float
+        Least times faster than the dense network at batch 1.
+    max_latency_ms : float or None
+        Most milliseconds an image at batch 1, as measured when it was evaluated; None for no limit.
+    protocol : str
+        Split protocol it must have been tested under.
+    classes : tuple of str
+        Classes that it must have been tested on.
+    """
+
+    margin: float
+    min_images: int
+    min_recall: float
+    min_macs_ratio: float
+    min_speedup: float
+    max_latency_ms: float | None
+    protocol: str
+    classes: tuple[str, ...]
+    resamples: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known about one version.
+
+    Attributes
+    ----------
+    number : str
+        The version.
+    tags : mapping of str to str
+        Of the version.
+    figures : mapping of str to any
+        Its row of the results table.
+    evidence : pandas.DataFrame
+        What it said about each test image, see `hscc.pipeline.registry.answers`.
+    """
+
+    number: str
+    tags: Mapping[str, str]
+    figures: Mapping[str, Any]
+    evidence: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, whether it is kept, and by how much."""
+
+    rule: str
+    passed: bool
+    text: str
+
+
+def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list[Finding]:
+    """Hold a version against every rule.
+
+    Parameters
+    ----------
+    challenger : Standing
+        The version that wants to be promoted.
+    champion : Standing or None
+        The version in place; without one the challenger is held against its own dense baseline.
+    rules : Rules
+        The policy.
+
+    Returns
+    -------
+    list of Finding
+        One a rule, always all of them.
+    """
+    return [
+        _images(challenger, rules),
+        _protocol(challenger, rules),
+        _accuracy(challenger, champion, rules),
+        _recall(challenger, rules),
+        *_costs(challenger.figures, rules),
+    ]
+
+
+def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tuple[Difference | None, int]:
+    """Take the difference of accuracy on the images that both were tested on.
+
+    Returns
+    -------
+    Difference or None
+        Challenger minus champion; None where they have fewer than two images in common.
+    int
+        The number of images in common.
+    """
+    own = challenger.evidence
+    if champion is None:
+        pairs = own.assign(other=own["dense"])
+    else:
+        other = champion.evidence[[*IMAGE, "predicted"]].set_axis([*IMAGE, "other"], axis=1)
+        pairs = own.merge(other, on=IMAGE, validate="one_to_one")
+    if len(pairs) < 2:
+        return None, len(pairs)
+    weights = resample(pairs["group"].to_numpy(np.int64), rules.resamples, rules.seed)
+    first, second = (np.asarray(pairs[name] == pairs["label"], dtype=np.float64) for name in ("predicted", "other"))
+    draws = [resampled_mean(correct, weights) for correct in (first, second)]
+    return paired_difference(float(first.mean()), float(second.mean()), *draws), len(pairs)
+
+
+def _images(challenger: Standing, rules: Rules) -> Finding:
+    said = {"true": "was trained on drawn images", "false": "was trained on real images"}
+    found = challenger.tags.get(PHANTOM_TAG)
+    text = said.get(str(found), "does not say whether it was trained on real images; run `hscc register` again")
+    return Finding("no phantom", found == "false", text)
+
+
+def _protocol(challenger: Standing, rules: Rules) -> Finding:
+    found = challenger.tags.get("protocol", "unknown")
+    return Finding("protocol", found == rules.protocol, f"was tested under {found}, {rules.protocol} is asked for")
+
+
+def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> Finding:
+    against = "its dense network" if champion is None else f"champion version {champion.number}"
+    difference, images = compare(challenger, champion, rules)
+    if difference is None or images < rules.min_images:
+        return Finding(
+            "accuracy", False, f"shares {images} test images with {against}, {rules.min_images} are asked for"
+        )
+    text = (
+        f"{100 * difference.value:+.2f} points against {against} on {images} common images "
+        f"(paired 95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}); "
+        f"{-100 * rules.margin:+.2f} is the lowest allowed"
+    )
+    short = -rules.margin - difference.low
+    return Finding("accuracy", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.2f}")
+
+
+def _recall(challenger: Standing, rules: Rules) -> Finding:
+    found = challenger.evidence
+    untested = [name for name in rules.classes if name not in set(found["label"])]
+    if untested:
+        return Finding(
+            "recall", False, f"was tested on no image of {', '.join(untested)}, so nothing is known of its recall"
+        )
+    recalls = (found["label"] == found["predicted"]).groupby(found["label"]).mean()
+    name, lowest = str(recalls.idxmin()), float(recalls.min())
+    text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is asked for"
+    short = rules.min_recall - lowest
+    return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")
+
+
+def _costs(figures: Mapping[str, Any], rules: Rules) -> list[Finding]:
+    found = [
+        _at_least("MACs", figures.get("macs_ratio"), rules.min_macs_ratio, "times fewer MACs than dense"),
+        _at_least("speed", figures.get("speedup_b1"), rules.min_speedup, "times faster than dense at batch 1"),
+    ]
+    if rules.max_latency_ms is not None:
+        found.append(_latency(figures.get("latency_ms_b1"), rules.max_latency_ms))
+    return found
+
+
+def _at_least(rule: str, value: float | None, limit: float, unit: str) -> Finding:
+    if value is None:
+        return Finding(rule, False, f"is not known to be {limit:g} {unit}; measure it and register again")
+    text = f"{value:.2f} {unit}, {limit:g} is asked for"
+    return Finding(rule, value >= limit, text if value >= limit else f"{text}, missed by {limit - value:.2f}")
+
+
+def _latency(value: float | None, limit: float) -> Finding:
+    if value is None:
+        return Finding("latency", False, "was not timed at batch 1; measure it and register again")
+    text = f"{value:.2f} ms at batch 1, {limit:g} ms is the most allowed"
+    return Finding("latency", value <= limit, text if value <= limit else f"{text}, missed by {value - limit:.2f} ms")

@@ -1,0 +1,186 @@
+"""Read the registry: which versions there are, what they carry, and their files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hscc.files import file_sha256
+from hscc.pipeline.registry.answers import read_evidence
+from hscc.pipeline.registry.connection import RegistryError, as_registry_error, connect, store
+from hscc.pipeline.registry.promotion_policy import Standing
+from hscc.pipeline.registry.registration import DEPLOYED, DEPLOYED_TAG, EVIDENCE, HASH_TAG, SCORES
+
+_KEPT = "artifacts"  # where MLflow puts a model's files inside it
+
+
+class VersionDamaged(RegistryError):  # noqa: N818  what became of it
+    """A version's files are lost or are not what was registered."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes
+    ----------
+    name : str
+        The registered model.
+    number : str
+        The version.
+    aliases : tuple of str
+        That point at it.
+    tags : mapping of str to str
+        What it carries.
+    run_id : str
+        Run that registered it.
+    created : int
+        Milliseconds since 1970.
+    """
+
+    name: str
+    number: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    run_id: str
+    created: int
+
+    @property
+    def deployed_sha256(self) -> str:
+        """Hash of the file that answers; early versions answer with the evaluated network itself."""
+        return self.tags.get(DEPLOYED_TAG) or self.tags.get(HASH_TAG, "")
+
+
+def list_versions(name: str, uri: str) -> list[Version]:
+    """List the versions of a registered model, the newest first; empty where there is no such model."""
+    with as_registry_error(uri):
+        client = connect(uri)
+        found = client.search_model_versions(f"name = '{name}'")
+        aliases = client.get_registered_model(name).aliases if found else {}
+    versions = [
+        Version(
+            name=name,
+            number=str(entry.version),
+            aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == str(entry.version))),
+            tags=dict(entry.tags),
+            run_id=str(entry.run_id),
+            created=int(entry.creation_timestamp),
+        )
+        for entry in found
+    ]
+    return sorted(versions, key=lambda version: -int(version.number))
+
+
+def find(name: str, which: str, uri: str) -> Version | None:
+    """Find a version by its number or by an alias; None where there is none."""
+    return next((entry for entry in list_versions(name, uri) if which == entry.number or which in entry.aliases), None)
+
+
+def resolve(name: str, which: str, uri: str) -> Version:
+    """Find a version by its number or by an alias.
+
+    Raises
+    ------
+    RegistryError
+        If there is none.
+    """
+    found = find(name, which, uri)
+    if found is None:
+        raise RegistryError(
+            f"the registry holds no version {which!r} of {name}; `hscc registry` lists what there is, `hscc register` "
+            "and `hscc promote` make some."
+        )
+    return found
+
+
+def read_standing(version: Version, uri: str) -> Standing:
+    """Bring what a version carries for the promotion policy.
+
+    Raises
+    ------
+    RegistryError
+        If its files cannot be read.
+    ArtifactError
+        If its evidence is damaged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        evidence = read_evidence(_download(version, EVIDENCE, uri, Path(folder)))
+        scores = _download(version, SCORES, uri, Path(folder))
+        try:
+            figures: dict[str, Any] = json.loads(scores.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RegistryError(
+                f"the scores of version {version.number} of {version.name} are damaged; register it again."
+            ) from error
+    return Standing(version.number, version.tags, figures, evidence)
+
+
+def fetch_network(version: Version, uri: str, cache: Path) -> Path:
+    """Bring the ONNX file that answers for a version to this machine, once.
+
+    Parameters
+    ----------
+    version : Version
+        The version.
+    uri : str
+        The store.
+    cache : Path
+        Folder of the files, named by their hash.
+
+    Returns
+    -------
+    Path
+        The file, proven by its hash.
+
+    Raises
+    ------
+    RegistryError
+        If it cannot be brought, or is not the file that was registered.
+    """
+    sha256 = version.deployed_sha256
+    target = cache / f"{sha256}.onnx"
+    if target.is_file() and file_sha256(target) == sha256:
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        found = _download(version, DEPLOYED, uri, Path(folder))
+        if file_sha256(found) != sha256:
+            raise VersionDamaged(
+                f"the network of version {version.number} of {version.name} is damaged in the registry; run "
+                "`hscc register` again, or roll back."
+            )
+        os.replace(found, target)
+    return target
+
+
+def is_intact(version: Version, uri: str) -> bool:
+    """Whether the registry still holds a version's network, byte for byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fetch_network(version, uri, Path(folder))
+        except VersionDamaged:
+            return False
+    return True
+
+
+def _download(version: Version, name: str, uri: str, folder: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    source = f"models:/{version.name}/{version.number}/{_KEPT}/{name}"
+    with store(uri):
+        try:
+            return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
+        except (MlflowException, OSError) as error:
+            with as_registry_error(uri):
+                connect(uri).get_model_version(version.name, version.number)
+            # The registry answers, so it is the file that is not there.
+            raise VersionDamaged(
+                f"the registry lacks {name} of version {version.number} of {version.name}; run `hscc register` again, "
+                "or roll back."
+            ) from error

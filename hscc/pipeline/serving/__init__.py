@@ -1,0 +1,1 @@
+"""The registered network at work: images in, probabilities and heat maps out."""

@@ -1,0 +1,108 @@
+"""The network as MLflow serves it: code kept beside the ONNX file ("models from code"), no pickle.
+
+MLflow runs this file from the copy that was registered. A row of the input is either ``image``, a JPEG, PNG or DICOM
+file (base64 in JSON), or ``pixels``, rows of grey levels from 0 to 255.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+
+from hscc.errors import DataError, HSCCError
+from hscc.pipeline.serving.answer import NOTICE
+from hscc.pipeline.serving.network import Network
+from hscc.pipeline.serving.reading import Picture, decode_picture, refuse_implausible
+
+NETWORK, CLASSES, SHA256 = "model", "classes", "deployed_sha256"  # names in the registered model
+IMAGE, PIXELS = "image", "pixels"
+
+
+class Refusal(MlflowException):
+    """What a picture is refused with: one sentence, which MLflow's server would put behind all that was sent."""
+
+    def serialize_as_json(self) -> str:
+        """Give the body of the answer, with the sentence as it was raised."""
+        self.message = self.args[0]
+        return str(super().serialize_as_json())  # type: ignore[no-untyped-call]
+
+
+class ServedNetwork(PythonModel):
+    """Answers a row a picture: its class, the probability of each class, and what this is not."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the ONNX file, if it is the one that was registered."""
+        known = context.model_config
+        self._network = Network(Path(context.artifacts[NETWORK]), known[CLASSES], known[SHA256])
+
+    # Types are told by the signature: MLflow would take hints here for a schema of its own.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Classify pictures.
+
+        Parameters
+        ----------
+        context : mlflow.pyfunc.PythonModelContext
+            Not used after loading.
+        model_input : pandas.DataFrame
+            Column ``image`` (bytes of a file, or their base64) or ``pixels`` (rows of grey levels).
+        params : dict, optional
+            None are known.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``class``, a column a class with its probability, and ``notice``.
+
+        Raises
+        ------
+        Refusal
+            With the sentence that names the row, if a picture cannot be read or is plainly no brain MRI slice.
+        """
+        try:
+            pictures = [_picture(row, f"row {index}") for index, row in enumerate(model_input.to_dict("records"))]
+            if not pictures:  # MLflow drops columns that it does not know, and the rows with them
+                raise DataError("the request has neither image nor pixels; send one of them.")
+            for picture in pictures:
+                refuse_implausible(picture)
+            found = self._network.probabilities([picture.grey for picture in pictures])
+        except HSCCError as error:
+            raise Refusal.invalid_parameter_value(str(error)) from error
+        answer = pd.DataFrame(found, columns=list(self._network.classes))
+        answer.insert(0, "class", [self._network.classes[index] for index in found.argmax(axis=1)])
+        answer["notice"] = NOTICE
+        return answer
+
+
+def _picture(row: dict[str, Any], name: str) -> Picture:
+    pixels, image = row.get(PIXELS), row.get(IMAGE)
+    if pixels is not None:
+        return Picture(name, _levels(pixels, name), 0.0)
+    if isinstance(image, str):
+        try:
+            image = base64.b64decode(image, validate=True)
+        except binascii.Error as error:
+            raise DataError(f"{name} holds an image that is not base64; encode the file's bytes.") from error
+    if not isinstance(image, bytes):
+        raise DataError(f"{name} has neither image nor pixels; send one of them.")
+    return decode_picture(image, name)
+
+
+def _levels(pixels: Any, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        levels = np.asarray([list(line) for line in pixels], dtype=np.int64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} holds pixels that are no table of numbers; send rows of equal length.") from error
+    if levels.ndim != 2 or levels.size == 0 or levels.min() < 0 or levels.max() > 255:
+        raise DataError(f"{name} holds pixels outside of 0 to 255 or no rows of them; send grey levels.")
+    return levels.astype(np.uint8)
+
+
+set_model(ServedNetwork())

@@ -1,0 +1,167 @@
+"""Stage compress: baseline and moments in; one cell of the sweep out, fine-tuned and exported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from hscc.api import apply, plan
+from hscc.calibration.storage import load_calibration
+from hscc.errors import HSCCError
+from hscc.export.graph.simplify import simplify_file
+from hscc.export.to_onnx import export_onnx
+from hscc.files import file_sha256
+from hscc.methods import METHODS
+from hscc.networks.cost import count_macs, count_parameters
+from hscc.networks.storage import ModelCard, load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.cells import goal_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import FinetuneParams, Params
+from hscc.pipeline.stages.latency import read_timed_plan
+from hscc.pipeline.stages.train import read_splits
+from hscc.pipeline.tracking import stage_run
+from hscc.plan import Plan
+from hscc.storage import Origin, save
+from hscc.training.checkpoint import Row
+from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
+from hscc.training.loop import Recipe, Split
+
+Metrics = dict[str, str | int | float]
+
+
+def run(params: Params, workspace: Path = Path("."), *, method: str, budget: float, seed: int) -> None:
+    """Plan, apply, fine-tune, export and measure one method at one budget with one seed.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data`` and ``compress`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+    method : str
+        Such as ``hscc``, ``hscc_timed`` or ``hscc_fast``; see `hscc.pipeline.cells.goal_of`.
+    budget : float
+        Times fewer MACs than the baseline, or times faster.
+    seed : int
+        Of clustering and fine-tuning; of the latter alone in timed cells, whose plans have the first seed.
+
+    Raises
+    ------
+    ParamsError
+        If the method is unknown.
+    """
+    goal = goal_of(method, budget)
+    started = time.monotonic()
+    protocol = params.data.protocol
+    dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
+    train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
+    calibration = load_calibration(workspace / layout.MOMENTS)
+    if goal.timed:
+        made = read_timed_plan(workspace, method, budget, params.compress.seeds[0])
+    else:
+        made = plan(dense, calibration, METHODS[goal.method], goal.budget, seed)
+    print(made, flush=True)
+    small = apply(dense, made, calibration)
+    counted = _counted(small, made, card)
+    target = workspace / layout.cell(method, budget, seed)
+    tags = {"protocol": protocol, "method": method}
+    settings = {"method": method, "budget": budget, "seed": seed, **params.compress.finetune.model_dump()}
+    with stage_run("compress", target.name, settings, tags, workspace) as tracked:
+        targets = teacher_logits(dense, val)
+        before = agreement(small, targets, val)
+
+        def on_epoch(epoch: int, row: Row) -> None:
+            tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
+            print(f"{target.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
+
+        print(f"{target.name} before  {_short(before)}", flush=True)
+        if params.compress.finetune.epochs:
+            # A checkpoint belongs to one plan: its JSON holds every rank and predicted loss.
+            identity = hashlib.sha256(made.to_json().encode()).hexdigest()[:12]
+            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}-{identity}"
+            tuning = params.compress.finetune
+            recipe = _recipe(tuning, seed)
+            weights = workspace / layout.baseline(protocol) / "model.safetensors"
+            lessons = _lessons(workspace / layout.LESSONS, weights, dense, train, recipe)
+            distil(small, lessons, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+        after = agreement(small, targets, val)
+        metrics: Metrics = {
+            "method": method,
+            "budget": budget,
+            "seed": seed,
+            "protocol": protocol,
+            **counted,
+            "predicted_loss": made.loss,
+            "val_accuracy_before": before["val_accuracy"],
+            "val_kl_before": before["val_kl"],
+            "val_accuracy": after["val_accuracy"],
+            "val_kl": after["val_kl"],
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        _write(target, small, card, metrics)
+        tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+
+
+def _lessons(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+    """Let the teacher speak once for all cells that hear the same batches."""
+    heard = (file_sha256(weights), train.rows.tolist(), recipe.epochs, recipe.batch_size, recipe.seed, recipe.precision)
+    path = folder / f"{hashlib.sha256(repr(heard).encode()).hexdigest()[:16]}.safetensors"
+    with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
+        return safetensors.torch.load_file(path)["logits"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
+    safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
+    os.replace(partial, path)
+    return safetensors.torch.load_file(path)["logits"]
+
+
+def _recipe(params: FinetuneParams, seed: int) -> Recipe:
+    return Recipe(
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        weight_decay=0.0,  # towards the teacher, not towards zero
+        patience=params.epochs,
+        seed=seed,
+        select="val_kl",
+        select_lower=True,
+        precision=params.precision,
+        keep_start=True,
+    )
+
+
+def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
+    macs = count_macs(small, (3, card.image_size, card.image_size))
+    allowed = made.budget.limits({"macs": made.dense_macs}).get("macs", macs)
+    if macs != made.macs or macs > allowed:
+        raise HSCCError(
+            f"the network counts {macs:,} MACs where its plan says {made.macs:,} and the budget allows {allowed:,}; "
+            "report the plan as a defect."
+        )
+    return {"macs": macs, "params": count_parameters(small)}
+
+
+def _short(row: Row) -> str:
+    return f"val KL {row['val_kl']:.4f}  val accuracy {row['val_accuracy']:.1%}"
+
+
+def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(small, partial, Origin(card.backbone, len(card.classes)))
+    export_onnx(small, partial / "model.onnx", card.image_size)
+    simplify_file(partial / "model.onnx")
+    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)

@@ -1,0 +1,87 @@
+"""Stage quantise: the networks' ONNX files and calibration images in; their int8 twins out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from hscc.export.quantisation import quantise
+from hscc.files import file_sha256
+from hscc.pipeline import layout
+from hscc.pipeline.artifacts import INT8, Network, of_first_seed, read_own, without_controls
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import Params
+from hscc.pipeline.stages.calibrate import balanced_sample
+from hscc.pipeline.statistics.predictions import as_input, predict
+from hscc.pipeline.statistics.scores import kl_divergence
+from hscc.pipeline.tracking import StageRun, stage_run
+
+BATCH = 16  # images at a time through the network with all its activations kept
+
+Images = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+
+
+def run(params: Params, workspace: Path = Path(".")) -> None:
+    """Quantise the baseline and its cells of the first seed, controls excepted; score each twin on validation images.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data``, ``compress`` and ``quantise`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Raises
+    ------
+    ArtifactError
+        If a network or the manifest is missing, or a network cannot be quantised; earlier twins stay then.
+    """
+    own = read_own(params, workspace) if params.quantise.enabled else []
+    networks = without_controls(params, of_first_seed(params, own))
+    partial = workspace / layout.QUANTISED.with_name(f".{layout.QUANTISED.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if networks:
+        tags = {"protocol": params.data.protocol}
+        with stage_run("quantise", params.data.protocol, params.quantise.model_dump(), tags, workspace) as tracked:
+            _quantise_all(networks, params, workspace, partial, tracked)
+    target = workspace / layout.QUANTISED
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+
+
+def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path, tracked: StageRun) -> None:
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    images = load_images(manifest, workspace / layout.DATA, params.data.image_size, workspace / layout.IMAGE_CACHE)
+    labels = labels_of(manifest)
+    train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
+    chosen = train[balanced_sample(labels[train], params.quantise.images, params.quantise.seed)]
+    threads = os.cpu_count() or 1
+    dense = predict(networks[0].model, threads, images, val)
+    for network in track(networks, "quantising networks"):
+        folder = target / network.name
+        model = folder / "model.onnx"
+        quantise(network.model, model, _batches(images, chosen))
+        logits = predict(model, threads, images, val)
+        scores = {
+            "val_accuracy": float((logits.argmax(axis=1) == labels[val]).mean()),
+            "val_kl": float(kl_divergence(dense, logits).mean()),
+        }
+        tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
+        source = {"precision": INT8, "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
+        facts = {**source, **scores}
+        (folder / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _batches(images: Images, rows: Rows) -> Iterator[npt.NDArray[np.float32]]:
+    for start in range(0, len(rows), BATCH):
+        yield as_input(np.asarray(images[rows[start : start + BATCH]]))

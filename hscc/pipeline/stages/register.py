@@ -1,0 +1,226 @@
+"""Stage register: the results table and the best cell's files in; a registered version, and why, out.
+
+What is registered is the deployed form: preprocessing, the evaluated network and softmax in one file, checked against
+the evaluated file on test images.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hscc.errors import ArtifactError
+from hscc.export.card import NOTICE, DeploymentCard
+from hscc.export.onnx_file import deploy_onnx
+from hscc.files import file_sha256
+from hscc.pipeline import layout
+from hscc.pipeline.commands.export import LICENCE, PHANTOM, sample_pictures, scores_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import Params
+from hscc.pipeline.registry.aliases import move, who
+from hscc.pipeline.registry.answers import evidence_frame
+from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, Entry, alias_of
+from hscc.pipeline.registry.connection import RegistryError
+from hscc.pipeline.registry.registration import (
+    DEPLOYED,
+    EVIDENCE,
+    NETWORK,
+    PHANTOM_TAG,
+    PLAN,
+    SCORES,
+    Candidate,
+    find_version,
+    log_version,
+)
+from hscc.pipeline.registry.registration_policy import Decision, Policy, decide
+from hscc.pipeline.registry.versions import Version, is_intact, resolve
+from hscc.pipeline.statistics.predictions import read_predictions
+from hscc.pipeline.statistics.results import (
+    Row,
+    candidate_rows,
+    headline,
+    read_document,
+    replace_text,
+    row_name,
+    to_csv,
+    to_json,
+)
+from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
+from hscc.plan import Plan
+
+SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
+CELL = "model.onnx"  # the evaluated network, in its cell's folder
+POSTPONED = layout.SCRATCH / "register.postponed"
+
+_TAGS = ("method", "budget", "seed", "protocol", "data_hash", "git_commit")
+_HEADLINE = (
+    "accuracy",
+    "accuracy_se",
+    "accuracy_difference",
+    "accuracy_difference_low",
+    "accuracy_difference_high",
+    "macro_f1",
+    "macro_f1_se",
+    "kl_to_baseline",
+    "macs",
+    "params",
+    "macs_ratio",
+    "params_ratio",
+    "size_bytes",
+    "val_accuracy",
+    "speedup_b1",
+    "latency_ms_b1",
+)
+
+
+def run(params: Params, workspace: Path = Path(".")) -> None:
+    """Register the best cell that passes the policy, once per model; record the decision either way.
+
+    A registry that does not answer costs a warning: the decision is recorded, `hscc track` registers later. What is
+    written holds nothing that differs between two stores (no version, run or time), so that the stage's
+    output is the same wherever it runs.
+
+    Parameters
+    ----------
+    params : Params
+        Section ``register`` is used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Raises
+    ------
+    ArtifactError
+        If the results are missing, or the chosen cell's file is not the one that was evaluated.
+    """
+    document = read_document(workspace / layout.RESULTS_JSON)
+    policy = Policy(**params.register_.model_dump(exclude={"name"}))
+    decision = decide(candidate_rows(document["rows"], document["protocol"]), policy)
+    if decision.chosen is not None:
+        candidate = _candidate(decision.chosen, document, workspace)
+        _register_or_postpone(candidate, decision.chosen, params, workspace)
+    else:
+        reasons = "; ".join(f"{name} {', '.join(found)}" for name, found in decision.rejected.items())
+        print(f"nothing registered: {decision.why} {reasons}.", flush=True)
+    record = _record(decision, policy, document, params.register_.name)
+    replace_text(workspace / layout.REGISTRATION, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate:
+    folder = workspace / layout.cell(row["method"], row["budget"], row["seed"])
+    model = folder / CELL
+    for needed in (model, folder / PLAN):
+        if not needed.is_file():
+            raise ArtifactError(f"{needed} does not exist; run `dvc pull` or `dvc repro`.")
+    if file_sha256(model) != row["model_sha256"]:
+        raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
+    tags = {name: f"{row[name]:g}" if name == "budget" else str(row[name]) for name in _TAGS}
+    tags[PHANTOM_TAG] = str(document["phantom"]).lower()
+    return Candidate(
+        files=(model, folder / PLAN),
+        code=SERVED,
+        sha256=row["model_sha256"],
+        tags=tags,
+        metrics={name: float(row[name]) for name in _HEADLINE if row.get(name) is not None},
+        description=_describe(row, document),
+        classes=tuple(document["classes"]),
+    )
+
+
+def _register_or_postpone(candidate: Candidate, row: Row, params: Params, workspace: Path) -> None:
+    postponed = workspace / POSTPONED
+    try:
+        said = _register(candidate, row, params, workspace)
+    except RegistryError as error:
+        replace_text(postponed, f"{row_name(row)}\n")
+        print(f"warning: {error} {row_name(row)} is not registered yet; `hscc track` does it.", file=sys.stderr)
+        return
+    postponed.unlink(missing_ok=True)
+    print(f"{row_name(row)} {said}", flush=True)
+
+
+def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
+    name, uri = params.register_.name, tracking_uri(workspace)
+    found = find_version(name, candidate.sha256, uri)
+    if found is not None and not _is_whole(resolve(name, found, uri), uri):
+        found = None
+    number = found or _log(candidate, row, params, workspace)
+    before = alias_of(name, CHALLENGER, uri)
+    if before != number:
+        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row_name(row)), uri)
+    return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
+
+
+def _is_whole(version: Version, uri: str) -> bool:
+    """Whether its files are as they were, and it says what early versions did not: on what it was trained."""
+    return PHANTOM_TAG in version.tags and is_intact(version, uri)
+
+
+def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
+    settings = params.register_.model_dump()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stage_run("register", row_name(row), settings, candidate.tags, workspace) as tracked,
+    ):
+        if tracked.is_waiting:
+            raise RegistryError(f"the MLflow registry {shown_uri(workspace)} does not answer; start it.")
+        whole = replace(candidate, files=_files(candidate, row, params, workspace, Path(folder)))
+        return log_version(whole, params.register_.name, tracking_uri(workspace), tracked.run_id)
+
+
+def _files(candidate: Candidate, row: Row, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
+    model, kept_plan = candidate.files
+    plan = Plan.from_json(kept_plan.read_text(encoding="utf-8"))
+    deployed, network, evidence, scores = (folder / name for name in (DEPLOYED, NETWORK, EVIDENCE, SCORES))
+    card = DeploymentCard(
+        classes=candidate.classes,
+        backbone=params.train.backbone,
+        method=row["method"],
+        budget=str(plan.budget),
+        plan=str(plan),
+        protocol=row["protocol"],
+        data_hash=row["data_hash"],
+        git_commit=row["git_commit"],
+        network_sha256=candidate.sha256,
+        scores=scores_of(row),
+        licence=LICENCE,
+        notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
+    )
+    deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row["protocol"]))
+    shutil.copyfile(model, network)
+    evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
+    scores.write_text(to_json(row), encoding="utf-8")
+    return deployed, network, kept_plan, evidence, scores
+
+
+def _evidence(row: Row, workspace: Path) -> pd.DataFrame:
+    predictions = read_predictions(workspace / layout.PREDICTIONS)
+    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row_name(row), row["protocol"])
+
+
+def _describe(row: Row, document: dict[str, Any]) -> str:
+    subject = "Trained and tested on phantom images, no patient. " if document["phantom"] else ""
+    rows = [other for other in document["rows"] if other["method"] == "dense"]
+    return f"{subject}{headline([*rows, row], document['protocol'])} Split protocol: {document['protocol']}."
+
+
+def _record(decision: Decision, policy: Policy, document: dict[str, Any], name: str) -> dict[str, Any]:
+    chosen = decision.chosen
+    return {
+        "name": name,
+        "alias": CHALLENGER,
+        "registered": None if chosen is None else row_name(chosen),
+        "model_sha256": None if chosen is None else chosen["model_sha256"],
+        "why": decision.why,
+        "figures": {} if chosen is None else {key: chosen[key] for key in (*_TAGS, *_HEADLINE) if key in chosen},
+        "protocol": document["protocol"],
+        "policy": vars(policy),
+        "passed_over": decision.passed_over,
+        "rejected": decision.rejected,
+    }

@@ -1,0 +1,100 @@
+"""Stage report: what evaluate, tradeoff, insight and the checks wrote in; the HTML page and its figures out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from hscc.pipeline import layout
+from hscc.pipeline.params import Params
+from hscc.pipeline.report.html.page import Material, Report, render
+from hscc.pipeline.report.html.sections.calibration_section import bins_of, reliability_frame
+from hscc.pipeline.report.html.sections.provenance_section import Origin
+from hscc.pipeline.report.html.sources import (
+    read_findings,
+    read_history,
+    read_insight,
+    read_locks,
+    read_registered,
+    read_runs,
+    read_tradeoff,
+)
+from hscc.pipeline.statistics.predictions import read_predictions
+from hscc.pipeline.statistics.results import dense_row, replace_text, to_csv
+from hscc.pipeline.statistics.robustness import read_protocols
+from hscc.pipeline.tracking import stage_run
+
+
+def run(params: Params, workspace: Path = Path(".")) -> None:
+    """Write the report, its figures as files and the table of the reliability diagram.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data.protocol`` and ``train.protocols`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves, results under other
+        protocols may lack; the report says so then. So may the registration.
+
+    Raises
+    ------
+    ArtifactError
+        If the results or the predictions are missing, or any input does not fit; nothing is written then.
+    """
+    protocol = params.data.protocol
+    with stage_run("report", protocol, {"protocol": protocol}, {"protocol": protocol}, workspace) as tracked:
+        material = _read(params, workspace, tracked.run_id)
+        page = render(material)
+        _write(page, _reliability(material), workspace)
+        tracked.artifact(workspace / layout.REPORT)
+        tracked.artifact(workspace / layout.FIGURES)
+    print(f"wrote {layout.REPORT}, {len(page.html) / 1e6:.1f} MB, and {len(page.figures)} figures")
+
+
+def _read(params: Params, workspace: Path, run_id: str) -> Material:
+    documents = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
+    curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
+    locks = tuple(lock for lock in read_locks(workspace / layout.LOCK) if lock.stage != "report")
+    return Material(
+        document=next(iter(documents.values())),
+        predictions=read_predictions(workspace / layout.PREDICTIONS),
+        pictures=workspace / layout.INSIGHT,
+        histories={name: curve for name, curve in curves.items() if curve is not None},
+        findings=read_findings(workspace / layout.DATA_REPORT),
+        tradeoff=read_tradeoff(workspace / layout.TRADEOFF_JSON),
+        insight=read_insight(workspace / layout.INSIGHT_JSON),
+        registered=read_registered(workspace / layout.REGISTRATION),
+        protocols=documents,
+        origin=Origin(locks, {**read_runs(workspace / layout.RUNS), "report": run_id}),
+    )
+
+
+def _reliability(material: Material) -> pd.DataFrame:
+    document = material.document
+    rows, classes = document["rows"], document["classes"]
+    networks = {
+        "dense": dense_row(rows, document["protocol"]),
+        "recommended": material.chosen,
+    }
+    return reliability_frame({name: bins_of(row, material.predictions, classes) for name, row in networks.items()})
+
+
+def _write(page: Report, reliability: pd.DataFrame, workspace: Path) -> None:
+    _replace_figures(workspace / layout.FIGURES, page.figures)
+    replace_text(workspace / layout.RELIABILITY, to_csv(reliability))
+    replace_text(workspace / layout.REPORT, page.html)
+
+
+def _replace_figures(folder: Path, figures: Mapping[str, str]) -> None:
+    """Replace the folder as a whole, so that no figure of an earlier grid stays."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, svg in figures.items():
+        (partial / f"{name}.svg").write_text(svg, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

@@ -1,0 +1,130 @@
+"""Stage train: manifest and images in; the dense baseline of one split protocol out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from hscc.export.to_onnx import export_onnx
+from hscc.networks.backbones import build, initialise, load_imagenet
+from hscc.networks.cost import count_macs, count_parameters
+from hscc.networks.storage import ModelCard, save_dense
+from hscc.pipeline import layout
+from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.params import Params, TrainParams
+from hscc.pipeline.tracking import stage_run
+from hscc.training.checkpoint import Row
+from hscc.training.loop import Recipe, Split
+from hscc.training.supervised import train_baseline
+
+
+def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
+    """Train, resuming a killed run, and write weights, ONNX, history and metrics.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data`` and ``train`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+    protocol : str
+        Split protocol to train on.
+    """
+    started = time.monotonic()
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    train, val = read_splits(manifest, params.data.image_size, protocol, workspace)
+    model, pretrained = _new_model(params)
+    name = f"{params.train.backbone}-{protocol}"
+    tags = {"protocol": protocol}
+    with stage_run("train", name, params.train.model_dump(), tags, workspace) as tracked:
+
+        def on_epoch(epoch: int, row: Row) -> None:
+            tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
+            print(
+                f"{name} epoch {epoch + 1:>3}/{params.train.epochs}  "
+                f"train {row['train_loss']:.3f} / {row['train_accuracy']:.1%}  "
+                f"val {row['val_loss']:.3f} / {row['val_accuracy']:.1%}  {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+
+        checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}-{_identity(manifest, params, protocol)}"
+        smoothing = params.train.label_smoothing
+        history = train_baseline(model, train, val, _recipe(params.train), smoothing, checkpoint, on_epoch)
+        best = max(history, key=lambda row: row["val_accuracy"])
+        size = params.data.image_size
+        cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
+        metrics = {
+            "backbone": params.train.backbone,
+            "pretrained": pretrained,
+            "protocol": protocol,
+            "seed": params.train.seed,
+            **cost,
+            "val_accuracy": best["val_accuracy"],
+            "val_loss": best["val_loss"],
+            "best_epoch": int(best["epoch"]),
+            "epochs": len(history),
+            "train_images": len(train),
+            "val_images": len(val),
+        }
+        card = ModelCard(params.train.backbone, CLASSES, size, protocol, params.train.seed)
+        _write(workspace, protocol, model, card, history, metrics)
+        tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
+
+
+def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:
+    """Return the training and the validation split of a protocol."""
+    images = load_images(manifest, workspace / layout.DATA, image_size, workspace / layout.IMAGE_CACHE)
+    labels = labels_of(manifest)
+    train, val = (rows_of(manifest, protocol, split) for split in ("train", "val"))
+    return Split(images, train, labels[train]), Split(images, val, labels[val])
+
+
+def _recipe(params: TrainParams) -> Recipe:
+    return Recipe(
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        patience=params.patience,
+        seed=params.seed,
+        select="val_accuracy",
+        select_lower=False,
+        precision=params.precision,
+        warm_up=params.warm_up,
+    )
+
+
+def _new_model(params: Params) -> tuple[nn.Module, bool]:
+    torch.manual_seed(params.train.seed)
+    model = build(params.train.backbone, len(CLASSES))
+    initialise(model)
+    return model, params.train.weights == "imagenet" and load_imagenet(model, params.train.backbone)
+
+
+def _identity(manifest: pd.DataFrame, params: Params, protocol: str) -> str:
+    # A checkpoint belongs to one data set, split, network and input size; the recipe it checks itself.
+    splits = manifest[["path", "label", "sha256", f"split_{protocol}"]].to_csv(index=False)
+    key = f"{params.train.backbone}:{params.train.weights}:{params.data.image_size}:{splits}"
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def _write(
+    workspace: Path, protocol: str, model: nn.Module, card: ModelCard, history: list[Row], metrics: dict[str, object]
+) -> None:
+    folder = workspace / layout.baseline(protocol)
+    save_dense(model, card, folder / "model.safetensors")
+    export_onnx(model, folder / "model.onnx", card.image_size)
+    text = json.dumps(metrics, indent=2) + "\n"
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    target = workspace / layout.train_metrics(protocol)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    pd.DataFrame(history).to_csv(workspace / layout.train_history(protocol), index=False, float_format="%.6f")

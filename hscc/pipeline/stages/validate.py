@@ -1,0 +1,148 @@
+"""Stage validate: images in; manifest, Great Expectations' result with Data Docs, and the report on the data out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from hscc.errors import DataError
+from hscc.pipeline import layout
+from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
+from hscc.pipeline.data.sources.fetch import check_pin
+from hscc.pipeline.data.splits import assign_splits
+from hscc.pipeline.params import Params
+from hscc.pipeline.tracking import stage_run
+from hscc.pipeline.validation.checked_tables import class_table, folder_table, image_table, split_table, stratum_table
+from hscc.pipeline.validation.data_report import print_summary, report
+from hscc.pipeline.validation.findings import find
+from hscc.pipeline.validation.near_copies import gather
+from hscc.pipeline.validation.runner import Outcome, Validation
+from hscc.pipeline.validation.suite import (
+    Limits,
+    class_checks,
+    folder_checks,
+    image_checks,
+    split_checks,
+    stratum_checks,
+)
+
+FAILED = layout.SCRATCH / "validation-failed"
+_NAMED = 3  # images an error names per fault
+
+
+def run(params: Params, workspace: Path = Path(".")) -> None:
+    """Check the data set, write what later stages read, and record in MLflow what was found.
+
+    Nothing is written until every error check has passed; then the manifest, the validation and the
+    report replace the earlier ones. After a failure the Data Docs are in ``.hscc/validation-failed``.
+
+    Parameters
+    ----------
+    params : Params
+        Sections ``data`` and ``validate`` are used.
+    workspace : Path
+        Folder of ``dvc.yaml``.
+
+    Raises
+    ------
+    DataError
+        If the data folder is missing or is not what ``data.dvc`` pins, or a check of severity error fails; the
+        message names the images.
+    """
+    list_files(workspace / layout.DATA)  # without data, or with other than what is pinned, there is no run of it
+    check_pin(workspace)
+    asked = {"data": params.data.model_dump(), "validate": params.validate_.model_dump()}
+    with stage_run("validate", "data", asked, workspace=workspace) as tracked:
+        known = _validate(params, workspace)
+        tracked.metrics(_figures(known))
+        tracked.artifact(workspace / layout.DATA_REPORT)
+    console = Console()
+    print_summary(known, console)
+    console.print(f"Data Docs: {workspace / layout.VALIDATION}/data_docs/index.html", highlight=False, soft_wrap=True)
+
+
+def _validate(params: Params, workspace: Path) -> dict[str, Any]:
+    data = params.data
+    frame, thumbnails = scan(workspace / layout.DATA)
+    frame = group_near_copies(frame, thumbnails, data.near_duplicate)
+    scratch = workspace / layout.SCRATCH
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
+        new = Path(folder)
+        validation = Validation(new / "validation")
+        outcomes = _check_images(validation, frame, _limits(params))
+        _stop_on_errors(validation, outcomes, new, workspace)  # before the splits, which need sound classes
+        frame = assign_splits(frame, data.train_fraction, data.val_fraction, data.seed)
+        outcomes += validation.check("splits", split_table(frame), split_checks())
+        outcomes += validation.check("strata", stratum_table(frame), stratum_checks())
+        _stop_on_errors(validation, outcomes, new, workspace)
+        evidence = gather(frame, thumbnails, data.near_duplicate)
+        known = report(outcomes, find(outcomes, evidence), evidence)
+        validation.publish()
+        write_manifest(frame, new / "manifest.csv")
+        (new / "data.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        _replace(new / "validation", workspace / layout.VALIDATION)
+        _replace(new / "manifest.csv", workspace / layout.MANIFEST)
+        _replace(new / "data.json", workspace / layout.DATA_REPORT)
+    shutil.rmtree(workspace / FAILED, ignore_errors=True)
+    return known
+
+
+def _figures(known: Mapping[str, Any]) -> dict[str, float]:
+    findings = Counter(f"findings_{finding['severity']}" for finding in known["findings"])
+    return {**{f"files_{name}": value for name, value in known["files"].items()}, **findings}
+
+
+def _limits(params: Params) -> Limits:
+    section = params.validate_
+    return Limits(
+        min_side=section.min_side,
+        max_side=section.max_side,
+        modes=section.modes,
+        min_per_class=section.min_per_class,
+        max_imbalance=section.max_imbalance,
+    )
+
+
+def _check_images(validation: Validation, frame: pd.DataFrame, limits: Limits) -> list[Outcome]:
+    return [
+        *validation.check("images", image_table(frame), image_checks(limits)),
+        *validation.check("folders", folder_table(frame), folder_checks()),
+        *validation.check("classes", class_table(frame), class_checks(limits)),
+    ]
+
+
+def _stop_on_errors(validation: Validation, outcomes: Sequence[Outcome], new: Path, workspace: Path) -> None:
+    if not validation.failed:
+        return
+    validation.publish()
+    _replace(new / "validation", workspace / FAILED)
+    errors = [outcome for outcome in outcomes if outcome.check.severity == "error" and not outcome.passed]
+    faults = "; ".join(_fault(outcome) for outcome in errors)
+    raise DataError(
+        f"{workspace / layout.DATA} is not fit for use: {faults}; "
+        f"all are named in {workspace / FAILED}/data_docs/index.html."
+    )
+
+
+def _fault(outcome: Outcome) -> str:
+    named = ", ".join(outcome.paths[:_NAMED])
+    more = f" and {len(outcome.paths) - _NAMED} more" if len(outcome.paths) > _NAMED else ""
+    return f"{outcome.check.fault}: {named}{more} ({outcome.check.mend})"
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Put a finished file or folder in the place of the old one."""
+    old.parent.mkdir(parents=True, exist_ok=True)
+    if old.is_dir():
+        old.rename(new.with_name(f"{new.name}.old"))  # removed with the temporary folder
+    os.replace(new, old)

@@ -1,0 +1,1 @@
+"""Scores with their errors, paired comparisons, and the typed rows that hold them."""

@@ -1,0 +1,168 @@
+"""Run the deployed ONNX file, and nothing else, on images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+
+from hscc.errors import ArtifactError
+from hscc.pipeline.artifacts import Network
+from hscc.pipeline.data.images import to_input
+from hscc.timing.sessions import open_session
+
+CHUNK = 64  # images a call; bounds the memory
+
+
+def run_session(session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Give the logits, shape (N, C), of network inputs, shape (N, 3, S, S)."""
+    (logits,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    return np.asarray(logits, dtype=np.float32)
+
+
+def as_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Turn grey images, shape (N, S, S), into a network's input, shape (N, 3, S, S)."""
+    inputs: npt.NDArray[np.float32] = to_input(images).numpy()
+    return inputs
+
+
+def predict(
+    path: Path, threads: int, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Give a network's logits for some of the images.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    threads : int
+        Threads inside an operator.
+    images : ndarray of uint8, shape (M, S, S)
+        Grey images; may be a memory map.
+    rows : ndarray of int64, shape (N,)
+        Which of them.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, C)
+        Logits in the order of `rows`.
+
+    Raises
+    ------
+    ArtifactError
+        If the file cannot be opened, takes images of another size, or puts out values that are not finite.
+    """
+    session = open_session(path, threads)
+    side = session.get_inputs()[0].shape[-1]
+    if side != images.shape[-1]:
+        raise ArtifactError(
+            f"{path} takes images of {side} pixels a side but data.image_size is {images.shape[-1]}; run `dvc repro` "
+            "so that every network is made for this size."
+        )
+    chunks = (images[rows[start : start + CHUNK]] for start in range(0, len(rows), CHUNK))
+    logits = np.concatenate([run_session(session, as_input(np.asarray(chunk))) for chunk in chunks])
+    if not np.isfinite(logits).all():
+        raise ArtifactError(f"{path} puts out values that are not finite; delete it and run `dvc repro` again.")
+    return logits
+
+
+IMAGE = ("path", "protocol", "label", "group")
+NETWORK = "network"
+LOGIT = "logit_"
+
+Logits = npt.NDArray[np.float32]
+
+
+def predictions_frame(
+    images: Mapping[str, pd.DataFrame], logits: Mapping[Network, Logits], classes: tuple[str, ...]
+) -> pd.DataFrame:
+    """Tabulate logits, a row an image and network.
+
+    Parameters
+    ----------
+    images : mapping of str to pandas.DataFrame
+        By protocol, the N test rows of the manifest (``path``, ``label``, ``group``).
+    logits : mapping of Network to ndarray of float32, shape (N, C)
+        For each of its protocol's test images.
+    classes : tuple of str
+        The C class names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``path``, ``protocol``, ``label``, ``group`` (of near-copies), ``network``, and ``logit_<class>`` in float32.
+    """
+    parts = []
+    for network, values in logits.items():
+        rows = images[network.protocol]
+        told = pd.DataFrame(values, columns=[f"{LOGIT}{name}" for name in classes], index=rows.index)
+        asked = rows[["path"]].assign(
+            protocol=network.protocol, label=rows["label"], group=rows["group"], network=network.name
+        )
+        parts.append(pd.concat([asked, told], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """Write a table as Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read the table of logits.
+
+    Parameters
+    ----------
+    path : Path
+        ``reports/predictions.parquet``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `predictions_frame` made it.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or is no such table.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise ArtifactError(f"{path} is not a Parquet table; run `hscc evaluate` again.") from error
+    if not {*IMAGE, NETWORK}.issubset(frame) or not classes_of(frame):
+        raise ArtifactError(f"{path} is not a table of predictions of this version; run `hscc evaluate` again.")
+    return frame
+
+
+def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Class names in the order of the logits."""
+    return tuple(name.removeprefix(LOGIT) for name in frame.columns if name.startswith(LOGIT))
+
+
+def predictions_of(frame: pd.DataFrame, network: str) -> pd.DataFrame:
+    """Take the rows of one network, a row a test image of its protocol, with the class it ``predicted``.
+
+    Raises
+    ------
+    ArtifactError
+        If the network is not in the table.
+    """
+    found = frame[frame[NETWORK] == network].reset_index(drop=True)
+    if found.empty:
+        raise ArtifactError(f"the predictions lack the network {network}; run `hscc evaluate` again.")
+    return found.assign(predicted=np.asarray(classes_of(frame))[logits_of(found).argmax(axis=1)])
+
+
+def logits_of(rows: pd.DataFrame) -> Logits:
+    """Logits of some rows, shape (N, C)."""
+    return rows[[f"{LOGIT}{name}" for name in classes_of(rows)]].to_numpy(np.float32)

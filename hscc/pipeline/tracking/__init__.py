@@ -1,0 +1,33 @@
+"""What came out of a job, in MLflow."""
+
+from __future__ import annotations
+
+from hscc.pipeline.provenance import UNKNOWN, data_hash, git_commit
+from hscc.pipeline.tracking.outage import send_backlog
+from hscc.pipeline.tracking.runs import PARENT_RUN, StageRun, stage_run
+from hscc.pipeline.tracking.store import (
+    EXPERIMENT,
+    StoreDown,
+    open_client,
+    run_page,
+    server_address,
+    shown_uri,
+    tracking_uri,
+)
+
+__all__ = [
+    "EXPERIMENT",
+    "PARENT_RUN",
+    "UNKNOWN",
+    "StageRun",
+    "StoreDown",
+    "data_hash",
+    "git_commit",
+    "open_client",
+    "run_page",
+    "send_backlog",
+    "server_address",
+    "shown_uri",
+    "stage_run",
+    "tracking_uri",
+]

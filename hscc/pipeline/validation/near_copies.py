@@ -1,0 +1,146 @@
+"""What findings rest on: the manifest, and how the near-copies depend on how alike two images must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hscc.pipeline.data.near_duplicates import correlated_pairs, near_duplicate_groups
+
+THRESHOLDS = (0.99, 0.995, 0.999)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Near-copies at one threshold.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Correlation of 16x16 thumbnails above which two images are near-copies; None for
+        byte-identical files only.
+    images, groups, largest : int
+        Images in groups of two or more, such groups, and images of the largest.
+    contradicting_pairs : int
+        Pairs above the threshold (or byte-identical) whose labels differ.
+    leaked_testing : int
+        Testing images with a near-copy in Training.
+    leaked_pooled_test : int
+        Test images of the pooled split with a near-copy in its train split.
+    """
+
+    threshold: float | None
+    images: int
+    groups: int
+    largest: int
+    contradicting_pairs: int
+    leaked_testing: int
+    leaked_pooled_test: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a finding may draw on.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A whole manifest.
+    near_duplicate : float
+        The threshold its groups were made with.
+    near_copies : sequence of Sensitivity
+        By rising threshold, the one above included, byte-identical files last.
+    """
+
+    frame: pd.DataFrame
+    near_duplicate: float
+    near_copies: Sequence[Sensitivity]
+
+    @property
+    def chosen(self) -> Sensitivity:
+        """The near-copies at the threshold that the groups were made with."""
+        return next(row for row in self.near_copies if row.threshold == self.near_duplicate)
+
+    @property
+    def stricter(self) -> list[Sensitivity]:
+        """The near-copies at higher thresholds, byte-identical files last."""
+        return [row for row in self.near_copies if row.threshold is None or row.threshold > self.near_duplicate]
+
+
+def gather(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_duplicate: float) -> Evidence:
+    """Measure the near-copies at the chosen threshold and at `THRESHOLDS`.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A whole manifest.
+    thumbnails : numpy.ndarray
+        (N, 256) uint8, row i of image i.
+    near_duplicate : float
+        The threshold its groups were made with.
+
+    Returns
+    -------
+    Evidence
+        For `hscc.pipeline.validation.findings.find`.
+    """
+    return Evidence(frame, near_duplicate, sensitivities(frame, thumbnails, (*THRESHOLDS, near_duplicate)))
+
+
+def sensitivities(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], thresholds: Iterable[float]) -> list[Sensitivity]:
+    """Regroup the images at other thresholds, leaving the splits as they are.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A whole manifest.
+    thumbnails : numpy.ndarray
+        (N, 256) uint8, row i of image i.
+    thresholds : iterable of float
+        Correlations in (0, 1).
+
+    Returns
+    -------
+    list of Sensitivity
+        By rising threshold, byte-identical files last.
+    """
+    digests = frame["sha256"].tolist()
+    labels = frame["label"].to_numpy(dtype=str)
+    rows = []
+    for threshold in sorted(set(thresholds)):
+        pairs = correlated_pairs(thumbnails, threshold)
+        groups = near_duplicate_groups(thumbnails, digests, threshold)
+        rows.append(_measure(frame, threshold, groups, int((labels[pairs[:, 0]] != labels[pairs[:, 1]]).sum())))
+    identical = near_duplicate_groups(np.zeros_like(thumbnails), digests, 0.5)
+    return [*rows, _measure(frame, None, identical, _contradicting_copies(digests, labels.tolist()))]
+
+
+def _contradicting_copies(digests: Sequence[str], labels: Sequence[str]) -> int:
+    """Count the pairs of byte-identical files with different labels: all pairs less those of one label."""
+    copies = pd.Series(digests).value_counts()
+    agreeing = pd.DataFrame({"digest": digests, "label": labels}).value_counts()
+    return int((copies * (copies - 1) // 2).sum() - (agreeing * (agreeing - 1) // 2).sum())
+
+
+def _measure(
+    frame: pd.DataFrame, threshold: float | None, groups: NDArray[np.int64], contradicting_pairs: int
+) -> Sensitivity:
+    sizes = np.bincount(groups)
+    return Sensitivity(
+        threshold=threshold,
+        images=int(sizes[sizes > 1].sum()),
+        groups=int((sizes > 1).sum()),
+        largest=int(sizes.max()),
+        contradicting_pairs=contradicting_pairs,
+        leaked_testing=_leaked(groups, frame["official_split"], "Testing", "Training"),
+        leaked_pooled_test=_leaked(groups, frame["split_pooled"], "test", "train"),
+    )
+
+
+def _leaked(groups: NDArray[np.int64], place: pd.Series[str], test: str, train: str) -> int:
+    places = place.to_numpy(dtype=str)
+    return int(np.isin(groups[places == test], groups[places == train]).sum())

@@ -1,0 +1,215 @@
+"""A plan: what becomes of each layer, at what cost and predicted loss."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hscc.budgets.budget import Budget
+from hscc.calibration.layers import Layer
+from hscc.errors import ArtifactError, BudgetError
+from hscc.structures.fill import State
+from hscc.structures.structure import DENSE, Block, Region, Structure, structure_macs, structure_params
+
+_FORMAT = "hscc-plan-3"
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What becomes of one layer.
+
+    Attributes
+    ----------
+    layer : Layer
+        Geometry of the dense layer.
+    structure : Structure
+        What takes its place.
+    loss : float
+        Predicted squared change of the centred logits, summed over classes.
+    reason : str
+        Why it was left dense, or empty.
+    """
+
+    layer: Layer
+    structure: Structure
+    loss: float = 0.0
+    reason: str = ""
+
+    @property
+    def macs(self) -> int:
+        """MACs after."""
+        return structure_macs(self.layer, self.structure)
+
+    @property
+    def params(self) -> int:
+        """Parameters after."""
+        return structure_params(self.layer, self.structure)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a network.
+
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    settings : dict
+        Its fields.
+    budget : Budget
+        What was asked for.
+    seed : int
+        Of the clustering.
+    dense_macs, dense_params : int
+        Of the dense network, all layers.
+    other_macs, other_params : int
+        Of layers that are not in `layers`.
+    layers : tuple of LayerPlan
+        In the order of execution.
+    left_dense : dict
+        Layers that no method touches, with the reason.
+    bound : str
+        Why the network is more than 2 % under its budget, or empty.
+    calibration : str
+        Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
+    timed : dict
+        Times faster than the dense network, by batch size, where the budget asked for it.
+    weights : dict
+        Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
+        network, and `hscc.apply` computes them anew from the calibration.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    budget: Budget
+    seed: int
+    dense_macs: int
+    dense_params: int
+    other_macs: int
+    other_params: int
+    layers: tuple[LayerPlan, ...]
+    left_dense: dict[str, str]
+    bound: str = ""
+    calibration: str = ""
+    timed: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def macs(self) -> int:
+        """MACs of the compressed network."""
+        return self.other_macs + sum(entry.macs for entry in self.layers)
+
+    @property
+    def params(self) -> int:
+        """Parameters of the compressed network."""
+        return self.other_params + sum(entry.params for entry in self.layers)
+
+    @property
+    def loss(self) -> float:
+        """Predicted squared change of the centred logits: the layers' losses added."""
+        return sum(entry.loss for entry in self.layers)
+
+    def to_json(self) -> str:
+        """Everything but the weights, as JSON."""
+        content = {key: value for key, value in self.__dict__.items() if key not in ("layers", "weights", "budget")}
+        layers = [asdict(entry) for entry in self.layers]
+        return (
+            json.dumps({"format": _FORMAT, **content, "budget": self.budget.ratios, "layers": layers}, indent=1) + "\n"
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read `to_json`'s form; the weights are absent.
+
+        Raises
+        ------
+        ArtifactError
+            If it is not a plan of this version.
+        """
+        try:
+            content = json.loads(text)
+            if content.pop("format") != _FORMAT:
+                raise KeyError("format")
+            layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
+            settings = {key: _tuples(value) for key, value in content.pop("settings").items()}
+            budget = Budget(**content.pop("budget"))
+            return cls(**content, settings=settings, budget=budget, layers=layers)
+        except (KeyError, TypeError, ValueError, BudgetError) as error:
+            raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error
+
+    def __str__(self) -> str:
+        """Return a table that a person reads."""
+        got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
+        got += "".join(f", {ratio:.2f}x faster at {batch}" for batch, ratio in self.timed.items())
+        table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
+        for heading in ("layer", "structure", "regions", "clusters", "ranks", "MMACs", "params k", "predicted loss"):
+            left = heading in ("layer", "structure")
+            table.add_column(heading, justify="left" if left else "right", overflow="fold")  # names are never cut
+        for entry in self.layers:
+            layer, structure = entry.layer, entry.structure
+            dense = structure.kind == "dense"
+            table.add_row(
+                layer.name,
+                f"dense: {entry.reason}" if dense else _describe(structure),
+                "" if structure.kind != "low_rank" else str(structure.region_count),
+                "" if structure.kind != "low_rank" else str(structure.clusters),
+                _ranks(structure),
+                f"{layer.macs / 1e6:.1f} > {entry.macs / 1e6:.1f}",
+                f"{layer.weights / 1e3:.0f} > {entry.params / 1e3:.0f}",
+                f"{entry.loss:.2e}",
+            )
+        for name, reason in self.left_dense.items():
+            table.add_row(name, f"dense: {reason}", "", "", "", "", "", "")
+        console = Console(width=132, record=True, file=io.StringIO())
+        console.print(table)
+        return console.export_text()
+
+
+def _describe(structure: Structure) -> str:
+    if structure.projection:
+        return f"{structure.projection} directions, {_describe(replace(structure, projection=0))}"
+    if structure.kind == "tucker":
+        return "Tucker-2"
+    if structure.kind == "spatial":
+        return "spatial SVD"
+    if structure.input_regions > 1:
+        return "regions of the input"
+    tiles = [tile for region in structure.regions for tile in region.tiles]
+    if len(tiles) > len(structure.regions):
+        return "irregular regions"
+    rows = len({tile[0] for tile in tiles})
+    return f"{rows}x{len(tiles) // rows} grid"
+
+
+def _ranks(structure: Structure) -> str:
+    if structure.kind == "tucker":
+        return "x".join(map(str, structure.core))
+    if structure.kind == "spatial":
+        return str(structure.core[0])
+    ranks = [block.rank for region in structure.regions for block in region.blocks]
+    if not ranks:
+        return ""
+    return str(ranks[0]) if len(set(ranks)) == 1 else f"{min(ranks)} to {max(ranks)}"
+
+
+def _layer_plan(entry: dict[str, Any]) -> LayerPlan:
+    layer = Layer(**{key: _tuples(value) for key, value in entry["layer"].items()})
+    stored = entry["structure"]
+    regions = tuple(
+        Region(_tuples(region["tiles"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))
+        for region in stored["regions"]
+    )
+    structure = Structure(
+        stored["kind"], stored["cells"], regions, tuple(stored["core"]), stored["input_regions"], stored["projection"]
+    )
+    return LayerPlan(layer, structure if structure.kind != "dense" else DENSE, entry["loss"], entry["reason"])
+
+
+def _tuples(value: Any) -> Any:
+    # JSON has lists where the dataclasses have tuples.
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

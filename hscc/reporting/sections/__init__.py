@@ -1,1 +1,0 @@
-"""One module a section of the report: documents in, what its template shows out; None where there is nothing."""

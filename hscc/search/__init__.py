@@ -1,0 +1,1 @@
+"""Which structure and ranks each layer gets under a budget."""

@@ -1,0 +1,163 @@
+"""Plans whose layers are factored region by region and cluster by cluster, with ranks bought under one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from hscc.budgets.resources import Limit
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
+from hscc.factorisation.factors import Encoder, RegionFactors, region_factors
+from hscc.factorisation.projection import balance_projection
+from hscc.factorisation.region_context import Places, dense_bias
+from hscc.factorisation.spectra import Measure, Spectrum, spectrum
+from hscc.plan import LayerPlan
+from hscc.search.allocation import UnreachableError, allocate, loss_of
+from hscc.search.candidates import block_columns, chosen_structure, layer_options, offers
+from hscc.search.parallel import each_layer
+from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.structures.fill import State, low_rank_state
+from hscc.structures.structure import DENSE, Structure
+
+_WORTH_A_LOOK = 1.25  # a uniform structure this near to the search's own choice is measured exactly as well
+
+LayerPlans = tuple[list[LayerPlan], dict[str, State]]
+
+
+def plan_low_rank(
+    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], space: SearchSpace
+) -> LayerPlans:
+    """Choose structure and ranks of every layer, and compute the weights.
+
+    The allocation adds the losses of clusters as if their inputs were uncorrelated; what is predicted is measured with
+    all of them. So that a search never predicts worse than one of its own structures used throughout, those that come
+    near are measured too and the best is taken.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense network.
+    calibration : Calibration
+        Of the same network.
+    limits : sequence of Limit
+        For all layers of the calibration together.
+    space : SearchSpace
+        What to choose from.
+
+    Returns
+    -------
+    plans : list of LayerPlan
+        One a layer.
+    weights : dict
+        Layer name to the state of its replacement.
+
+    Raises
+    ------
+    UnreachableError
+        If the fewest ranks of the cheapest structures exceed a limit.
+    """
+    layers = [Places(model, layer, calibration, space.measure) for layer in calibration.layers]
+    options = each_layer(lambda places: layer_options(places, calibration, space), layers, "spectra")
+    wanted = [(layer, DENSE) for layer in calibration.layers]
+    wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
+    for limit in limits:
+        limit.model.prepare(wanted)
+    best_loss, best = _plan_within(layers, calibration, limits, space, float("inf"))
+    assert best is not None
+    for uniform in _uniform(space):
+        try:
+            loss, plans = _plan_within(layers, calibration, limits, uniform, _WORTH_A_LOOK * best_loss)
+        except UnreachableError:
+            continue
+        if plans is not None and loss < best_loss:
+            best_loss, best = loss, plans
+    return best
+
+
+def factor_low_rank(
+    model: nn.Module, layer: Layer, calibration: Calibration, measure: Measure, structure: Structure
+) -> tuple[float, State]:
+    """Factors of a layer whose structure and ranks are known: predicted loss and state of the replacement."""
+    places = Places(model, layer, calibration, measure)
+    spectra = []
+    for region, place in zip(structure.regions, places.of_structure(structure), strict=True):
+        known = place.outputs if len(region.blocks) == 1 else None
+        columns = [block_columns(places.layer, block) for block in region.blocks]
+        spectra += [spectrum(place.weight, place.seen, place.norm, part, known) for part in columns]
+    return _factor(places, structure, spectra)
+
+
+def _uniform(space: SearchSpace) -> list[SearchSpace]:
+    spaces = [
+        replace(space, partitions=(partition,), groupings=(grouping,), projections=())
+        for partition in space.partitions
+        for grouping in space.groupings
+    ]
+    if space.projections and WHOLE in space.partitions and TOGETHER in space.groupings:
+        spaces.append(replace(space, partitions=(WHOLE,), groupings=(TOGETHER,)))
+    return spaces if len(spaces) > 1 or space.projections else []
+
+
+def _plan_within(
+    layers: Sequence[Places], calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, worth: float
+) -> tuple[float, LayerPlans | None]:
+    """Plan, or give up (None) where the allocation's own estimate of the loss is not below `worth`."""
+    options = [layer_options(places, calibration, space) for places in layers]
+    models = [limit.model for limit in limits]
+    offered = [
+        offers(places.layer, found, space.multiple, models) for places, found in zip(layers, options, strict=True)
+    ]
+    chosen = allocate(offered, [limit.most for limit in limits])
+    if loss_of(offered, chosen) >= worth:
+        return float("inf"), None
+
+    def factor(index: int) -> tuple[LayerPlan, State | None]:
+        places, choice = layers[index], chosen[index]
+        if choice.candidate < 0:
+            return LayerPlan(places.layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
+        option = options[index][choice.candidate]
+        structure = chosen_structure(option, offered[index].candidates[choice.candidate], choice)
+        loss, state = _factor(places, structure, option.spectra)
+        places.forget()
+        return LayerPlan(places.layer, structure, loss), state
+
+    made = each_layer(factor, range(len(chosen)), "factors")
+    weights = {entry.layer.name: state for entry, state in made if state is not None}
+    plans = [entry for entry, _ in made]
+    return sum(entry.loss for entry in plans), (plans, weights)
+
+
+def _factor(places: Places, structure: Structure, spectra: Sequence[Spectrum]) -> tuple[float, State]:
+    bias = dense_bias(places.model, places.layer)
+    factors: list[RegionFactors] = []
+    loss, remaining = 0.0, iter(spectra)
+    for region, place in zip(structure.regions, places.of_structure(structure, halved=False), strict=True):
+        columns = [block_columns(places.layer, block) for block in region.blocks]
+        rows = [
+            next(remaining).encoder(_part(place.weight, part), block.rank)
+            for block, part in zip(region.blocks, columns, strict=True)
+        ]
+        carried = bias if place.offset is None else place.offset + (0 if bias is None else bias)
+        found = region_factors(place.weight, carried, place.seen, place.norm, place.energy, Encoder(columns, rows))
+        factors.append(found)
+        loss += found.loss + place.lost * place.seen.positions
+    if not structure.projection:
+        return loss, low_rank_state(places.layer, structure, factors)
+    directions, factors = _balanced(places.projected(structure.projection).matrix[: structure.projection], factors)
+    return loss, low_rank_state(places.layer, structure, factors, directions)
+
+
+def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[torch.Tensor, list[RegionFactors]]:
+    scale = balance_projection(directions, [row for found in factors for row in found.encoders])
+    taps = factors[0].encoders[0].shape[1] // len(directions)
+    read = scale.repeat_interleave(taps)
+    divided = [replace(found, encoders=[row / read for row in found.encoders]) for found in factors]
+    return directions * scale[:, None], divided
+
+
+def _part(weight: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    return weight if len(columns) == weight.shape[1] else weight[:, columns]

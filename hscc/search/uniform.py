@@ -1,0 +1,169 @@
+"""One ratio for all layers: the largest that meets the budget."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from hscc.budgets.resources import Counted, Limit
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Layer
+from hscc.errors import BudgetError
+from hscc.factorisation.factors import RegionFactors, weight_loss
+from hscc.factorisation.region_context import dense_bias, dense_weight, whole_layer
+from hscc.plan import LayerPlan
+from hscc.search.allocation import UnreachableError
+from hscc.search.low_rank import LayerPlans
+from hscc.search.parallel import each_layer
+from hscc.structures.fill import State, low_rank_state
+from hscc.structures.structure import DENSE, Block, Region, Structure
+
+_BISECTIONS = 40
+
+
+class Uniform(ABC):
+    """Base of the methods that decompose each convolution's weight alone, at one ratio for all layers.
+
+    Linear layers and 1 x 1 convolutions go by SVD at that ratio.
+    """
+
+    @abstractmethod
+    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+        """Structure of a layer at a rank ratio, 0 to 1."""
+
+    @abstractmethod
+    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Approximate a weight (C_out, C_in, kh, kw): itself again, and the kernels of the replacement in order."""
+
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
+        """See `hscc.methods.base.Method`."""
+        return plan_uniform(model, calibration, limits, self._structure, self.factor_layer)
+
+    def factor_layer(
+        self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
+    ) -> tuple[float, State]:
+        """See `hscc.methods.base.Method`."""
+        if structure.kind == "low_rank":
+            return svd_layer(model, layer, calibration, structure)
+        weight, bias = dense_weight(model, layer), dense_bias(model, layer)
+        kernel = weight.reshape(layer.outputs, layer.inputs, *layer.kernel)
+        approximation, kernels = self.decompose(kernel, structure.core)
+        state = {f"{index}.weight": part.contiguous().clone() for index, part in enumerate(kernels)}
+        if bias is not None:
+            state[f"{len(kernels) - 1}.bias"] = bias.contiguous().clone()
+        seen = whole_layer(calibration.moments[layer.name], calibration.images)
+        return weight_loss(weight - approximation.flatten(1), seen), state
+
+    def _structure(self, layer: Layer, ratio: float) -> Structure:
+        if layer.kind == "linear" or layer.taps == 1:
+            return svd_structure(layer, ratio)
+        return self.at_ratio(layer, ratio)
+
+
+StructureAt = Callable[[Layer, float], Structure]
+Factor = Callable[[nn.Module, Layer, Calibration, Structure], tuple[float, State]]
+
+
+def plan_uniform(
+    model: nn.Module, calibration: Calibration, limits: Sequence[Limit], structure_at: StructureAt, factor: Factor
+) -> LayerPlans:
+    """Plan every layer at the largest common rank ratio.
+
+    Parameters
+    ----------
+    model, calibration, limits
+        As in `hscc.methods.base.Method`.
+    structure_at : callable
+        (layer, ratio in 0 to 1) -> factored structure.
+    factor : callable
+        (model, layer, calibration, structure) -> predicted loss, state of the replacement.
+    """
+    if not all(isinstance(limit.model, Counted) for limit in limits):
+        raise BudgetError(
+            "this method has one rank ratio for all layers and cannot keep a latency budget; give it one of macs or "
+            "params, or take a method that searches, such as hscc or global_svd_adaptive."
+        )
+    structures = largest_ratio(calibration.layers, structure_at, limits)
+
+    def made(index: int) -> tuple[LayerPlan, State | None]:
+        layer, structure = calibration.layers[index], structures[index]
+        if structure.kind == "dense":
+            return LayerPlan(layer, structure, 0.0, "its factors would cost more than itself"), None
+        loss, state = factor(model, layer, calibration, structure)
+        return LayerPlan(layer, structure, loss), state
+
+    found = each_layer(made, range(len(structures)), "factors")
+    weights = {entry.layer.name: state for entry, state in found if state is not None}
+    return [entry for entry, _ in found], weights
+
+
+def largest_ratio(layers: list[Layer], structure_at: StructureAt, limits: Sequence[Limit]) -> list[Structure]:
+    """Structures of all layers at the largest common rank ratio that meets the limit.
+
+    A layer whose factors would cost no less than the dense layer stays dense.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        All layers.
+    structure_at : callable
+        (layer, ratio in 0 to 1) -> factored structure.
+    limits : sequence of Limit
+        For all layers together.
+
+    Raises
+    ------
+    UnreachableError
+        If rank 1 everywhere is too much.
+    """
+
+    def decide(ratio: float) -> list[Structure]:
+        found = [structure_at(layer, ratio) for layer in layers]
+        return [
+            structure if _pays(layer, structure, limits) else DENSE
+            for layer, structure in zip(layers, found, strict=True)
+        ]
+
+    def meets(structures: list[Structure]) -> bool:
+        return all(_cost(layers, structures, limit) <= limit.most for limit in limits)
+
+    low, high = 0.0, 1.0
+    smallest = decide(low)
+    if not meets(smallest):
+        raise UnreachableError(np.asarray([_cost(layers, smallest, limit) for limit in limits], dtype=np.float64))
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if meets(decide(middle)) else (low, middle)
+    return decide(low)
+
+
+def _pays(layer: Layer, structure: Structure, limits: Sequence[Limit]) -> bool:
+    return any(limit.model.of_structure(layer, structure) < limit.model.of_structure(layer, DENSE) for limit in limits)
+
+
+def _cost(layers: Sequence[Layer], structures: Sequence[Structure], limit: Limit) -> float:
+    return sum(limit.model.of_structure(layer, structure) for layer, structure in zip(layers, structures, strict=True))
+
+
+def svd_structure(layer: Layer, ratio: float) -> Structure:
+    """One region and one cluster with a share of the largest rank, at least 1."""
+    rank = max(1, round(ratio * min(layer.outputs, layer.features)))
+    whole = Region(((0, 1, 0, 1),), (Block(tuple(range(layer.inputs)), rank),))
+    return Structure("low_rank", 1, (whole,))
+
+
+def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure) -> tuple[float, State]:
+    """Truncated SVD of the weight alone: predicted loss and state of the replacement."""
+    rank = structure.regions[0].rank
+    weight, bias = dense_weight(model, layer), dense_bias(model, layer)
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = values[:rank].sqrt()
+    encoder, decoder = root[:, None] * right[:rank], left[:, :rank] * root
+    seen = whole_layer(calibration.moments[layer.name], calibration.images)
+    loss = weight_loss(weight - decoder @ encoder, seen)
+    kept_bias = bias if bias is not None else weight.new_zeros(layer.outputs)
+    return loss, low_rank_state(layer, structure, [RegionFactors([encoder], decoder, kept_bias, loss)])

@@ -1,1 +1,0 @@
-"""One thin module a DVC stage: parameters and files in, files out."""

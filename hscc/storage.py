@@ -1,0 +1,124 @@
+"""Compressed networks on disk: ``model.safetensors`` and ``plan.json`` in a folder, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from hscc.api import assemble
+from hscc.errors import ArtifactError, CompressionError
+from hscc.networks.backbones import BACKBONES, build
+from hscc.networks.cost import count_parameters
+from hscc.plan import Plan
+
+WEIGHTS = "model.safetensors"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the compressed network was made from, for rebuilding it by name.
+
+    Attributes
+    ----------
+    backbone : str
+        Name in the registry of backbones; empty for a network of the user's own.
+    classes : int
+        Number of outputs.
+    """
+
+    backbone: str = ""
+    classes: int = 0
+
+
+def save(model: nn.Module, folder: Path | str, origin: Origin | None = None) -> None:
+    """Write a compressed network into a folder.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From `hscc.apply` or `hscc.compress`, fine-tuned or not.
+    folder : Path
+        Made if absent.
+    origin : Origin, optional
+        Lets `load` rebuild a backbone of the registry without the caller's help; recognised by itself where the
+        network is one of torchvision's that the registry names.
+
+    Raises
+    ------
+    CompressionError
+        If the network was not compressed by this library.
+    """
+    plan = getattr(model, "hscc_plan", None)
+    if not isinstance(plan, Plan):
+        raise CompressionError(
+            f"{type(model).__name__} carries no plan; save what hscc.apply or hscc.compress returns."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    partial = folder / f"{WEIGHTS}.partial"
+    header = {"origin": json.dumps(asdict(origin or _recognise(model, plan)))}
+    safetensors.torch.save_file(weights, partial, header)
+    os.replace(partial, folder / WEIGHTS)
+    (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
+
+
+def load(folder: Path | str, model: nn.Module | None = None) -> nn.Module:
+    """Read a compressed network.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by `save`.
+    model : nn.Module, optional
+        The dense network (its weights do not matter), for networks that are not in the registry of backbones.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing, damaged or does not fit the network.
+    """
+    folder = Path(folder)
+    path = folder / WEIGHTS
+    if not path.is_file() or not (folder / PLAN).is_file():
+        raise ArtifactError(f"{folder} holds no compressed network ({WEIGHTS} and {PLAN}); run `hscc compress` first.")
+    plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            origin = Origin(**json.loads((file.metadata() or {}).get("origin", "{}")))
+        if model is None:
+            if not origin.backbone:
+                raise ArtifactError(f"{folder} is a network of your own; pass the dense one: load(folder, model).")
+            model = build(origin.backbone, origin.classes)
+        small = assemble(model, plan)
+        small.load_state_dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, RuntimeError, TypeError) as error:
+        raise ArtifactError(f"{path} does not fit its plan ({error}); compress again.") from error
+    return small.eval()
+
+
+def _recognise(model: nn.Module, plan: Plan) -> Origin:
+    """Name one of torchvision's networks by its type, its number of parameters and the layers of the plan."""
+    if not type(model).__module__.startswith("torchvision."):
+        return Origin()
+    classes = int(list(model.state_dict().values())[-1].shape[0])  # bias of the last layer, dense or factored
+    for name in BACKBONES:
+        with torch.device("meta"):
+            twin = build(name, classes)
+        if type(twin) is type(model) and count_parameters(twin) == plan.dense_params and _has_layers(twin, plan):
+            return Origin(name, classes)
+    return Origin()
+
+
+def _has_layers(twin: nn.Module, plan: Plan) -> bool:
+    shapes = {name: parameter.shape for name, parameter in twin.named_parameters()}
+    found = [(shapes.get(f"{entry.layer.name}.weight"), entry.layer) for entry in plan.layers]
+    return all(shape is not None and shape.numel() == layer.weights for shape, layer in found)

@@ -1,0 +1,1 @@
+"""What a layer may become: one module per structure."""

@@ -1,0 +1,101 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hscc.errors import ParamsError
+from hscc.pipeline.params import Params, read_params
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def read(values: object, folder: Path) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return read_params(path)
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params.demo.yaml"])
+def test_the_committed_parameters_are_valid(name: str) -> None:
+    params = read_params(ROOT / name)
+    assert params.data.protocol in params.train.protocols
+
+
+def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
+    real, demo = read_params(ROOT / "params.yaml"), read_params(ROOT / "params.demo.yaml")
+    assert real.register_.name != demo.register_.name
+    assert real.train.backbone != demo.train.backbone
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("data", "protocol", "groupd", "data.protocol"),
+        ("data", "image_size", 4, "data.image_size"),
+        ("data", "train_fraction", 0.9, "data: train_fraction"),
+        ("train", "epoch", 3, "train.epoch is not a parameter"),
+        ("train", "backbone", "alexnt", "did you mean alexnet"),
+        ("train", "epochs", 0, "train.epochs"),
+        ("train", "epochs", "many", "train.epochs"),
+        ("train", "protocols", ["pooled"], "lacks data.protocol 'grouped'"),
+        ("compress", "methods", ["hsc"], "did you mean hscc"),
+        ("compress", "methods", [], "compress.methods"),
+        ("compress", "budgets", [1], "compress.budgets"),
+        ("compress", "budgets", ["three"], "compress.budgets"),
+        ("compress", "seeds", [-1], "compress.seeds"),
+        ("bench", "runtimes", ["torch"], "onnxruntime is what is deployed"),
+        ("bench", "batches", [0], "bench.batches"),
+        ("tradeoff", "searched", ["hsc"], "did you mean hscc"),
+        ("tradeoff", "regions", [0], "tradeoff.regions"),
+        ("tradeoff", "calibrations", [768], "not fewer than calibrate.images 768"),
+        ("evaluate", "resamples", 10, "evaluate.resamples"),
+        ("register", "max_accuracy_drop", 2, "register.max_accuracy_drop"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_sentence(
+    section: str, key: str, value: object, said: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    values[section][key] = value
+    with pytest.raises(ParamsError) as raised:
+        read(values, tmp_path)
+    message = str(raised.value)
+    assert "params.yaml" in message
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_missing_section_is_named(values: dict[str, Any], tmp_path: Path) -> None:
+    del values["calibrate"]
+    with pytest.raises(ParamsError, match="calibrate is missing; add it"):
+        read(values, tmp_path)
+
+
+@pytest.mark.parametrize("loaded", [None, [1], "text"])
+def test_a_file_that_is_no_mapping_is_refused(loaded: object, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="must be a mapping of sections"):
+        read(loaded, tmp_path)
+
+
+@pytest.mark.parametrize(("content", "where"), [(b"data:\n\tseed: 0\n", "at line 2"), (b"\xff\xfe\x00", "UTF-8")])
+def test_a_file_that_is_no_yaml_is_refused(content: bytes, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=where):
+        read_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml does not exist"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_parameters_do_not_change_after_reading(values: dict[str, Any]) -> None:
+    params = Params.model_validate(values)
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.epochs = 5

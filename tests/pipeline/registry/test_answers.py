@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hscc.errors import ArtifactError
+from hscc.pipeline.registry.answers import COLUMNS, evidence_frame, read_evidence
+
+
+def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
+    logits = {f"logit_{name}": [float(said == name) for said in predicted] for name in "xy"}
+    return pd.DataFrame(
+        {"path": list(paths), "protocol": protocol, "label": list(labels), "network": network, **logits}
+    )
+
+
+PREDICTIONS = pd.concat(
+    [
+        told("dense-grouped", "grouped", "abc", "xyx", "xxx"),
+        told("hscc-6-0", "grouped", "abc", "xyx", "xyy"),
+        told("dense-pooled", "pooled", "d", "x", "x"),
+    ]
+)
+MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"], "group": [5, 6, 5, 7]})
+
+
+def test_images_are_named_by_their_bytes_and_twins_are_told_apart(tmp_path: Path) -> None:
+    frame = evidence_frame(PREDICTIONS, MANIFEST, "hscc-6-0", "grouped")
+    assert frame.to_dict("list") == {
+        "sha256": ["11", "11", "22"], "copy": [0, 1, 0], "group": [5, 5, 6], "label": list("xxy"),
+        "predicted": list("xyy"), "dense": list("xxx"),
+    }  # fmt: skip
+    frame.to_csv(tmp_path / "evidence.csv", index=False)
+    pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.csv"), frame)
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="tucker-6-0"):
+        evidence_frame(PREDICTIONS, MANIFEST, "tucker-6-0", "grouped")
+    with pytest.raises(ArtifactError, match="different data"):
+        evidence_frame(PREDICTIONS, MANIFEST.head(2), "hscc-6-0", "grouped")
+
+
+@pytest.mark.parametrize("content", ["", "sha256,copy\nab,0\n", ",".join(COLUMNS) + "\n", "\x00\x01"])
+def test_a_damaged_file_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.csv"
+    path.write_text(content)
+    with pytest.raises(ArtifactError, match=r"evidence\.csv is not the evidence"):
+        read_evidence(path)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hscc.pipeline.registry.promotion_policy import Finding, Rules, Standing, compare, judge
+
+RULES = Rules(
+    margin=0.02, min_images=100, min_recall=0.7, min_macs_ratio=2.0, min_speedup=1.0, max_latency_ms=5.0,
+    protocol="grouped", classes=tuple(f"class {number}" for number in range(4)), resamples=500,
+)  # fmt: skip
+FIGURES = {"macs_ratio": 6.0, "speedup_b1": 2.0, "latency_ms_b1": 3.0}
+TAGS = {"protocol": "grouped", "phantom": "false"}
+
+
+def evidence(wrong: set[int], images: range = range(400), dense_wrong: set[int] = frozenset()) -> pd.DataFrame:
+    label = np.array([f"class {number % 4}" for number in images])
+    told = [np.where([number in errors for number in images], "other", label) for errors in (wrong, dense_wrong)]
+    return pd.DataFrame(
+        {"sha256": [f"{number:04}" for number in images], "copy": 0, "group": images, "label": label,
+         "predicted": told[0], "dense": told[1]}
+    )  # fmt: skip
+
+
+def standing(number: str = "2", wrong: set[int] = frozenset(), **changes: Any) -> Standing:
+    given = {"tags": TAGS, "figures": FIGURES, "evidence": evidence(set(wrong)), **changes}
+    return Standing(number, **given)
+
+
+def failed(findings: list[Finding]) -> dict[str, str]:
+    return {finding.rule: finding.text for finding in findings if not finding.passed}
+
+
+def test_a_version_that_is_as_good_and_cheap_passes_every_rule() -> None:
+    findings = judge(standing(), standing("1"), RULES)
+    assert failed(findings) == {}
+    assert [finding.rule for finding in findings] == [
+        "no phantom", "protocol", "accuracy", "recall", "MACs", "speed", "latency"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "words"),
+    [
+        ({"tags": {**TAGS, "phantom": "true"}}, "no phantom", "drawn images"),
+        ({"tags": {"protocol": "grouped"}}, "no phantom", "does not say whether .* run `hscc register` again"),
+        ({"tags": {**TAGS, "phantom": "False?"}}, "no phantom", "does not say"),
+        ({"tags": {**TAGS, "protocol": "pooled"}}, "protocol", "was tested under pooled, grouped is asked for"),
+        ({"figures": {**FIGURES, "macs_ratio": 1.5}}, "MACs", "missed by 0.50"),
+        ({"figures": {**FIGURES, "speedup_b1": 0.9}}, "speed", "missed by 0.10"),
+        ({"figures": {**FIGURES, "speedup_b1": None}}, "speed", "measure it"),
+        ({"figures": {**FIGURES, "latency_ms_b1": 7.5}}, "latency", "missed by 2.50 ms"),
+    ],
+)
+def test_each_rule_refuses_by_itself_and_says_by_how_much(changes: dict[str, Any], rule: str, words: str) -> None:
+    found = failed(judge(standing(**changes), standing("1"), RULES))
+    assert list(found) == [rule]
+    assert re.search(words, found[rule])
+
+
+def test_a_loss_beyond_the_margin_is_refused_and_a_small_one_is_not() -> None:
+    assert "missed by" in failed(judge(standing(wrong=set(range(0, 400, 20))), standing("1"), RULES))["accuracy"]
+    assert failed(judge(standing(wrong={1}), standing("1"), RULES)) == {}
+
+
+def test_little_evidence_refuses_as_a_loss_does() -> None:
+    # The same images, each network wrong on other ones: no difference, but an interval wider than the margin.
+    ours, theirs = set(range(0, 400, 8)), set(range(1, 400, 8))
+    difference, images = compare(standing(wrong=ours), standing("1", theirs), RULES)
+    assert difference is not None
+    assert (difference.value, images) == (0.0, 400)
+    assert difference.low < -RULES.margin
+    assert "accuracy" in failed(judge(standing(wrong=ours), standing("1", theirs), RULES))
+
+
+def test_errors_that_both_make_cancel() -> None:
+    both = set(range(0, 400, 8))
+    difference, _ = compare(standing(wrong=both), standing("1", both), RULES)
+    assert difference is not None
+    assert (difference.low, difference.value, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_only_images_that_both_were_tested_on_count() -> None:
+    other = standing("1", evidence=evidence(set(), range(350, 750)))
+    found = failed(judge(standing(), other, RULES))
+    assert found == {"accuracy": "shares 50 test images with champion version 1, 100 are asked for"}
+
+
+def test_the_first_champion_is_held_against_its_dense_network() -> None:
+    worse = standing(evidence=evidence(set(range(0, 400, 10)), dense_wrong={0}))
+    found = failed(judge(worse, None, RULES))
+    assert "against its dense network on 400 common images" in found["accuracy"]
+
+
+def test_the_lowest_recall_is_the_one_that_counts() -> None:
+    wrong = set(range(3, 400, 8))  # half of class 3
+    found = failed(judge(standing(wrong=wrong), standing("1", wrong), RULES))
+    assert found == {"recall": "lowest recall 50.0 % (class 3), 70.0 % is asked for, missed by 20.0 points"}
+
+
+def test_a_class_without_test_images_fails_the_recall_rule() -> None:
+    seen = evidence(set(range(400)))
+    seen = seen[seen["label"] != "class 2"].assign(predicted=seen["label"])
+    assert failed(judge(standing(evidence=seen), standing("1"), RULES)) == {
+        "recall": "was tested on no image of class 2, so nothing is known of its recall"
+    }

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hscc.errors import ArtifactError
+from hscc.export.to_onnx import export_onnx
+from hscc.networks.backbones import build
+from hscc.networks.storage import ModelCard, save_dense
+from hscc.pipeline import layout
+from hscc.pipeline.params import BenchParams, CompressParams, DataParams, Params, QuantiseParams, TrainParams
+from hscc.pipeline.stages.bench import compare, run
+
+SIDE = 32
+PARAMS = Params.model_construct(
+    data=DataParams(image_size=SIDE),
+    train=TrainParams.model_construct(protocols=("grouped",)),
+    compress=CompressParams.model_construct(methods=(), budgets=(), seeds=(0,)),
+    quantise=QuantiseParams(enabled=False),
+    bench=BenchParams(batches=(4, 1), threads=1, repeats=3),
+)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a baseline in both of its forms, after the stage."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    folder = workspace / layout.baseline("grouped")
+    model = build("smallcnn", 4)
+    save_dense(model, ModelCard("smallcnn", ("a", "b", "c", "d"), SIDE, "grouped", 0), folder / "model.safetensors")
+    export_onnx(model, folder / "model.onnx", SIDE)
+    facts = {"protocol": "grouped", "seed": 0, "macs": 1000, "params": 200, "val_accuracy": 0.9}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    run(PARAMS, workspace)
+    return workspace
+
+
+def save_doubling(path: Path, kind: int = TensorProto.UINT8, batch: str | int = "batch") -> None:
+    """Save a network that takes what a user's own may: uint8 images of any size, or something unheard of."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), helper.make_node("Mul", ["f", "two"], ["y"])],
+        "doubling",
+        [helper.make_tensor_value_info("x", kind, [batch, "height", "width", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.float32(2.0), "two")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def test_the_bench_has_a_row_a_runtime_and_batch(workspace: Path) -> None:
+    document = json.loads((workspace / layout.BENCH_JSON).read_text())
+    rows = document["rows"]
+    assert [(row["runtime"], row["batch"]) for row in rows] == [
+        ("onnxruntime", 1), ("onnxruntime", 4), ("torch", 1), ("torch", 4),
+    ]  # fmt: skip
+    assert all(row["pairs"] == 3 and row["ms"] > 0 and row["speedup"] > 0 for row in rows)
+    assert document["reference"] == "dense-grouped"
+    assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4, 1, 4]
+
+
+def test_a_network_that_does_not_run_leaves_the_earlier_bench(workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace, tmp_path / "w", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    before = (tmp_path / "w" / layout.BENCH_JSON).read_bytes()
+    (tmp_path / "w" / layout.baseline("grouped") / "model.onnx").write_text("no network")
+    with pytest.raises(ArtifactError, match=r"model\.onnx is not an ONNX network"):
+        run(PARAMS, tmp_path / "w")
+    assert (tmp_path / "w" / layout.BENCH_JSON).read_bytes() == before
+
+
+def test_files_of_a_user_s_own_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one.onnx", "two.onnx"):
+        save_doubling(tmp_path / name)
+    settings = BenchParams(batches=(2,), threads=1, repeats=3)
+    compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings, 24, tmp_path / "out.json")
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [(row["network"], row["runtime"], row["batch"]) for row in rows] == [
+        ("one.onnx", "onnxruntime", 2), ("two.onnx", "onnxruntime", 2),
+    ]  # fmt: skip
+    assert "two.onnx" in capsys.readouterr().out
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "model.onnx" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        save_doubling(file)
+    compare(files, BenchParams(batches=(1,), threads=1, repeats=3), 8, tmp_path / "out.json")
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["network"] for row in rows] == [str(file) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch", "said"),
+    [
+        (TensorProto.UINT8, 8, "takes batches of 8 only, not of 2"),
+        (TensorProto.INT64, "batch", "input x is a tensor.int64.; only floats and uint8"),
+    ],
+)
+def test_an_input_that_cannot_be_drawn_is_named(tmp_path: Path, kind: int, batch: str | int, said: str) -> None:
+    save_doubling(tmp_path / "one.onnx")
+    save_doubling(tmp_path / "odd.onnx", kind, batch)
+    with pytest.raises(ArtifactError, match=r"odd\.onnx"):
+        compare([tmp_path / "one.onnx", tmp_path / "odd.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+    with pytest.raises(ArtifactError, match=said):
+        compare([tmp_path / "odd.onnx", tmp_path / "one.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nothing\.onnx does not exist"):
+        compare([tmp_path / "nothing.onnx"] * 2, BenchParams(), 8)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from hscc.errors import ArtifactError
+from hscc.pipeline import layout
+from hscc.pipeline.params import DataParams, Params, TrainParams
+from hscc.pipeline.stages.report import run
+from hscc.pipeline.statistics.predictions import to_parquet
+from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.report.html.documents import document, findings, history, insight, predictions, row, tradeoff
+
+PARAMS = Params.model_construct(data=DataParams(), train=TrainParams.model_construct(protocols=("grouped", "pooled")))
+LOCK = """schema: '2.0'
+stages:
+  evaluate:
+    outs:
+    - {path: reports/results.json, md5: 0123456789abcdef}
+  report:
+    outs:
+    - {path: reports/report.html, md5: fedcba9876543210}
+"""
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_needed(workspace: Path) -> None:
+    """What evaluate writes, of two networks."""
+    rows = [row("dense", 1.0, role="baseline"), row("dense", 1.0, role="baseline", protocol="pooled"), row()]
+    write(workspace / layout.RESULTS_JSON, json.dumps(document(rows=rows, comparisons=[], ablation=[])))
+    (workspace / layout.PREDICTIONS).write_bytes(to_parquet(predictions(rows)))
+
+
+def write_optional(workspace: Path) -> None:
+    """What may lack: other stages' documents, curves, findings, results under another protocol, notes of runs."""
+    write(workspace / layout.INSIGHT_JSON, json.dumps(insight(workspace / layout.INSIGHT)))
+    write(workspace / layout.TRADEOFF_JSON, json.dumps(tradeoff()))
+    write(workspace / layout.DATA_REPORT, json.dumps({"findings": findings()}))
+    write(workspace / layout.train_history("grouped"), history().to_csv(index=False))
+    pooled = [row("dense", 1.0, role="baseline", protocol="pooled"), row(protocol="pooled")]
+    write(workspace / layout.PROTOCOLS / "pooled.json", json.dumps(document(protocol="pooled", rows=pooled)))
+    write(workspace / layout.RUNS / "evaluate-grouped.json", '{"run_id": "123abc"}')
+    write(workspace / layout.LOCK, LOCK)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("workspace")
+    write_needed(workspace)
+    write_optional(workspace)
+    write(workspace / layout.FIGURES / "of-an-earlier-grid.svg", "<svg/>")
+    run(PARAMS, workspace)
+    return workspace
+
+
+def test_every_input_has_its_section(reported: Path) -> None:
+    html = (reported / layout.REPORT).read_text(encoding="utf-8")
+    for name in ("data", "results", "tradeoff", "insight", "protocols", "training", "provenance"):
+        assert f'<h2 id="{name}"' in html
+
+
+def test_hashes_and_runs_of_earlier_stages_are_told_and_its_own_not(reported: Path) -> None:
+    html = (reported / layout.REPORT).read_text(encoding="utf-8")
+    assert "0123456789abcdef" in html and "fedcba9876543210" not in html
+    assert "123abc" in html
+
+
+def test_figures_are_replaced_as_a_whole(reported: Path) -> None:
+    names = {path.stem for path in (reported / layout.FIGURES).iterdir()}
+    assert {"pareto-macs-ratio", "reliability", "f1", "tradeoff-speedup-b1"} <= names
+    assert "of-an-earlier-grid" not in names
+
+
+def test_the_reliability_table_counts_every_image_once(reported: Path) -> None:
+    frame = pd.read_csv(reported / layout.RELIABILITY)
+    results = json.loads((reported / layout.RESULTS_JSON).read_text())
+    for name in ("dense", "recommended"):
+        assert frame[f"{name}_images"].sum() == results["rows"][0]["n_test"]
+    assert frame["confidence"].is_monotonic_increasing
+
+
+def test_the_run_keeps_page_and_figures_and_the_page_names_the_run(reported: Path) -> None:
+    client = MlflowClient(tracking_uri(reported))
+    experiment = client.get_experiment_by_name("hscc")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'report-grouped'")
+    kept = {entry.path for entry in client.list_artifacts(found.info.run_id)}
+    assert "report.html" in kept
+    assert found.info.run_id in (reported / layout.REPORT).read_text(encoding="utf-8")
+
+
+def test_what_evaluate_writes_is_enough(tmp_path: Path) -> None:
+    write_needed(tmp_path)
+    run(PARAMS, tmp_path)
+    html = (tmp_path / layout.REPORT).read_text(encoding="utf-8")
+    assert html.count('class="note absent"') == 6
+
+
+@pytest.mark.parametrize("missing", [layout.RESULTS_JSON, layout.PREDICTIONS])
+def test_what_must_be_there_is_named_and_an_earlier_report_stays(tmp_path: Path, missing: Path) -> None:
+    write_needed(tmp_path)
+    write(tmp_path / layout.REPORT, "earlier")
+    (tmp_path / missing).unlink()
+    with pytest.raises(ArtifactError, match="hscc evaluate"):
+        run(PARAMS, tmp_path)
+    assert (tmp_path / layout.REPORT).read_text() == "earlier"
+
+
+def test_a_picture_that_is_missing_leaves_the_earlier_report(tmp_path: Path) -> None:
+    write_needed(tmp_path)
+    write(tmp_path / layout.INSIGHT_JSON, json.dumps(insight(tmp_path / layout.INSIGHT)))
+    write(tmp_path / layout.REPORT, "earlier")
+    shutil.rmtree(tmp_path / layout.INSIGHT)
+    with pytest.raises(ArtifactError, match="run `hscc insight` again"):
+        run(PARAMS, tmp_path)
+    assert (tmp_path / layout.REPORT).read_text() == "earlier"

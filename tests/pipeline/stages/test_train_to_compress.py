@@ -1,0 +1,139 @@
+"""The stages train, calibrate and compress on a handful of drawn images, with their real files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import hscc
+from hscc.errors import ArtifactError, ParamsError
+from hscc.networks.storage import load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.params import Params
+from hscc.pipeline.stages import calibrate, compress, train
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("workspace")
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(80):
+        label = CLASSES[index % 4]
+        path = Path("Training") / label / f"{index}.png"
+        target = root / layout.DATA / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 50, (SIDE, SIDE), dtype=np.uint8)
+        pixels[4 + 7 * (index % 4) : 10 + 7 * (index % 4), 6:26] = 200
+        Image.fromarray(pixels).save(target)
+        split = "val" if index % 5 == 4 else "train"
+        rows.append(_row(path.as_posix(), label, f"{index:064x}", split, index))
+    manifest = pd.DataFrame(rows)
+    (root / "artifacts").mkdir()
+    manifest.to_csv(root / layout.MANIFEST, index=False)
+    (root / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
+    return root
+
+
+def _row(path: str, label: str, digest: str, split: str, group: int) -> dict[str, object]:
+    return {
+        "path": path, "label": label, "official_split": "Training", "width": SIDE, "height": SIDE, "mode": "L",
+        "bytes": 1, "sha256": digest, "phash": "0" * 16, "decodable": True, "group": group, "conflict": False,
+        "split_grouped": split, "split_pooled": split, "split_official": split,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["data"]["image_size"] = SIDE
+    content["train"] |= {
+        "backbone": "smallcnn",
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 2e-3,
+        "precision": "fp32",
+    }
+    content["calibrate"] |= {"images": 40, "batch_size": 16}
+    content["tradeoff"]["calibrations"] = []
+    content["compress"]["finetune"] |= {"epochs": 1, "batch_size": 16, "precision": "fp32"}
+    return Params.model_validate(content)
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Path, params: Params) -> Path:
+    train.run(params, workspace, protocol="grouped")
+    calibrate.run(params, workspace)
+    return workspace
+
+
+def test_train_writes_what_the_graph_names(trained: Path) -> None:
+    model, card = load_dense(trained / layout.baseline("grouped") / "model.safetensors")
+    metrics = json.loads((trained / layout.train_metrics("grouped")).read_text())
+    history = pd.read_csv(trained / layout.train_history("grouped"))
+    assert card.classes == CLASSES
+    assert metrics["params"] == sum(p.numel() for p in model.parameters())
+    assert metrics["val_accuracy"] == pytest.approx(history["val_accuracy"].max(), abs=1e-5)
+    assert (trained / layout.baseline("grouped") / "model.onnx").is_file()
+    assert not list((trained / layout.CHECKPOINTS).iterdir())
+
+
+@pytest.mark.parametrize("method", ["hscc", "global_svd", "tucker"])
+def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params, method: str) -> None:
+    compress.run(params, trained, method=method, budget=3, seed=0)
+    folder = trained / layout.cell(method, 3, 0)
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "model.onnx", "model.safetensors", "plan.json"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    dense = json.loads((trained / layout.train_metrics("grouped")).read_text())
+    assert metrics["macs"] <= dense["macs"] / 3
+    assert metrics["val_kl"] <= metrics["val_kl_before"] + 0.05
+    small = hscc.load(folder)
+    assert sum(p.numel() for p in small.parameters()) == metrics["params"]
+    assert small(torch.zeros(1, 3, SIDE, SIDE)).shape == (1, 4)
+
+
+def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params) -> None:
+    compress.run(params, trained, method="tucker", budget=2, seed=0)
+    before = (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes()
+    with pytest.raises(ParamsError, match="choose one of"):
+        compress.run(params, trained, method="tuckre", budget=2, seed=0)
+    assert (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("bytes_left", [0, 40])
+def test_half_of_a_private_cache_is_made_anew(trained: Path, params: Params, bytes_left: int) -> None:
+    compress.run(params, trained, method="tucker", budget=4, seed=0)
+    weights = trained / layout.cell("tucker", 4, 0) / "model.safetensors"
+    before = load_file(weights)
+    caches = [*(trained / layout.LESSONS).glob("*.safetensors"), *(trained / layout.IMAGE_CACHE).glob("*.npy")]
+    assert {cache.suffix for cache in caches} == {".safetensors", ".npy"}
+    for cache in caches:
+        os.truncate(cache, bytes_left)
+    compress.run(params, trained, method="tucker", budget=4, seed=0)
+    after = load_file(weights)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_calibrate_without_a_baseline_says_what_to_run(tmp_path: Path, params: Params) -> None:
+    with pytest.raises(ArtifactError, match="hscc train"):
+        calibrate.run(params, tmp_path)
+
+
+def test_balanced_sample_takes_as_many_of_each_class() -> None:
+    labels = np.repeat([0, 1, 2, 3], [50, 50, 8, 50])
+    rows = calibrate.balanced_sample(labels, 68, 0)
+    assert np.bincount(labels[rows]).tolist() == [20, 20, 8, 20]
+    assert len(set(rows.tolist())) == 68
+    assert len(calibrate.balanced_sample(labels, 500, 0)) == 158

@@ -1,0 +1,235 @@
+"""A store that is down, locked or back: the work goes on, and what it recorded arrives in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from mlflow import MlflowClient
+
+from hscc.errors import HSCCError
+from hscc.pipeline.tracking import EXPERIMENT, PARENT_RUN, outage, send_backlog, stage_run, tracking_uri
+from hscc.pipeline.tracking.journal import JOURNALS, count_waiting
+
+DOWN = "http://127.0.0.1:1"  # nothing ever listens there
+
+
+@pytest.fixture(autouse=True)
+def local_store(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+
+
+@pytest.fixture
+def down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+
+
+def come_back(monkeypatch: pytest.MonkeyPatch, workspace: Path) -> MlflowClient:
+    """Let the store of the workspace answer from now on."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    return MlflowClient(tracking_uri(workspace))
+
+
+def runs_of(client: MlflowClient) -> dict[str, object]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_store_that_is_down_costs_one_warning_and_nothing_is_lost(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.html").write_text("<p>")
+    with stage_run("evaluate", "grouped", {"seed": 0}, workspace=tmp_path) as parent:
+        parent.metrics({"loss": 2.0}, step=0)
+        parent.metrics({"loss": 1.0}, step=1)
+        parent.artifact(tmp_path / "report.html")
+        with stage_run("evaluate", "cell", {}, {"mlflow.parentRunId": parent.run_id}, tmp_path) as child:
+            child.metrics({"accuracy": 0.9})
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "hscc track" in said
+    assert count_waiting(tmp_path) == 2
+    (tmp_path / "report.html").unlink()
+
+    client = come_back(monkeypatch, tmp_path)
+    assert len(send_backlog(tmp_path)) == 2
+    found = runs_of(client)
+    late = found["evaluate-grouped"]
+    assert late.info.status == "FINISHED"
+    assert [point.value for point in client.get_metric_history(late.info.run_id, "loss")] == [2.0, 1.0]
+    assert [entry.path for entry in client.list_artifacts(late.info.run_id)] == ["report.html"]
+    assert found["evaluate-cell"].data.tags["mlflow.parentRunId"] == late.info.run_id
+    assert found["evaluate-cell"].data.metrics == {"accuracy": 0.9}
+    assert send_backlog(tmp_path) == []
+    assert count_waiting(tmp_path) == 0
+
+
+def test_a_store_that_is_still_down_keeps_everything(down: None, tmp_path: Path) -> None:
+    with stage_run("train", "a", {}, workspace=tmp_path):
+        pass
+    with pytest.raises(HSCCError, match="1 of 1 runs keep waiting"):
+        send_backlog(tmp_path)
+    assert count_waiting(tmp_path) == 1
+
+
+def test_a_child_that_came_through_first_finds_its_parent(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with stage_run("pipeline", "nightly", {}, workspace=tmp_path) as parent:
+        key = parent.run_id
+    client = come_back(monkeypatch, tmp_path)
+    monkeypatch.setenv(PARENT_RUN, key)
+    with stage_run("train", "a", {}, workspace=tmp_path) as child:
+        pass
+    assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == key
+    monkeypatch.setattr("hscc.pipeline.tracking.delivery._LIVE", 0.0)
+    send_backlog(tmp_path)
+    pipeline = runs_of(client)["pipeline-nightly"]
+    assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == pipeline.info.run_id
+
+
+def test_a_store_that_comes_back_during_a_run_gets_all_of_it(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        run.metrics({"loss": 2.0}, step=0)
+        assert run.run_id.startswith("local-")
+        client = come_back(monkeypatch, tmp_path)
+        run.metrics({"loss": 1.0}, step=1)
+        assert client.get_run(run.run_id).info.status == "RUNNING"
+    assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1]
+    assert count_waiting(tmp_path) == 0
+
+
+def test_a_store_that_goes_down_during_a_run_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        run.metrics({"loss": 2.0}, step=0)
+        run_id = run.run_id
+        run._client = None  # as after a lost connection
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
+        run.metrics({"loss": 1.0}, step=1)
+    client = come_back(monkeypatch, tmp_path)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    (line,) = send_backlog(tmp_path)
+    assert run_id in line
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [0, 1]
+
+
+def test_a_run_killed_while_the_store_was_down_is_continued_and_arrives_once(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from hscc.pipeline.tracking import stage_run\n"
+        "with stage_run('train', 'k', {}, workspace=Path(sys.argv[1])) as run:\n"
+        "    run.metrics({'loss': 2.0}, step=0)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=dict(os.environ), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    client = come_back(monkeypatch, tmp_path)
+    with stage_run("train", "k", {}, workspace=tmp_path) as run:
+        run.metrics({"loss": 1.0}, step=1)
+    assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1]
+    assert list(runs_of(client)) == ["train-k"]
+
+
+def test_a_start_whose_answer_was_lost_is_not_made_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    real = MlflowClient.create_run
+
+    def created_but_unheard(self: MlflowClient, *args: object, **named: object) -> object:
+        real(self, *args, **named)
+        raise sqlalchemy.exc.OperationalError("create", {}, Exception("connection lost"))
+
+    monkeypatch.setattr(MlflowClient, "create_run", created_but_unheard)
+    with stage_run("train", "a", {}, workspace=tmp_path):
+        pass
+    monkeypatch.setattr(MlflowClient, "create_run", real)
+    send_backlog(tmp_path)
+    found = MlflowClient(tracking_uri(tmp_path)).search_runs(["1"])
+    assert [run.info.status for run in found] == ["FINISHED"]
+
+
+def test_a_locked_database_costs_a_warning_and_no_figure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    real = sqlalchemy.text
+    monkeypatch.setattr(
+        "sqlalchemy.sql.text", lambda text: real(text.replace("busy_timeout = 20000", "busy_timeout = 50"))
+    )
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        run.metrics({"loss": 2.0}, step=0)
+        writer = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        run.metrics({"loss": 1.0}, step=1)
+        writer.execute("ROLLBACK")
+        writer.close()
+    assert "database is locked" in capsys.readouterr().err
+    send_backlog(tmp_path)
+    client = MlflowClient(tracking_uri(tmp_path))
+    assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1]
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_what_mlflow_refuses_is_said_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        run.metrics({"a name with a #": 1.0})
+        run.metrics({"loss": 1.0})
+    assert "MLflow refuses the metrics" in capsys.readouterr().err
+    assert MlflowClient(tracking_uri(tmp_path)).get_run(run.run_id).data.metrics["loss"] == 1.0
+
+
+def test_a_journal_cut_short_by_a_kill_is_read_up_to_there(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        run.metrics({"loss": 2.0}, step=0)
+    (events,) = (tmp_path / JOURNALS).glob("*/events.jsonl")
+    events.write_text(events.read_text() + '{"do": "metr')
+    client = come_back(monkeypatch, tmp_path)
+    send_backlog(tmp_path)
+    assert runs_of(client)["train-a"].data.metrics == {"loss": 2.0}
+
+
+def test_an_outage_is_asked_about_less_and_less_and_is_news_again_later(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("hscc.pipeline.tracking.outage.time.time", lambda: clock[0])
+    outage.begin(tmp_path, "refused")
+    clock[0] += 29
+    assert outage.waiting(tmp_path)
+    clock[0] += 2
+    assert not outage.waiting(tmp_path)
+    outage.begin(tmp_path, "refused")
+    clock[0] += 59
+    assert outage.waiting(tmp_path)
+    assert capsys.readouterr().err.count("warning") == 1
+    clock[0] += 5000
+    outage.begin(tmp_path, "refused")
+    assert capsys.readouterr().err.count("warning") == 1
+    outage.over(tmp_path)
+    assert not outage.waiting(tmp_path)
+
+
+def test_a_password_in_the_address_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://hscc:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    with stage_run("train", "a", {}, workspace=tmp_path):
+        pass
+    assert "***@127.0.0.1:1" in capsys.readouterr().err
+    for path in (tmp_path / ".hscc").rglob("*"):
+        assert path.is_dir() or "hunter2" not in path.read_text()

@@ -1,0 +1,139 @@
+"""Full rank reproduces every layer, whatever its geometry and structure."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hscc.calibration.collect import calibrate
+from hscc.calibration.layers import Layer
+from hscc.factorisation.spectra import Measure
+from hscc.networks.cost import count_macs, count_parameters
+from hscc.partitions.clusters import RandomGroups
+from hscc.partitions.regions import Grid, Partition, RandomCells
+from hscc.search.low_rank import factor_low_rank
+from hscc.structures.modules import replacement
+from hscc.structures.structure import Block, Region, Structure, structure_macs, structure_params
+
+geometry = st.fixed_dictionaries(
+    {
+        "inputs": st.integers(2, 9),
+        "outputs": st.integers(2, 9),
+        "kernel_size": st.tuples(st.integers(1, 4), st.integers(1, 3)),
+        "stride": st.integers(1, 3),
+        "padding": st.sampled_from([0, 1, (2, 0)]),
+        "dilation": st.integers(1, 2),
+        "bias": st.booleans(),
+        "padding_mode": st.sampled_from(["zeros", "reflect"]),
+    }
+)
+
+
+def _network(shape: dict) -> nn.Module:
+    shape = dict(shape)
+    conv = nn.Conv2d(shape.pop("inputs"), shape.pop("outputs"), **shape)
+    head = nn.Linear(conv.out_channels, 3)
+    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double().eval()
+
+
+def _full_rank(
+    model: nn.Module,
+    layer: Layer,
+    calibration,
+    partition: Partition,
+    clusters: int,
+    weighting: str = "output",
+    projection: int = 0,
+) -> nn.Module:
+    moments = calibration.moments[layer.name]
+    inputs = projection or layer.inputs
+    groups = RandomGroups(clusters, 3).groups(np.eye(inputs), lambda: np.eye(inputs))
+    tiles = partition.tiles(layer, moments)
+    assert tiles is not None
+    blocks = tuple(Block(group, min(layer.outputs, len(group) * layer.taps)) for group in groups)
+    regions = tuple(Region(part, blocks) for part in tiles)
+    structure = Structure("low_rank", moments.cells, regions, projection=projection)
+    loss, state = factor_low_rank(model, layer, calibration, Measure(weighting, 0.3), structure)
+    module = replacement(layer, structure).double()
+    module.load_state_dict(state)
+    module.structure, module.loss = structure, loss
+    return module
+
+
+def _fitting(partition: Partition, layer: Layer) -> Partition:
+    if isinstance(partition, Grid):
+        return Grid(min(partition.rows, layer.grid[0]), min(partition.columns, layer.grid[1]))
+    return partition if min(layer.grid) >= 4 else Grid(1, 1)
+
+
+PARTITIONS = [Grid(1, 1), Grid(2, 2), Grid(3, 1), Grid(4, 4), RandomCells(3, 0)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    geometry,
+    st.sampled_from(PARTITIONS),
+    st.integers(1, 3),
+    st.integers(0, 5),
+    st.sampled_from(["output", "activation", "none"]),
+)
+def test_full_rank_reproduces_a_convolution(
+    shape: dict, partition: Partition, clusters: int, seed: int, weighting: str
+) -> None:
+    torch.manual_seed(seed)
+    model = _network(shape)
+    images = torch.randn(40, shape["inputs"], 17, 15, dtype=torch.float64)
+    calibration = calibrate(model, [images], cells=4)
+    layer = calibration.layers[0]
+    module = _full_rank(model, layer, calibration, _fitting(partition, layer), clusters, weighting)
+    fresh = torch.randn(3, shape["inputs"], 17, 15, dtype=torch.float64)
+    expected = model[0](fresh).detach()
+    torch.testing.assert_close(module(fresh), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometry, st.sampled_from(PARTITIONS), st.sampled_from(["output", "activation"]))
+def test_full_rank_behind_all_directions_reproduces_a_convolution(
+    shape: dict, partition: Partition, weighting: str
+) -> None:
+    torch.manual_seed(1)
+    model = _network(shape)
+    images = torch.randn(200, shape["inputs"], 17, 15, dtype=torch.float64)
+    calibration = calibrate(model, [images], cells=4)
+    layer = calibration.layers[0]
+    directions = layer.inputs
+    module = _full_rank(model, layer, calibration, _fitting(partition, layer), 1, weighting, directions)
+    fresh = torch.randn(3, shape["inputs"], 17, 15, dtype=torch.float64)
+    expected = model[0](fresh).detach()
+    torch.testing.assert_close(module(fresh), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    assert module.loss < 1e-6 * float(expected.square().sum())
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometry, st.sampled_from(PARTITIONS), st.integers(1, 3), st.integers(0, 2))
+def test_structure_counts_what_the_module_does(
+    shape: dict, partition: Partition, clusters: int, projection: int
+) -> None:
+    torch.manual_seed(0)
+    model = _network(shape)
+    calibration = calibrate(model, [torch.randn(30, shape["inputs"], 17, 15, dtype=torch.float64)], cells=4)
+    layer = calibration.layers[0]
+    clusters = 1 if projection else clusters  # directions are not clustered again
+    module = _full_rank(
+        model, layer, calibration, _fitting(partition, layer), clusters, projection=min(projection, layer.inputs)
+    )
+    assert structure_macs(layer, module.structure) == count_macs(module, (shape["inputs"], 17, 15))
+    assert structure_params(layer, module.structure) == count_parameters(module)
+
+
+def test_another_input_size_scales_the_regions() -> None:
+    shape = {"inputs": 6, "outputs": 8, "kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "bias": True}
+    torch.manual_seed(0)
+    model = _network({**shape, "padding_mode": "zeros"})
+    calibration = calibrate(model, [torch.randn(30, 6, 16, 16, dtype=torch.float64)], cells=4)
+    module = _full_rank(model, calibration.layers[0], calibration, Grid(4, 4), 1)
+    larger = torch.randn(2, 6, 25, 31, dtype=torch.float64)
+    torch.testing.assert_close(module(larger), model[0](larger))

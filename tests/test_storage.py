@@ -1,0 +1,57 @@
+"""What was saved is what is loaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hscc.api import apply, compress, plan
+from hscc.budgets.budget import Budget
+from hscc.calibration.collect import Calibration, calibrate
+from hscc.errors import ArtifactError, CompressionError
+from hscc.methods import HSCC, METHODS, Tucker
+from hscc.networks.backbones import build
+from hscc.storage import load, save
+from tests.tiny import tiny_images, tiny_network
+
+
+@pytest.mark.parametrize("method", list(METHODS.values()), ids=list(METHODS))
+def test_saved_network_is_the_same(tmp_path, calibration: Calibration, network: nn.Module, method) -> None:
+    small = apply(network, plan(network, calibration, method, Budget(3)))
+    save(small, tmp_path)
+    images = tiny_images(3)
+    assert torch.equal(load(tmp_path, tiny_network())(images), small(images))
+
+
+def test_own_network_needs_its_dense_form_to_load(tmp_path, calibration: Calibration, network: nn.Module) -> None:
+    save(apply(network, plan(network, calibration, Tucker(), Budget(3))), tmp_path)
+    with pytest.raises(ArtifactError, match="pass the dense one"):
+        load(tmp_path)
+
+
+def test_a_network_of_torchvision_is_recognised(tmp_path) -> None:
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    dense = build("resnet18", 5).eval()
+    small = compress(dense, [images], HSCC(regions=1, clusters=1), Budget(3), cells=1)
+    save(small, str(tmp_path))
+    torch.testing.assert_close(load(str(tmp_path))(images), small(images))
+
+
+def test_missing_network_is_named(tmp_path) -> None:
+    with pytest.raises(ArtifactError, match="hscc compress"):
+        load(tmp_path)
+
+
+def test_a_dense_network_cannot_be_saved_as_a_compressed_one(tmp_path, network: nn.Module) -> None:
+    with pytest.raises(CompressionError, match="no plan"):
+        save(network, tmp_path)
+
+
+def test_weights_of_another_plan_are_refused(tmp_path, network: nn.Module, images: torch.Tensor) -> None:
+    calibration = calibrate(network, [images])
+    for name, ratio in (("a", 3), ("b", 6)):
+        save(apply(network, plan(network, calibration, HSCC(), Budget(ratio))), tmp_path / name)
+    (tmp_path / "a" / "plan.json").write_bytes((tmp_path / "b" / "plan.json").read_bytes())
+    with pytest.raises(ArtifactError, match="does not fit its plan"):
+        load(tmp_path / "a", tiny_network())
