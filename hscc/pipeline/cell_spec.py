@@ -1,0 +1,94 @@
+"""What is asked of one cell of the sweep: a method, a budget by resource, a seed and a precision.
+
+A cell's name, such as ``hscc-macs10-latency7.5-seed0`` or ``hscc-macs6-seed0-int8``, is written and read here alone.
+It is how ``params.yaml`` asks for the cell, the folder that holds it, and the network's name in every table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hscc.budgets.budget import Budget
+from hscc.errors import BudgetError, ParamsError
+
+Precision = Literal["fp32", "int8"]
+RESOURCES = ("macs", "params", "latency")  # in the order in which a name states them
+
+_NAME = re.compile(
+    r"(?P<method>\w+?)"
+    r"(?P<budget>(?:-(?:macs|params|latency)\d+(?:\.\d+)?)+)"
+    r"-seed(?P<seed>\d+)"
+    r"(?:-(?P<precision>int8))?"
+)
+_RATIO = re.compile(r"-(macs|params|latency)(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One compressed network of the sweep.
+
+    Attributes
+    ----------
+    method : str
+        Key of `hscc.methods.METHODS`.
+    budget : Budget
+        Times less than the dense network, by resource.
+    seed : int
+        Of clustering and fine-tuning; of the latter alone where the budget has a latency.
+    precision : str
+        ``fp32``, or ``int8`` for the quantised variant.
+    """
+
+    method: str
+    budget: Budget
+    seed: int = 0
+    precision: Precision = "fp32"
+
+    @property
+    def name(self) -> str:
+        """Such as ``hscc-macs10-latency7.5-seed0``; `parse_cell` reads it."""
+        ratios = self.budget.ratios
+        asked = "".join(f"-{name}{ratios[name]:g}" for name in RESOURCES if name in ratios)
+        end = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{self.method}{asked}-seed{self.seed}{end}"
+
+    @property
+    def timed(self) -> bool:
+        """Whether the budget has a latency, so that a clock decides about the plan."""
+        return self.budget.latency is not None
+
+    @property
+    def int8(self) -> CellSpec:
+        """The quantised variant."""
+        return replace(self, precision="int8")
+
+
+def parse_cell(name: str) -> CellSpec:
+    """Read a cell's name.
+
+    Parameters
+    ----------
+    name : str
+        Method, then a hyphen and a ratio above 1 for each resource (``macs``, ``params``, ``latency``), then the seed.
+
+    Raises
+    ------
+    ParamsError
+        If it is written otherwise, names a resource twice, or a ratio does not compress.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ParamsError(
+            f"cell {name!r} cannot be read; write a method, a ratio for each resource and a seed, such as "
+            "hscc-macs6-seed0 or hscc-macs10-latency7.5-seed0."
+        )
+    ratios = _RATIO.findall(match["budget"])
+    if len({resource for resource, _ in ratios}) < len(ratios):
+        raise ParamsError(f"cell {name!r} names a resource twice; give each one ratio.")
+    try:
+        budget = Budget(**{resource: float(ratio) for resource, ratio in ratios})
+    except BudgetError as error:
+        raise ParamsError(f"cell {name!r}: {error}") from error
+    return CellSpec(match["method"], budget, int(match["seed"]), "int8" if match["precision"] else "fp32")
