@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         paper_preset,
     )
     from hscc.networks.cost import CostReport, cost
-    from hscc.plan import Plan
+    from hscc.plans import Plan
     from hscc.storage import load, save
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
@@ -53,7 +53,7 @@ _WHERE = {
     "Tucker": "hscc.methods",
     "LatencyTable": "hscc.budgets.latency_table",
     "new_table": "hscc.budgets.latency_table",
-    "Plan": "hscc.plan",
+    "Plan": "hscc.plans",
     "load": "hscc.storage",
     "save": "hscc.storage",
     "DeploymentCard": "hscc.export.card",

@@ -20,7 +20,7 @@ from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.folding import fold_batch_norms
-from hscc.plan import Plan
+from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
 from hscc.search.parallel import each_layer
 from hscc.structures.modules import replacement

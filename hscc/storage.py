@@ -16,7 +16,7 @@ from hscc.api import assemble
 from hscc.errors import ArtifactError, CompressionError
 from hscc.networks.backbones import BACKBONES, build
 from hscc.networks.cost import count_parameters
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 WEIGHTS = "model.safetensors"
 PLAN = "plan.json"

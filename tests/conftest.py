@@ -4,10 +4,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hscc.pipeline import telemetry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from hscc.calibration.collect import Calibration
 
 # A developer's own servers, stores and data sources must not leak into a test.
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "HSCC_DATA_SOURCE", "DVC_ROOT", "DVC_STAGE"):
@@ -48,3 +55,27 @@ def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) 
         write_results(workspace, network=network, wrong=wrong)
         register.run(params(), workspace)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def network() -> "nn.Module":
+    """The tiny network of `tests.tiny`."""
+    from tests.tiny import tiny_network
+
+    return tiny_network()
+
+
+@pytest.fixture(scope="session")
+def images() -> "torch.Tensor":
+    """Its images."""
+    from tests.tiny import tiny_images
+
+    return tiny_images()
+
+
+@pytest.fixture(scope="session")
+def calibration(network: "nn.Module", images: "torch.Tensor") -> "Calibration":
+    """Its calibration."""
+    from hscc.calibration.collect import calibrate
+
+    return calibrate(network, images.split(16), cells=4)

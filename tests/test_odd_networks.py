@@ -16,7 +16,7 @@ from hscc.calibration.collect import calibrate
 from hscc.errors import BudgetError, CompressionError
 from hscc.methods import HSCC, METHODS
 from hscc.networks.cost import count_macs, count_parameters
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 SHAPE = (3, 13, 11)
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration images are few")

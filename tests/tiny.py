@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
-
-from hscc.calibration.collect import Calibration, calibrate
 
 
 def tiny_network(dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -33,18 +30,3 @@ def tiny_images(count: int = 48, dtype: torch.dtype = torch.float64) -> torch.Te
     images = nn.functional.interpolate(coarse, size=(18, 18), mode="bilinear")
     images[:, :, :4, :4] = -1.0  # a black corner
     return images.to(dtype)
-
-
-@pytest.fixture(scope="session")
-def network() -> nn.Module:
-    return tiny_network()
-
-
-@pytest.fixture(scope="session")
-def images() -> torch.Tensor:
-    return tiny_images()
-
-
-@pytest.fixture(scope="session")
-def calibration(network: nn.Module, images: torch.Tensor) -> Calibration:
-    return calibrate(network, images.split(16), cells=4)

@@ -20,7 +20,7 @@ from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
-from hscc.plan import Plan
+from hscc.plans import Plan
 from hscc.structures.structure import DENSE
 from hscc.timing.alternation import Call, time_pair
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from hscc.export.preprocessing import Preprocessing
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
 

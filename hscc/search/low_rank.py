@@ -15,7 +15,7 @@ from hscc.factorisation.factors import Encoder, RegionFactors, region_factors
 from hscc.factorisation.projection import balance_projection
 from hscc.factorisation.region_context import Places, dense_bias
 from hscc.factorisation.spectra import Measure, Spectrum, spectrum
-from hscc.plan import LayerPlan
+from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError, allocate, loss_of
 from hscc.search.candidates import block_columns, chosen_structure, layer_options, offers
 from hscc.search.parallel import each_layer

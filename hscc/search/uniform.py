@@ -15,7 +15,7 @@ from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
 from hscc.factorisation.factors import RegionFactors, weight_loss
 from hscc.factorisation.region_context import dense_bias, dense_weight, whole_layer
-from hscc.plan import LayerPlan
+from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError
 from hscc.search.low_rank import LayerPlans
 from hscc.search.parallel import each_layer

@@ -18,7 +18,7 @@ from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS
 from hscc.pipeline.params import EvaluateParams, Params, PromoteParams, RegisterParams, TrainParams
 from hscc.pipeline.statistics.predictions import to_parquet
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 NAME = "hscc-tiny"
 DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"

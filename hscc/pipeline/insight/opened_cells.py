@@ -14,7 +14,7 @@ from hscc.pipeline.artifacts import network_name, read_cell
 from hscc.pipeline.cells import parse_cell
 from hscc.pipeline.insight.rank_maps import RankMap, rank_map
 from hscc.pipeline.params import Params
-from hscc.plan import Plan
+from hscc.plans import Plan
 from hscc.storage import PLAN, load
 
 

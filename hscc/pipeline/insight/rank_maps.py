@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hscc.calibration.layers import Layer
 from hscc.partitions.regions import region_cells
 from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
-from hscc.plan import LayerPlan
+from hscc.plans import LayerPlan
 
 Shares = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]

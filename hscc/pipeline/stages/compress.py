@@ -31,7 +31,7 @@ from hscc.pipeline.params import FinetuneParams, Params
 from hscc.pipeline.stages.latency import read_timed_plan
 from hscc.pipeline.stages.train import read_splits
 from hscc.pipeline.tracking import stage_run
-from hscc.plan import Plan
+from hscc.plans import Plan
 from hscc.storage import Origin, save
 from hscc.training.checkpoint import Row
 from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits

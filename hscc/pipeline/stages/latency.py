@@ -21,7 +21,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.cells import goal_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.tracking import stage_run
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:

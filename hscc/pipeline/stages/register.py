@@ -53,7 +53,7 @@ from hscc.pipeline.statistics.results import (
     to_json,
 )
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL = "model.onnx"  # the evaluated network, in its cell's folder

@@ -10,7 +10,7 @@ from hscc.api import apply, plan
 from hscc.budgets.budget import Budget
 from hscc.calibration.collect import calibrate
 from hscc.methods import HSCC
-from hscc.plan import Plan
+from hscc.plans import Plan
 from tests.tiny import tiny_images, tiny_network
 
 

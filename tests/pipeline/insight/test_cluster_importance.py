@@ -17,7 +17,7 @@ from hscc.pipeline.insight.cluster_importance import (
     importance_rows,
 )
 from hscc.pipeline.insight.rank_maps import rank_map
-from hscc.plan import Plan
+from hscc.plans import Plan
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -6,7 +6,7 @@ import pytest
 from hscc.calibration.layers import Layer
 from hscc.pipeline.insight.pictures import SIDE
 from hscc.pipeline.insight.rank_maps import describe, full_rank, rank_map, rank_rows, rank_scale, summary
-from hscc.plan import LayerPlan
+from hscc.plans import LayerPlan
 from hscc.structures.structure import DENSE, Block, Region, Structure
 
 CONV = Layer("conv", "conv", 8, 20, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), "constant", (14, 14), (14, 14), True)

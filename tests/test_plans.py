@@ -21,7 +21,7 @@ from hscc.factorisation.spectra import Measure, region_norm
 from hscc.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import Grid
-from hscc.plan import Plan
+from hscc.plans import Plan
 from hscc.structures.structure import Structure
 from tests.tiny import tiny_images, tiny_network
 
