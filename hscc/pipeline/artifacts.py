@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hscc.budgets.budget import Budget
 from hscc.errors import ArtifactError
 from hscc.files import file_sha256
+from hscc.methods import CONTROLS
 from hscc.pipeline import layout
+from hscc.pipeline.cell_spec import CellSpec, first_seeds
 from hscc.pipeline.params import Params
 
 DENSE = "dense"
@@ -74,8 +77,26 @@ class Network:
 
 def network_name(method: str, budget: float, seed: int, protocol: str, precision: str = FLOAT) -> str:
     """Compose the name of a network from the first columns of its row."""
-    name = f"{DENSE}-{protocol}" if method == DENSE else f"{method}-{budget:g}-{seed}"
-    return name if precision == FLOAT else f"{name}-{precision}"
+    if method != DENSE:
+        return _spec(method, budget, seed, precision).name
+    return f"{DENSE}-{protocol}" if precision == FLOAT else f"{DENSE}-{protocol}-{precision}"
+
+
+# TODO: goes when every table has one column per resource.
+def _columns(spec: CellSpec) -> tuple[str, float]:
+    asked = spec.budget
+    if asked.latency is None:
+        return spec.method, asked.macs or asked.params or 1.0
+    return (f"{spec.method}_timed", asked.latency) if asked.macs is None else (f"{spec.method}_fast", asked.macs)
+
+
+def _spec(method: str, budget: float, seed: int, precision: str) -> CellSpec:
+    found = Budget(macs=budget)
+    if method.endswith("_timed"):
+        method, found = method.removesuffix("_timed"), Budget(latency=budget)
+    elif method.endswith("_fast"):
+        method, found = method.removesuffix("_fast"), Budget(macs=budget, latency=0.75 * budget)
+    return CellSpec(method, found, seed, "int8" if precision == INT8 else "fp32")
 
 
 def read_baseline(folder: Path, protocol: str) -> Network:
@@ -103,14 +124,14 @@ def read_baseline(folder: Path, protocol: str) -> Network:
     return _network(folder, stage, {**facts, "method": DENSE, "budget": 1.0, "val_kl": 0.0, "predicted_loss": 0.0})
 
 
-def read_cell(folder: Path, method: str, budget: float, seed: int, protocol: str) -> Network:
+def read_cell(folder: Path, spec: CellSpec, protocol: str) -> Network:
     """Read one compressed network.
 
     Parameters
     ----------
     folder : Path
         Holds ``model.onnx`` and ``metrics.json``.
-    method, budget, seed
+    spec : CellSpec
         The cell that it must be.
     protocol : str
         The protocol of the baseline it was made from.
@@ -125,9 +146,10 @@ def read_cell(folder: Path, method: str, budget: float, seed: int, protocol: str
     ArtifactError
         If a file is missing or does not fit.
     """
-    stage = f"hscc compress --method {method} --budget {budget:g} --seed {seed}"
+    stage = f"hscc compress {spec.name}"
+    method, budget = _columns(spec)
     facts = _read_metrics(folder, stage, protocol)
-    return _network(folder, stage, {**facts, "method": method, "budget": budget, "seed": seed})
+    return _network(folder, stage, {**facts, "method": method, "budget": budget, "seed": spec.seed})
 
 
 def read_twin(folder: Path, network: Network) -> Network:
@@ -211,22 +233,19 @@ def read_own(params: Params, workspace: Path) -> list[Network]:
         If a network is missing or does not fit; the message names the stage to run.
     """
     own = params.data.protocol
-    cells = [
-        read_cell(workspace / layout.cell(method, budget, seed), method, budget, seed, own)
-        for method, budget, seed in params.compress.cells
-    ]
+    cells = [read_cell(workspace / layout.cell(spec.name), spec, own) for spec in params.compress.cells]
     return [read_baseline(workspace / layout.baseline(own), own), *cells]
 
 
 def of_first_seed(params: Params, networks: list[Network]) -> list[Network]:
     """Leave out what differs from another network in its seed only: the clock and int8 have no need of it."""
-    first = params.compress.seeds[0]
-    return [network for network in networks if network.is_dense or network.seed == first]
+    first = {spec.name for spec in first_seeds(params.compress.cells)}
+    return [network for network in networks if network.is_dense or network.name in first]
 
 
 def without_controls(params: Params, networks: list[Network]) -> list[Network]:
     """Leave out the controls, which nobody deploys."""
-    return [network for network in networks if network.method not in params.compress.controls]
+    return [network for network in networks if network.method not in CONTROLS]
 
 
 def read_twins(params: Params, workspace: Path, networks: list[Network]) -> list[Network]:

@@ -14,7 +14,8 @@ VALIDATION = Path("artifacts/validation")  # expectations.json, data_docs/
 DATA_REPORT = Path("reports/data.json")
 
 MOMENTS = Path("artifacts/calibration/moments.safetensors")
-LATENCY_TABLE = Path("artifacts/latency/table.json")
+LATENCY = Path("artifacts/latency")
+LATENCY_TABLE = LATENCY / "table.json"
 CELLS = Path("artifacts/cells")
 QUANTISED = Path("artifacts/quantised")
 
@@ -74,7 +75,7 @@ def cell(name: str) -> Path:
 
 def timed_plan(name: str) -> Path:
     """Plan without weights of a cell whose budget has a latency; ``null`` for any other cell."""
-    return Path("artifacts/latency/plans") / f"{name}.json"
+    return LATENCY / "plans" / f"{name}.json"
 
 
 def code(stage: str) -> Path:
