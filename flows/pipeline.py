@@ -51,10 +51,8 @@ class Order:
 @flow(name="pipeline", persist_result=False)
 def pipeline(
     targets: parameters.Targets = (),
-    methods: parameters.Methods = (),
-    budgets: parameters.Budgets = (),
+    cells: parameters.Cells = (),
     protocol: parameters.SplitProtocol = None,
-    seeds: parameters.Seeds = (),
     force: parameters.Force = False,
     max_workers: parameters.Workers = None,
     runner: parameters.Where = Runner.local,
@@ -62,10 +60,10 @@ def pipeline(
 ) -> State[None]:
     """Bring the stages of the graph in the current folder up to date.
 
-    With other methods, budgets, seeds or another protocol the run is a DVC experiment: the workspace stays as it is,
-    and `dvc exp show` lists what came out.
+    With other cells or another protocol the run is a DVC experiment: the workspace stays as it is, and
+    `dvc exp show` lists what came out.
     """
-    changed = parameters.overrides(methods, budgets, protocol, seeds)
+    changed = parameters.overrides(cells, protocol)
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
@@ -131,18 +129,14 @@ def main(
         Path, typer.Option(exists=True, file_okay=False, help="Folder that holds .dvc and dvc.yaml.")
     ] = Path("."),
     target: Annotated[
-        list[str] | None, typer.Option(help="Stage or cell to bring up to date, with all it needs; repeatable.")
+        list[str] | None,
+        typer.Option(help="Stage, or cell of one, to bring up to date, with all it needs; repeatable."),
     ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Method of the sweep instead of those of params.yaml; repeatable.")
-    ] = None,
-    budget: Annotated[
-        list[float] | None, typer.Option(help="Budget of the sweep instead of those of params.yaml; repeatable.")
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="Cell of the sweep instead of those of params.yaml, such as hscc-macs9-seed0; repeatable."),
     ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Split protocol instead of that of params.yaml.")] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of the sweep instead of those of params.yaml; repeatable.")
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, stale or not.")] = False,
     max_workers: Annotated[
         int | None, typer.Option(min=1, help="Most stages side by side [default: cores, as memory allows].")
@@ -151,9 +145,9 @@ def main(
     address: Annotated[str | None, typer.Option(help="Of the Dask scheduler or the Ray head.")] = None,
 ) -> None:
     """Bring every stale stage of the graph up to date, as `dvc repro` does, under Prefect."""
-    asked = (tuple(target or ()), tuple(method or ()), tuple(budget or ()))
+    targets, cells = tuple(target or ()), tuple(cell or ())
     with contextlib.chdir(workspace):
-        state = pipeline(*asked, protocol, tuple(seed or ()), force, max_workers, runner, address, return_state=True)
+        state = pipeline(targets, cells, protocol, force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
         typer.echo(f"error: {redact(str(state.message))}", err=True)
         sys.exit(1)
