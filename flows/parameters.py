@@ -86,10 +86,11 @@ for _plugin in _read(layout.PARAMS, "plugins"):
     with suppress(ImportError):  # the run itself says that it cannot be imported
         import_module(str(_plugin))
 _STAGES = stage_names()
+_TARGET = f"^({'|'.join(_STAGES) or '.+'})(@\\S+)?$"
 
 Targets = Annotated[
     tuple[str, ...],
-    _list_of(_STAGES, "Stages", "Stages and cells", f"^({'|'.join(_STAGES or [r'\\w+'])})(@\\S+)?$"),
+    _list_of(_STAGES, "Stages", "Stages and cells", _TARGET),
     Field(
         json_schema_extra=_shown(
             "Targets",

@@ -21,11 +21,11 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import capacity, parameters
-from flows.conduct import Conductor, fetch_data
+from flows.executor import Executor, fetch_data
 from flows.experiments import kept_reports, prepare, save
 from flows.full_disk import one_sentence
 from flows.graph import is_missing, open_repo, read_graph, select
-from flows.lease import BusyError, Lease, hold
+from flows.lock import BusyError, FlowLock, hold
 from flows.publish import REPORTS, publish_reports
 from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
@@ -69,11 +69,11 @@ def pipeline(
         open_repo(workspace).close()
         with (
             one_sentence(workspace),
-            hold(workspace, f"flow run {flow_run.get_name()}") as lease,
+            hold(workspace, f"flow run {flow_run.get_name()}") as lock,
             recorded(workspace) as run,
         ):
             order = Order(targets, force, runner, address, max_workers)
-            state = _run_changed(workspace, lease, order, changed, {PARENT_RUN: run.run_id})
+            state = _run_changed(workspace, lock, order, changed, {PARENT_RUN: run.run_id})
             conclude(run, state)
             return state
     except BusyError as error:
@@ -83,16 +83,16 @@ def pipeline(
 
 
 def _run_changed(
-    workspace: Path, lease: Lease, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
+    workspace: Path, lock: FlowLock, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
 ) -> State[None]:
     if not changed:
-        state = _run(workspace, lease, order, variables)
+        state = _run(workspace, lock, order, variables)
         publish_reports(workspace / REPORTS)
         return state
     experiment = prepare(workspace, changed)
     get_run_logger().info("experiment %s: %s", experiment.name, changed)
     with contextlib.chdir(experiment.workspace):  # DVC names stages relative to the current folder
-        state = _run(experiment.workspace, lease, order, {**variables, **experiment.variables})
+        state = _run(experiment.workspace, lock, order, {**variables, **experiment.variables})
     if not state.is_completed():
         publish_reports(experiment.workspace / REPORTS)
         return state
@@ -103,19 +103,19 @@ def _run_changed(
     )
 
 
-def _run(workspace: Path, lease: Lease, order: Order, variables: Mapping[str, str]) -> State[None]:
+def _run(workspace: Path, lock: FlowLock, order: Order, variables: Mapping[str, str]) -> State[None]:
     with open_repo(workspace) as repo:
         stages = select(read_graph(repo), order.targets)
         for pinned in stages:
             if not pinned.commands and is_missing(pinned):
-                fetch_data(pinned, lease, variables)
+                fetch_data(pinned, lock, variables)
         need = max((stage.memory for stage in stages), default=1.0)
         workers = order.workers or _default_workers(order.runner, need, len(stages))
         get_run_logger().info("%d stages, at most %d at once (%s)", len(stages), workers, order.runner)
         if order.runner is not Runner.local and TRACKING in os.environ:
             variables = {TRACKING: os.environ[TRACKING], **variables}  # workers have an environment of their own
         with task_runner(order.runner, order.address, workers) as connected:
-            return Conductor(repo, stages, workers, connected, lease, variables, order.force).run()
+            return Executor(repo, stages, workers, connected, lock, variables, order.force).run()
 
 
 def _default_workers(runner: Runner, need: float, stages: int) -> int:
