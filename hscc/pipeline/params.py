@@ -1,6 +1,6 @@
 """The schema of ``params.yaml``: unknown and missing keys are errors, values have bounds and never change.
 
-No key has a default here: what holds is what the file states. ``plugins`` alone may be left out.
+No key has a default here: what holds is what the file states.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ class Params(Section):
         Modules that are imported before anything else is checked, so that they can register methods and backbones.
     """
 
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[str, ...]
     data: DataParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     train: TrainParams
