@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.windows import even_size, input_windows, tile_rows, tiles
 from hscc.calibration.layers import Layer, Rectangle, area, reach
-from hscc.export.graph.builder import Builder
+from benchmarks.builder import Builder
 
 CLUSTERS = 4
 _ROUND = 8  # ranks in multiples of the SIMD width of AVX2
