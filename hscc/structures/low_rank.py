@@ -228,11 +228,19 @@ class LowRank(Structure):
         return [self.kind, self.cells, regions, self.projection]
 
     def rank_levels(self, layer: Layer) -> list[tuple[int, Structure]]:
-        """See `Structure`: all regions have the same rank, shared evenly by their clusters."""
+        """See `Structure`: all regions have the same rank, shared evenly by their clusters.
+
+        Ranks that cost more than the dense layer are left out: on export their factors are multiplied out.
+        """
         inner = self.projected_layer(layer)
         blocks = max(len(region.blocks) for region in self.regions)
         narrowest = min(len(block.channels) for region in self.regions for block in region.blocks)
-        widest = min(layer.outputs, narrowest * inner.taps)
+        per_rank = sum(
+            self.region_positions(layer, region) * sum(self.rank_weights(layer, block) for block in region.blocks)
+            for region in self.regions
+        )
+        affordable = max(1, (layer.macs - self.projection_macs(layer)) // per_rank)
+        widest = min(layer.outputs, narrowest * inner.taps, affordable)
         levels = _LEVELS if len(self.regions) == blocks == 1 else _FEW_LEVELS
         fitting = sorted({min(level, widest) for level in levels})
         ranks = fitting if len(fitting) > 1 else [max(1, widest // 2), widest]
