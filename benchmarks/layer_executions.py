@@ -143,7 +143,7 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
         name = f"{CLUSTERS} clusters, ranks {wide // CLUSTERS}"
         yield Execution(f"{name}, one grouped convolution", _pair(wide, CLUSTERS), cost(wide, CLUSTERS))
         yield Execution(f"{name}, grouped, channels gathered", _gathered(wide), cost(wide, CLUSTERS))
-        yield Execution(f"{name}, a convolution each", _split(wide), cost(wide, CLUSTERS))
+        yield Execution(f"{name}, one convolution each", _split(wide), cost(wide, CLUSTERS))
     for grid, name in (((2, 1), "2 bands"), ((4, 1), "4 bands"), ((2, 2), "2x2 tiles"), ((4, 4), "4x4 tiles")):
         macs = cost(rank)
         plain = {"pad_first": True, "relu_inside": False}
