@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 import onnx
 
+from benchmarks.graph_builder import INPUT, GraphBuilder
 from hscc.calibration.layers import Layer, Rectangle, area, reach
-from hscc.export.graph.builder import Builder
 
 CLUSTERS = 4
 _ROUND = 8  # ranks in multiples of the SIMD width of AVX2
@@ -37,13 +37,13 @@ class Execution:
     """
 
     name: str
-    build: Callable[[Builder, Layer, str], str]
+    build: Callable[[GraphBuilder, Layer, str], str]
     macs: int
 
     def graph(self, layer: Layer) -> onnx.ModelProto:
         """Build the graph between two 1 x 1 poolings, which keep the blocked layout as inside a network."""
-        builder = Builder()
-        output = builder.pool(self.build(builder, layer, builder.pool("x")))
+        builder = GraphBuilder()
+        output = builder.pool(self.build(builder, layer, builder.pool(INPUT)))
         return builder.model(output, ("batch", layer.inputs, *layer.input_grid))
 
 
@@ -77,7 +77,7 @@ class Regional:
     channels_last: bool = False
     constant: int = 0
 
-    def __call__(self, b: Builder, layer: Layer, x: str) -> str:
+    def __call__(self, b: GraphBuilder, layer: Layer, x: str) -> str:
         """Build the graph."""
         left, right, top, bottom = layer.padding
         if self.channels_last:
@@ -100,7 +100,7 @@ class Regional:
             whole = b.node("Relu", [whole])
         return b.transpose(whole, 0, 3, 1, 2) if self.matmul else whole
 
-    def _region(self, b: Builder, layer: Layer, x: str, tile: Rectangle) -> str:
+    def _region(self, b: GraphBuilder, layer: Layer, x: str, tile: Rectangle) -> str:
         window, pads = _input_windows(layer, tile, padded=self.pad_first)
         first = 1 if self.channels_last else 2
         part = b.cut(x, {first + axis: bounds for axis, bounds in enumerate(window) if self.grid[axis] > 1})
@@ -114,8 +114,8 @@ class Regional:
             output = _decode(b, layer, hidden, self.rank)
         return b.node("Relu", [output]) if self.relu_inside else output
 
-    def _constant(self, b: Builder, layer: Layer, tile: Rectangle) -> str:
-        shape = b.node("Shape", ["x"], start=0, end=1)
+    def _constant(self, b: GraphBuilder, layer: Layer, tile: Rectangle) -> str:
+        shape = b.node("Shape", [INPUT], start=0, end=1)
         sizes = b.integers(layer.outputs, tile[1] - tile[0], tile[3] - tile[2])
         return b.node("Expand", [b.weights(1, layer.outputs, 1, 1), b.node("Concat", [shape, sizes], axis=0)])
 
@@ -175,11 +175,11 @@ def _rank(layer: Layer, ratio: float, clusters: int, multiple: int) -> int:
     )
 
 
-def _encode(b: Builder, layer: Layer, x: str, rank: int, pads: tuple[int, int, int, int], groups: int = 1) -> str:
+def _encode(b: GraphBuilder, layer: Layer, x: str, rank: int, pads: tuple[int, int, int, int], groups: int = 1) -> str:
     return b.conv(x, (rank, layer.inputs, layer.kernel), stride=layer.stride, pads=pads, groups=groups)
 
 
-def _decode(b: Builder, layer: Layer, hidden: str, rank: int) -> str:
+def _decode(b: GraphBuilder, layer: Layer, hidden: str, rank: int) -> str:
     return b.conv(hidden, (layer.outputs, rank, _POINT), bias=True)
 
 
@@ -188,29 +188,29 @@ def _own_pads(layer: Layer) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def _dense(b: Builder, layer: Layer, x: str) -> str:
+def _dense(b: GraphBuilder, layer: Layer, x: str) -> str:
     weight = (layer.outputs, layer.inputs, layer.kernel)
     return b.node("Relu", [b.conv(x, weight, stride=layer.stride, pads=_own_pads(layer), bias=True)])
 
 
-def _pair(rank: int, clusters: int = 1) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _pair(rank: int, clusters: int = 1) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         hidden = _encode(b, layer, x, rank, _own_pads(layer), clusters)
         return b.node("Relu", [_decode(b, layer, hidden, rank)])
 
     return build
 
 
-def _gathered(rank: int) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _gathered(rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         order = np.random.default_rng(0).permutation(layer.inputs)
         return _pair(rank, CLUSTERS)(b, layer, b.node("Gather", [x, b.constant(order)], axis=1))
 
     return build
 
 
-def _split(rank: int) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _split(rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         parts = b.nodes("Split", [x], CLUSTERS, axis=1, num_outputs=CLUSTERS)
         weight = (rank // CLUSTERS, layer.inputs // CLUSTERS, layer.kernel)
         hidden = [b.conv(part, weight, stride=layer.stride, pads=_own_pads(layer)) for part in parts]
@@ -219,10 +219,10 @@ def _split(rank: int) -> Callable[[Builder, Layer, str], str]:
     return build
 
 
-def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, Layer, str], str]:
+def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[GraphBuilder, Layer, str], str]:
     """Tiles of equal size, stacked along channels or batch; what lies beyond the map is cropped."""
 
-    def build(b: Builder, layer: Layer, x: str) -> str:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         size, count = _even_size(layer, grid), grid[0] * grid[1]
         reaches = [(n - 1) * s + r for n, s, r in zip(size, layer.stride, reach(layer), strict=True)]
         starts = [[n * i * s for i in range(g)] for n, s, g in zip(size, layer.stride, grid, strict=True)]
@@ -248,14 +248,14 @@ def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, 
     return build
 
 
-def _blocked(bands: int, rank: int) -> Callable[[Builder, Layer, str], str]:
+def _blocked(bands: int, rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
     """Bands of rows that stay in the blocked layout.
 
     A dilated depthwise convolution with a single non-zero weight cuts a band, a padding decoder puts it in its place,
     and the bands are summed, which ONNX Runtime fuses with the convolutions. All bands share one bias.
     """
 
-    def build(b: Builder, layer: Layer, x: str) -> str:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         total, rows = "", layer.grid[0]
         for tile in _tiles(layer, (bands, 1)):
             (window, _), pads = _input_windows(layer, tile, padded=False)
@@ -269,7 +269,7 @@ def _blocked(bands: int, rank: int) -> Callable[[Builder, Layer, str], str]:
     return build
 
 
-def _cut_rows(b: Builder, layer: Layer, x: str, window: tuple[int, int]) -> str:
+def _cut_rows(b: GraphBuilder, layer: Layer, x: str, window: tuple[int, int]) -> str:
     first, after = window[0], layer.input_grid[0] - window[1]
     if not first and not after:
         return x
