@@ -24,7 +24,7 @@ from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, read_params
 from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import as_input, predict
-from hscc.pipeline.statistics.scores import kl_divergence
+from hscc.pipeline.statistics.metrics import kl_divergence
 from hscc.timing.alternation import time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_session

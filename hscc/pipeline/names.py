@@ -1,12 +1,11 @@
-"""How methods and classes are called in front of a reader."""
+"""Labels of methods, classes and networks for a reader."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from hscc.pipeline.statistics.schema import DENSE, AskedBudget, NetworkRow
 
 _METHODS = {
-    "dense": "Dense baseline",
+    DENSE: "Dense baseline",
     "hscc": "HSCC",
     "hscc_direct": "HSCC, no projection",
     "hscc_paper": "HSCC as the paper has it",
@@ -23,20 +22,12 @@ _METHODS = {
     "tucker": "Tucker-2",
     "tucker_adaptive": "Tucker-2, adaptive",
 }
-_GOALS = {"_timed": "timed", "_fast": "fast"}
+_RESOURCES = {"macs": "MACs", "params": "params", "latency": "latency"}
 
 
 def method_label(method: str) -> str:
     """Name of a method in running text; an unknown one keeps its own, with spaces."""
-    for suffix, word in _GOALS.items():
-        if method.removesuffix(suffix) in _METHODS and method.endswith(suffix):
-            return f"{_METHODS[method.removesuffix(suffix)]}, {word}"
     return _METHODS.get(method, method.replace("_", " "))
-
-
-def goal(method: str) -> str:
-    """Suffix of a method that says what its ratio is of: none for MACs, ``_timed`` for time, ``_fast`` for both."""
-    return next((suffix for suffix in _GOALS if method.endswith(suffix)), "")
 
 
 def class_label(name: str) -> str:
@@ -45,8 +36,15 @@ def class_label(name: str) -> str:
     return words if words.startswith("no ") else words.removesuffix(" tumor")
 
 
-def network_label(row: Mapping[str, Any]) -> str:
-    """Name of a row's network in running text, such as ``HSCC, 6x`` or ``HSCC, 6x, int8``."""
-    label = method_label(row["method"])
-    name = label if row["method"] == "dense" else f"{label}, {row['budget']:g}×"
-    return f"{name}, int8" if row.get("precision") == "int8" else name
+def budget_label(budget: AskedBudget) -> str:
+    """Budget in running text, such as ``6×`` (MACs alone) or ``MACs 10×, latency 7.5×``; empty for a dense network."""
+    ratios = budget.ratios
+    if set(ratios) == {"macs"}:
+        return f"{ratios['macs']:g}×"
+    return ", ".join(f"{_RESOURCES[resource]} {ratio:g}×" for resource, ratio in ratios.items())
+
+
+def network_label(row: NetworkRow) -> str:
+    """Name of a row's network in running text, such as ``HSCC, 6×`` or ``HSCC, latency 7×, int8``."""
+    parts = [method_label(row.method), budget_label(row.budget), "" if row.precision == "fp32" else row.precision]
+    return ", ".join(part for part in parts if part)
