@@ -33,8 +33,20 @@ METHODS: dict[str, Method] = {
     "random_regions": RandomRegions(),
 }
 
+# Methods that show what one idea of HSCC contributes; nobody deploys them, so they get no int8 variant.
+CONTROLS: set[str] = {
+    "hscc_direct",
+    "hscc_unclustered",
+    "hscc_unweighted",
+    "hscc_uniform",
+    "global_groups",
+    "random_channels",
+    "random_regions",
+}
+
 __all__ = [
     "ALDS",
+    "CONTROLS",
     "HSCC",
     "METHODS",
     "AdaptiveTucker",

@@ -21,6 +21,7 @@ from hscc.files import file_sha256
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
+from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.data.images import rows_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
@@ -68,8 +69,8 @@ def run(
     out : Path
         The ONNX file.
     cell, baseline : str, optional
-        Name of a cell such as ``hscc-6-0``, or split protocol of a baseline; by default the cell that ``hscc register``
-        chose.
+        Name of a cell such as ``hscc-macs6-seed0``, or split protocol of a baseline; by default the cell that
+        ``hscc register`` chose.
     pt2 : bool
         Whether to write the ``.pt2`` form beside it too.
 
@@ -162,12 +163,7 @@ def _registered(workspace: Path) -> str:
 
 
 def _read_cell(name: str, protocol: str, workspace: Path) -> Network:
-    folder = workspace / layout.CELLS / name
-    try:
-        method, budget, seed = name.rsplit("-", 2)
-        return read_cell(folder, method, float(budget), int(seed), protocol)
-    except ValueError as error:
-        raise ParamsError(f"--cell {name!r} is no cell; give METHOD-BUDGET-SEED, such as hscc-6-0.") from error
+    return read_cell(workspace / layout.cell(name), parse_cell(name), protocol)
 
 
 def _subject(network: Network, workspace: Path) -> Subject:

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
+from hscc.methods import CONTROLS
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_others, read_own, read_twins
 from hscc.pipeline.benchmark.measurement import read_bench
@@ -126,8 +127,7 @@ def _document(
     protocol = params.data.protocol
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
     origin = {"data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-    controls = params.compress.controls
-    rows = build_rows(evidence, bench, protocol, timed=timed, controls=controls, provenance=origin)
+    rows = build_rows(evidence, bench, protocol, timed=timed, controls=CONTROLS, provenance=origin)
     return {
         "protocol": protocol,
         **origin,
@@ -143,7 +143,7 @@ def _document(
         "headline": headline_figures(rows),
         "seeds": summarise_seeds(compressed_rows(rows, protocol)),
         "comparisons": compare_rivals(own),
-        "ablation": ablation(own, params.compress.seeds[0]),
+        "ablation": ablation(own, min(spec.seed for spec in params.compress.cells)),
         "rows": rows,
     }
 

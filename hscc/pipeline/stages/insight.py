@@ -58,6 +58,7 @@ from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import DENSE, network_name
 from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
@@ -67,7 +68,6 @@ from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_pn
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
 from hscc.pipeline.statistics.results import replace_text, to_json
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run

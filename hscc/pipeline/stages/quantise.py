@@ -17,9 +17,9 @@ from hscc.files import file_sha256
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import INT8, Network, of_first_seed, read_own, without_controls
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import as_input, predict
 from hscc.pipeline.statistics.scores import kl_divergence
 from hscc.pipeline.tracking import StageRun, stage_run

@@ -113,7 +113,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 
 def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate:
-    folder = workspace / layout.cell(row["method"], row["budget"], row["seed"])
+    folder = workspace / layout.cell(row_name(row))
     model = folder / CELL
     for needed in (model, folder / PLAN):
         if not needed.is_file():

@@ -35,12 +35,11 @@ from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import to_input
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_tradeoff
-from hscc.pipeline.stages.calibrate import balanced_sample
-from hscc.pipeline.stages.train import read_splits
 from hscc.pipeline.statistics.results import replace_text, to_csv, to_json
 from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
 from hscc.pipeline.statistics.structure_claims import judge

@@ -17,12 +17,12 @@ from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
-from hscc.training.loop import Recipe, Split
+from hscc.training.loop import Recipe
 from hscc.training.supervised import train_baseline
 
 
@@ -77,14 +77,6 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         card = ModelCard(params.train.backbone, CLASSES, size, protocol, params.train.seed)
         _write(workspace, protocol, model, card, history, metrics)
         tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
-
-
-def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:
-    """Return the training and the validation split of a protocol."""
-    images = load_images(manifest, workspace / layout.DATA, image_size, workspace / layout.IMAGE_CACHE)
-    labels = labels_of(manifest)
-    train, val = (rows_of(manifest, protocol, split) for split in ("train", "val"))
-    return Split(images, train, labels[train]), Split(images, val, labels[val])
 
 
 def _recipe(params: TrainParams) -> Recipe:
