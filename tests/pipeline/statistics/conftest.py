@@ -37,9 +37,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
         )
         return Network(spec, 0, protocol, model, int(6000 / ratio), 500, validation, precision)
 
-    cells = [
-        CellSpec(method, Budget(macs=macs)) for macs in (3.0, 6.0) for method in ("global_svd", "tucker", "hscc")
-    ]
+    cells = [CellSpec(method, Budget(macs=macs)) for macs in (3.0, 6.0) for method in ("global_svd", "tucker", "hscc")]
     variants = [make(None, precision="int8"), make(cells[-1].int8, precision="int8")]
     return [make(None), *map(make, cells), make(None, "pooled"), *variants]
 
@@ -68,9 +66,7 @@ def bench(networks: list[Network]) -> Bench:
         "speedup_iqr": 0.1, "speedup_se": 0.02, "peak_mb": 90.0, "load_mb": 95.0, "size_bytes": 1000,
     }  # fmt: skip
     timed = [
-        BenchRow(
-            network=network.name, runtime=runtime, batch=batch, model_sha256=file_sha256(network.model), **figures
-        )
+        BenchRow(network=network.name, runtime=runtime, batch=batch, model_sha256=file_sha256(network.model), **figures)
         for runtime in ("onnxruntime", "torch")
         for network in networks
         if network.protocol == "grouped" and (network.precision == "fp32" or runtime == "onnxruntime")

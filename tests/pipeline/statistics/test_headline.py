@@ -11,7 +11,10 @@ from tests.pipeline.rows import results, row, timing
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"difference": (-0.012, -0.03, 0.006)}, ["6.0 times fewer MACs", "90.0 ± 3.0 %", "−1.2 ± 1.0", "noise", "100"]),
+        (
+            {"difference": (-0.012, -0.03, 0.006)},
+            ["6.0 times fewer MACs", "90.0 ± 3.0 %", "−1.2 ± 1.0", "noise", "100"],
+        ),
         ({"speedups": {1: 2.1}}, ["2.1 times faster"]),
         ({"difference": (-0.012, -0.03, -0.001)}, ["a loss beyond noise"]),
         ({"difference": (0.03, 0.01, 0.05)}, ["a gain beyond noise"]),
@@ -20,9 +23,7 @@ from tests.pipeline.rows import results, row, timing
         ({"speedups": {}}, ["not timed"]),
     ],
 )
-def test_the_headline_gives_gain_and_cost_with_errors_and_is_honest(
-    changes: dict[str, Any], words: list[str]
-) -> None:
+def test_the_headline_gives_gain_and_cost_with_errors_and_is_honest(changes: dict[str, Any], words: list[str]) -> None:
     text = headline(results(row(**changes)))
     assert [word for word in words if word not in text] == []
 
