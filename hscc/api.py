@@ -130,6 +130,7 @@ class _Task:
             layers=tuple(layers),
             left_dense=dict(calibration.left_dense),
             calibration=calibration.network,
+            input_shape=calibration.input_shape,
             weights=weights,
         )
         return replace(made, bound=_bound(made, most))

@@ -63,10 +63,11 @@ class Registry(MutableMapping[str, T], Generic[T]):
         if not found:
             return self._entries[name]
         if len(found) > 1 or name in self._entries:
-            packages = [f"the package {_package(entry)}" for entry in found] + ["an assignment"] * (name in self._entries)
+            others = " and ".join(sorted(map(_package, found)))
+            here = ", and is in the registry already" if name in self._entries else ""
             raise HSCCError(
-                f"{self.group}: the name {name!r} is entered by {' and by '.join(packages)}; rename one of them, or "
-                "uninstall its package."
+                f"{self.group}: the name {name!r} is an entry point of {others}{here}; rename one of them, or uninstall "
+                "its package."
             )
         (entry,) = found
         if entry not in self._loaded:

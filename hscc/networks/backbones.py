@@ -78,7 +78,9 @@ def load_imagenet(model: nn.Module, name: str) -> bool:
         warnings.warn(f"there are no ImageNet weights for {name}; it is trained from scratch.", stacklevel=2)
         return False
     try:
-        source = _torchvision_models(name).get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        source = (
+            _torchvision_models(name).get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        )
     except (URLError, OSError) as error:
         warnings.warn(f"ImageNet weights of {name} cannot be fetched ({error}); training from scratch.", stacklevel=2)
         return False
