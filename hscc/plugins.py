@@ -66,8 +66,8 @@ class Registry(MutableMapping[str, T], Generic[T]):
             others = " and ".join(sorted(map(_package, found)))
             here = ", and is in the registry already" if name in self._entries else ""
             raise HSCCError(
-                f"{self.group}: the name {name!r} is an entry point of {others}{here}; rename one of them, or uninstall "
-                "its package."
+                f"{self.group}: the name {name!r} is an entry point of {others}{here}; rename one of them, or "
+                "uninstall its package."
             )
         (entry,) = found
         if entry not in self._loaded:

@@ -55,8 +55,8 @@ def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.M
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ExportError(
-            f"the network cannot run on an input of shape {shape} ({reason}); pass the Preprocessing that it was trained "
-            f"behind, with its size and a mean and std for each channel ({hint})."
+            f"the network cannot run on an input of shape {shape} ({reason}); pass the Preprocessing that it was "
+            f"trained behind, with its size and a mean and std for each channel ({hint})."
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ExportError("the network's output is not a tensor of logits (N, classes); export the part that gives it.")
