@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hscc.errors import ArtifactError
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
@@ -39,7 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = workspace / layout.baseline("grouped")
     model = build("smallcnn", 4)
     save_dense(model, ModelCard("smallcnn", ("a", "b", "c", "d"), SIDE, "grouped", 0), folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", SIDE)
+    write_onnx(model, folder / "model.onnx", (3, SIDE, SIDE))
     facts = {"protocol": "grouped", "seed": 0, "macs": 1000, "params": 200, "val_accuracy": 0.9}
     (folder / "metrics.json").write_text(json.dumps(facts))
     run(PARAMS, workspace)
