@@ -19,8 +19,8 @@ from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
 from hscc.files import file_sha256
 from hscc.pipeline import layout
-from hscc.pipeline.commands.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.aliases import move, who
 from hscc.pipeline.registry.answers import evidence_frame
