@@ -26,11 +26,10 @@ from hscc.export.to_onnx import to_onnx
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.memory import keep_freed
 from hscc.pipeline.params import Params, read_params
-from hscc.pipeline.stages.calibrate import balanced_sample
-from hscc.pipeline.stages.train import read_splits
 from hscc.training.distillation import distillation_loss, teacher_lessons, teacher_logits
 from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, steps_of
 from hscc.training.supervised import cross_entropy
