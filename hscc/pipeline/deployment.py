@@ -12,21 +12,23 @@ from hscc.export.preprocessing import Picture
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import rows_of
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.statistics.results import Row
+from hscc.pipeline.statistics.results import flatten
+from hscc.pipeline.statistics.schema import NetworkRow
 
 LICENCE = "The images that it was trained on came without a licence; none is stated for the weights."
 PHANTOM = " Trained on drawn phantom images, no patient."
 
 _PICTURES = 12
 _SCORES = (
-    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl_to_baseline", "macs", "params", "macs_ratio",
+    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
     "params_ratio",
 )  # fmt: skip
 
 
-def scores_of(row: Row) -> dict[str, float]:
-    """Pick the figures of a row of the results table that a card carries."""
-    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+def scores_of(row: NetworkRow) -> dict[str, float]:
+    """Pick the figures of a network that go into its card."""
+    columns = flatten(row)
+    return {name: columns[name] for name in _SCORES if columns.get(name) is not None}
 
 
 def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:

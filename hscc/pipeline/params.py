@@ -246,6 +246,14 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
+    metrics: tuple[str, ...] = ()
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.pipeline.statistics.metrics import METRICS
+
+        return tuple(known(name, METRICS, "metric") for name in names)
 
 
 class InsightParams(Section):

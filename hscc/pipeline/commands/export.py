@@ -21,7 +21,7 @@ from hscc.pipeline.artifacts import Network, read_baseline, read_cell
 from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.results import Row, read_document
+from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
 
@@ -153,17 +153,17 @@ def _subject(network: Network, workspace: Path) -> Subject:
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         network_sha256=digest,
-        scores=scores_of(found),
+        scores=scores_of(found) if found else {},
         licence=LICENCE,
         notice=NOTICE + PHANTOM * phantom,
     )
     return Subject(model, network.model, origin.image_size, card)
 
 
-def _results(digest: str, workspace: Path) -> tuple[Row, bool]:
+def _results(digest: str, workspace: Path) -> tuple[NetworkRow | None, bool]:
     """Look up the row of a file by its hash, for that of another does not count, and whether all were of phantoms."""
     path = workspace / layout.RESULTS_JSON
     if not path.is_file():
-        return {}, False
-    document = read_document(path)
-    return next((row for row in document["rows"] if row["model_sha256"] == digest), {}), document["phantom"]
+        return None, False
+    results = read_results(path)
+    return next((row for row in results.rows if row.model_sha256 == digest), None), results.phantom

@@ -19,7 +19,7 @@ from hscc.api import apply, plan
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, HSCCError
 from hscc.export.graph.simplify import simplify_file
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.files import file_sha256
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
@@ -169,7 +169,7 @@ def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) ->
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     save(small, partial, Origin(card.backbone, len(card.classes)))
-    export_onnx(small, partial / "model.onnx", card.image_size)
+    write_onnx(small, partial / "model.onnx", (3, card.image_size, card.image_size))
     simplify_file(partial / "model.onnx")
     (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
@@ -113,7 +113,7 @@ def _write(
 ) -> None:
     folder = workspace / layout.baseline(protocol)
     save_dense(model, card, folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", card.image_size)
+    write_onnx(model, folder / "model.onnx", (3, card.image_size, card.image_size))
     text = json.dumps(metrics, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     target = workspace / layout.train_metrics(protocol)
