@@ -22,6 +22,7 @@ from rich.progress import track
 
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.structures.layer_graph import frame_graph, layer_graph
 from hscc.structures.structure import DENSE, Block, Region, Structure, behind_projection, region_positions
 from hscc.timing.alternation import Times, alternate
@@ -101,10 +102,7 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.files import replacing
 
 INPUT = "image"
 OUTPUT = "logits"
@@ -41,11 +41,9 @@ def export_onnx(model: nn.Module, path: Path, image_size: int, tolerance: float 
     """
     model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     proto = to_onnx(model, (3, image_size, image_size))
-    partial = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, partial)
-    _check(model, partial, image_size, tolerance)
-    os.replace(partial, path)
+    with replacing(path) as new:
+        onnx.save(proto, new)
+        _check(model, new, image_size, tolerance)
 
 
 def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
+from hscc.files import replacing
 from hscc.pipeline.data.classes import CLASSES
 
 _CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decoding changes
@@ -53,13 +54,8 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        _decode_all([root / p for p in manifest["path"]], size, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, shared=True) as new:
+        _decode_all([root / p for p in manifest["path"]], size, new)
     return _opened(path)
 
 

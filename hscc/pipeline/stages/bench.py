@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import FLOAT, Network, of_first_seed, read_own, read_twins
 from hscc.pipeline.benchmark.measurement import Clock, measure
@@ -21,7 +22,7 @@ from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME, Subject
 from hscc.pipeline.params import BenchParams, Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_rows
-from hscc.pipeline.statistics.results import replace_text, to_csv, to_json
+from hscc.pipeline.statistics.results import to_csv, to_json
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.timing.pinning import pinned
 

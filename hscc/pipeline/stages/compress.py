@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +18,7 @@ from hscc.calibration.storage import load_calibration
 from hscc.errors import HSCCError
 from hscc.export.graph.simplify import simplify_file
 from hscc.export.to_onnx import export_onnx
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replacing
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
@@ -119,10 +117,8 @@ def _lessons(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe
     path = folder / f"{hashlib.sha256(repr(heard).encode()).hexdigest()[:16]}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return safetensors.torch.load_file(path)["logits"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
-    safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
-    os.replace(partial, path)
+    with replacing(path, shared=True) as new:  # cells that run side by side may both come here
+        safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, new)
     return safetensors.torch.load_file(path)["logits"]
 
 
@@ -157,11 +153,8 @@ def _short(row: Row) -> str:
 
 
 def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save(small, partial, Origin(card.backbone, len(card.classes)))
-    export_onnx(small, partial / "model.onnx", card.image_size)
-    simplify_file(partial / "model.onnx")
-    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(target) as new:
+        save(small, new, Origin(card.backbone, len(card.classes)))
+        export_onnx(small, new / "model.onnx", card.image_size)
+        simplify_file(new / "model.onnx")
+        (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
+from hscc.files import replace_bytes, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_others, read_own, read_twins
 from hscc.pipeline.benchmark.measurement import read_bench
@@ -35,8 +36,6 @@ from hscc.pipeline.statistics.results import (
     headline_figures,
     pareto_frame,
     recommended,
-    replace_bytes,
-    replace_text,
     row_name,
     to_csv,
     to_json,

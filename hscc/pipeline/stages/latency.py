@@ -6,7 +6,6 @@ after the other, and the cells that fine-tune them may then run side by side.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rich.progress import track
@@ -15,6 +14,7 @@ from hscc.api import plan
 from hscc.budgets.latency_table import new_table
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.methods import METHODS
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
@@ -45,7 +45,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             made = plan(dense, calibration, METHODS[goal.method], goal.budget, seed, table)
             path = workspace / layout.timed_plan(name, ratio, seed)
             print(f"{path.stem}\n{made}", flush=True)
-            _replace(path, made.to_json())
+            replace_text(path, made.to_json())
             tracked.metrics({f"{path.stem} {batch}": speedup for batch, speedup in made.timed.items()})
         table.save(workspace / layout.LATENCY_TABLE)
 
@@ -64,10 +64,3 @@ def read_timed_plan(workspace: Path, name: str, ratio: float, seed: int) -> Plan
             f"{path} does not exist; add {name}-{ratio:g} to compress.timed in params.yaml and run `hscc latency`."
         )
     return Plan.from_json(path.read_text(encoding="utf-8"))
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

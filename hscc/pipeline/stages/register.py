@@ -19,7 +19,7 @@ import pandas as pd
 from hscc.errors import ArtifactError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.commands.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.data.manifest import read_manifest
@@ -42,16 +42,7 @@ from hscc.pipeline.registry.registration import (
 from hscc.pipeline.registry.registration_policy import Decision, Policy, decide
 from hscc.pipeline.registry.versions import Version, is_intact, resolve
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import (
-    Row,
-    candidate_rows,
-    headline,
-    read_document,
-    replace_text,
-    row_name,
-    to_csv,
-    to_json,
-)
+from hscc.pipeline.statistics.results import Row, candidate_rows, headline, read_document, row_name, to_csv, to_json
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
 

@@ -30,7 +30,7 @@ import hscc
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, BudgetError
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
@@ -41,7 +41,7 @@ from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_tradeoff
 from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.stages.train import read_splits
-from hscc.pipeline.statistics.results import replace_text, to_csv, to_json
+from hscc.pipeline.statistics.results import to_csv, to_json
 from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
 from hscc.pipeline.statistics.structure_claims import judge
 from hscc.pipeline.statistics.structure_grid import (

@@ -24,13 +24,14 @@ from hscc.calibration.collect import Calibration
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
+from hscc.files import replace_text
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
 from hscc.pipeline.data.images import to_input
 from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
-from hscc.pipeline.statistics.results import pareto_front, replace_text
+from hscc.pipeline.statistics.results import pareto_front
 from hscc.pipeline.statistics.scores import Draws, Ints, kl_divergence, resampled_mean, standard_error
 from hscc.search.space import TOGETHER
 from hscc.timing.alternation import PairTiming, time_pair

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline.statistics.results import (
     batches,
     candidate_rows,
@@ -18,7 +19,6 @@ from hscc.pipeline.statistics.results import (
     preference,
     quantised_rows,
     read_document,
-    replace_text,
     row_name,
     to_csv,
     to_json,
