@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,14 +28,15 @@ from hscc.export.to_onnx import to_onnx
 from hscc.methods import METHODS
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.memory import keep_freed
 from hscc.pipeline.params import Params, read_params
 from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.stages.train import read_splits
-from hscc.training.distillation import distillation_loss, teacher_lessons, teacher_logits
-from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, steps_of
+from hscc.training.distillation import distillation_loss, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split, to_input
+from hscc.training.loop import Loss, Recipe, autocast, epoch_batches, steps_of
 from hscc.training.supervised import cross_entropy
 
 STEPS = 12  # timed of a training
@@ -104,11 +106,11 @@ def _training(report: _Report, params: Params, dense: nn.Module, small: nn.Modul
     with report.row("the baseline's logits", f"{len(val)} validation images", "a cell"):
         teacher_logits(dense, val)
     with report.row("the baseline's lessons", part, "an epoch of the first cell of a seed"):
-        lessons = teacher_lessons(dense, few, recipe)
+        lessons = teacher_batch_logits(dense, few, recipe)
     with report.row("fine-tune", part, "an epoch of a cell"):
-        _learn(small, distillation_loss(lessons, 2.0), batches, recipe.precision)
+        _learn(small, partial(distillation_loss, teacher=lessons, temperature=2.0), batches, recipe.precision)
     with report.row("train", part, "an epoch of a baseline"):
-        _learn(dense, cross_entropy(0.05), batches, recipe.precision)
+        _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, recipe.precision)
 
 
 def _learn(model: nn.Module, loss: Loss, batches: list[tuple[torch.Tensor, torch.Tensor]], precision: str) -> None:

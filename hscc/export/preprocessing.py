@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from hscc.errors import ExportError
+from hscc.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 Picture = npt.NDArray[np.uint8]
 Triple = tuple[float, float, float]
@@ -18,7 +19,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Grey conversion, resizing and normalisation. The defaults are what `hscc.pipeline.data.images` does.
+    """Grey conversion, resizing and normalisation. The defaults are what `hscc.training.images` does.
 
     Attributes
     ----------
@@ -36,8 +37,8 @@ class Preprocessing:
     """
 
     size: int = 224
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
     grey: bool = True
 
     def __post_init__(self) -> None:

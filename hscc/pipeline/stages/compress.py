@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from contextlib import suppress
@@ -18,7 +17,7 @@ from hscc.calibration.storage import load_calibration
 from hscc.errors import HSCCError
 from hscc.export.graph.simplify import simplify_file
 from hscc.export.to_onnx import export_onnx
-from hscc.files import file_sha256, replacing
+from hscc.files import replacing
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
@@ -31,9 +30,10 @@ from hscc.pipeline.stages.train import read_splits
 from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.storage import Origin, save
-from hscc.training.checkpoint import Row
-from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
-from hscc.training.loop import Recipe, Split
+from hscc.training.checkpoint import Row, identity_of
+from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split
+from hscc.training.loop import Recipe
 
 Metrics = dict[str, str | int | float]
 
@@ -85,14 +85,11 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
 
         print(f"{target.name} before  {_short(before)}", flush=True)
         if params.compress.finetune.epochs:
-            # A checkpoint belongs to one plan: its JSON holds every rank and predicted loss.
-            identity = hashlib.sha256(made.to_json().encode()).hexdigest()[:12]
-            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}-{identity}"
+            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}"
             tuning = params.compress.finetune
             recipe = _recipe(tuning, seed)
-            weights = workspace / layout.baseline(protocol) / "model.safetensors"
-            lessons = _lessons(workspace / layout.LESSONS, weights, dense, train, recipe)
-            distil(small, lessons, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+            teacher = _teacher_batch_logits(workspace / layout.LESSONS, dense, train, recipe)
+            distil(small, teacher, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
         after = agreement(small, targets, val)
         metrics: Metrics = {
             "method": method,
@@ -111,14 +108,13 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
         tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
 
 
-def _lessons(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
-    """Let the teacher speak once for all cells that hear the same batches."""
-    heard = (file_sha256(weights), train.rows.tolist(), recipe.epochs, recipe.batch_size, recipe.seed, recipe.precision)
-    path = folder / f"{hashlib.sha256(repr(heard).encode()).hexdigest()[:16]}.safetensors"
+def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+    """Compute the baseline's logits once for all cells that are fine-tuned on the same batches."""
+    path = folder / f"{identity_of(dense, train, recipe)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return safetensors.torch.load_file(path)["logits"]
     with replacing(path, shared=True) as new:  # cells that run side by side may both come here
-        safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, new)
+        safetensors.torch.save_file({"logits": teacher_batch_logits(dense, train, recipe)}, new)
     return safetensors.torch.load_file(path)["logits"]
 
 

@@ -56,7 +56,7 @@ from hscc.networks.folding import fold_batch_norms
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import DENSE, network_name
-from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
@@ -70,6 +70,7 @@ from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
 from hscc.pipeline.statistics.results import to_json
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
+from hscc.training.images import to_input
 
 FLIP_SIDE = 192  # pixels; there are dozens of them
 BATCH = 32  # images at a time, with the outputs of all cluster modules kept

@@ -34,7 +34,6 @@ from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
@@ -59,7 +58,7 @@ from hscc.pipeline.statistics.structure_grid import (
     try_setting,
 )
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
-from hscc.training.loop import Split
+from hscc.training.images import Split, to_input
 
 _WIDE = 130  # columns
 _TRACKED = ("val_kl", "val_accuracy", "predicted_loss", "macs_ratio", "params_ratio")

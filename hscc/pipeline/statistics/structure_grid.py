@@ -29,7 +29,6 @@ from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
 from hscc.pipeline.statistics.results import pareto_front
 from hscc.pipeline.statistics.scores import Draws, Ints, kl_divergence, resampled_mean, standard_error
@@ -37,6 +36,7 @@ from hscc.search.space import TOGETHER
 from hscc.timing.alternation import PairTiming, time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_graph
+from hscc.training.images import to_input
 
 Logits = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]

@@ -18,10 +18,10 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.params import CalibrateParams, DataParams, Params, TradeoffParams
 from hscc.pipeline.stages import tradeoff
 from hscc.pipeline.statistics.structure_grid import Ground, Setting, Trial, try_setting
+from hscc.training.images import to_input
 
 SIDE, TRAIN, CELLS = 32, 32, 2
 GRID = TradeoffParams(
