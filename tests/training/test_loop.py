@@ -160,7 +160,8 @@ def test_an_identity_differs_with_each_of_its_parts() -> None:
     parts: list[tuple[object, ...]] = [
         (RECIPE, train), (RECIPE, val), (RECIPE, relabelled), (RECIPE, repainted), (RECIPE, None), (RECIPE,),
         (replace(RECIPE, seed=6), train), (cross_entropy,), (score,), (partial(score, split=val),),
-        (1,), (1.0,), ("1",), (nn.Linear(2, 2),), (nn.Sequential(nn.Linear(2, 2)),), (torch.zeros(0),), (torch.zeros(2, 2),),
+        (1,), (1.0,), ("1",), (nn.Linear(2, 2),),
+        (nn.Sequential(nn.Linear(2, 2)),), (torch.zeros(0),), (torch.zeros(2, 2),),
         (torch.zeros(4),),
     ]  # fmt: skip
     assert len({identity_of(*each) for each in parts}) == len(parts)
