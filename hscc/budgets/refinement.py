@@ -21,7 +21,7 @@ from hscc.errors import BudgetError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
 from hscc.plans import Plan
-from hscc.structures.structure import DENSE
+from hscc.structures.dense import DENSE
 from hscc.timing.alternation import Call, time_pair
 
 _ROUNDS = 5

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.image import grid_to_graph
 
 from hscc.calibration.layers import Layer, Rectangle, cell_edges, cells_of
 from hscc.calibration.moments import LayerMoments
-from hscc.structures.structure import Tiles
+from hscc.structures.base import Tiles
 
 
 class Partition(Protocol):
