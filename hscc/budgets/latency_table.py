@@ -32,6 +32,7 @@ from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
+from hscc.files import replace_text
 from hscc.structures.base import Structure
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -115,10 +116,7 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:

@@ -22,13 +22,12 @@ from hscc.calibration.collect import Calibration
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
+from hscc.files import replace_text
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
-from hscc.pipeline.statistics.results import replace_text
 from hscc.pipeline.statistics.structure_grid import Logits, Trial
 from hscc.pipeline.statistics.structure_schema import FIXED, Setting, StructureCosts, StructureTiming
 from hscc.search.candidates import FEWEST_CHANNELS
@@ -36,6 +35,7 @@ from hscc.search.space import SINGLE_CLUSTER
 from hscc.timing.alternation import PairTiming, time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_graph
+from hscc.training.images import to_input
 
 Images = npt.NDArray[np.uint8]
 
