@@ -1,7 +1,7 @@
 """Stage insight: the baseline, some cells, the kept logits and images in; pictures and their figures out.
 
 Pictures lie in ``artifacts/insight/``, figures in ``reports/insight.json``, which holds (``picture`` is a file name in
-that folder, or null where there is nothing to draw; shares and similarities are fractions, worths are logits):
+that folder, or null where there is nothing to draw; shares and similarities are fractions, importances are logits):
 
 protocol, data_hash, git_commit, classes
     Where the figures come from; every ``per_class`` has the order of the classes.
@@ -23,7 +23,7 @@ importance : {layer, region, cluster, tiles, cells, channels, rank, per_class, p
     A row a cluster of the layers that have several, see `cluster_importance`. Tiles are [first row, end row, first
     column, end column] of the region, in a grid of ``cells`` a side.
 importance_pictures : {layer, class, picture}
-    The last layer with regions, the worths of a region's clusters added, over the mean image of the class.
+    The last layer with regions, the importances of a region's clusters added, over the mean image of the class.
 cams : {layer, at, method, library, similarity, pictures}
     ``at``: the module whose outputs are mapped. ``similarity``: a row {network, class, n, mean, se, spearman,
     spearman_se, iou, iou_se, chance} a network and class, see `by_class`. ``pictures``: the
@@ -61,7 +61,7 @@ from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
-from hscc.pipeline.insight.cluster_importance import cluster_worths, importance_pictures, importance_rows
+from hscc.pipeline.insight.cluster_importance import cluster_importances, importance_pictures, importance_rows
 from hscc.pipeline.insight.opened_cells import OpenedCell, list_clusters, open_cells
 from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_png
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
@@ -185,7 +185,7 @@ def _logits(answers: pd.DataFrame, test: _Slices) -> Logits:
 
 
 def _structure(material: _Material) -> tuple[Document, Pictures]:
-    """Rank maps and worths of the first cell in which a layer has regions."""
+    """Rank maps and importances of the first cell in which a layer has regions."""
     cells = [cell for cell, _ in material.cells.values()]
     shown = next((cell for cell in cells if cell.has_regions), cells[0])
     train, labels = material.train, material.train.labels
@@ -193,9 +193,9 @@ def _structure(material: _Material) -> tuple[Document, Pictures]:
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
     weighed = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
-    clusters, worths = cluster_worths(shown.model, shown.plan, weighed.batches())
+    clusters, importances = cluster_importances(shown.model, shown.plan, weighed.batches())
     drawing = (material.classes, settings[1].resamples, settings[1].seed)
-    importance = importance_rows(clusters, worths, weighed.labels, weighed.groups, *drawing)
+    importance = importance_rows(clusters, importances, weighed.labels, weighed.groups, *drawing)
     means = {
         name: mean_image(train.pixels, train.rows[labels == index])
         for index, name in enumerate(material.classes)

@@ -32,7 +32,8 @@ from hscc.pipeline.data.images import to_input
 from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
 from hscc.pipeline.statistics.results import pareto_front, replace_text
 from hscc.pipeline.statistics.scores import Draws, Ints, kl_divergence, resampled_mean, standard_error
-from hscc.search.space import TOGETHER
+from hscc.search.candidates import FEWEST_CHANNELS
+from hscc.search.space import SINGLE_CLUSTER
 from hscc.timing.alternation import PairTiming, time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_graph
@@ -43,7 +44,6 @@ Images = npt.NDArray[np.uint8]
 FIXED = "fixed"  # the method of settings whose structure is given; others are names in METHODS
 AUTO = "auto"
 _REPEATS = 101  # pairs of calls at most; seconds end a measurement earlier
-_FEWEST_CHANNELS = 8  # in a cluster, as in hscc.search.candidates
 _CHECKED = 4  # images on which the graph is held against torch
 _TOLERANCE = 1e-3  # of the largest logit
 
@@ -95,7 +95,7 @@ class WideEnough:
 
     def groups(self, here: Correlation, everywhere: object) -> Groups:
         """See `hscc.partitions.clusters.Grouping`."""
-        if len(here) < self.number * _FEWEST_CHANNELS:
+        if len(here) < self.number * FEWEST_CHANNELS:
             return [tuple(range(len(here)))]
         return cluster_channels(here, self.number, self.seed)
 
@@ -110,7 +110,7 @@ class FixedStructure(HSCC):
 
     def groupings(self, seed: int) -> tuple[Grouping, ...]:
         """See `HSCC`."""
-        return (TOGETHER if self.clusters == 1 else WideEnough(int(self.clusters), seed),)  # type: ignore[arg-type]
+        return (SINGLE_CLUSTER if self.clusters == 1 else WideEnough(int(self.clusters), seed),)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Where the time of `make repro` goes: input pipeline, training step, calibration, planning, a cell's fine-tuning.
+"""Where the time of `make repro` goes: images, training, calibration, planning, fine-tuning.
 
-    python -m benchmarks.pipeline           # in a folder with data/ and the artifacts of `dvc repro`; 3 to 5 minutes
+    python -m benchmarks.pipeline_profile      # in a folder with data/ and the artifacts of `dvc repro`
 
-Every row is one measurement in this process, so rows of one run compare; the machine should be quiet.
+Each row is one measurement of this process. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hscc.api import apply, plan
-from hscc.budgets.budget import Budget
-from hscc.calibration.collect import Calibration, calibrate
+import hscc
+from benchmarks.common import new_table
 from hscc.calibration.storage import load_calibration
 from hscc.export.to_onnx import to_onnx
-from hscc.methods import METHODS
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import load_images, to_input
@@ -37,77 +35,77 @@ from hscc.training.distillation import distillation_loss, teacher_lessons, teach
 from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, steps_of
 from hscc.training.supervised import cross_entropy
 
-STEPS = 12  # timed of a training
+STEPS = 12  # timed
 PLANS = (("hscc", 6), ("hscc", 12), ("tucker_adaptive", 6), ("global_svd_adaptive", 6))
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class _Report:
+class _Profile:
     table: Table
 
     @contextmanager
-    def row(self, part: str, of: str, often: str) -> Iterator[None]:
+    def row(self, part: str, amount: str, frequency: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.table.add_row(part, of, f"{time.perf_counter() - started:.2f}", often)
+        self.table.add_row(part, amount, frequency, f"{time.perf_counter() - started:.2f}")
 
 
 def main() -> None:
     """Print the table."""
     keep_freed()
-    table = Table(title=f"make repro, part by part ({torch.get_num_threads()} threads)")
-    for heading in ("part", "of", "seconds", "how often"):
-        table.add_column(heading, justify="right" if heading == "seconds" else "left")
-    report, params = _Report(table), read_params(layout.PARAMS)
-    _decoding(report, params)
-    with report.row("load the baseline", "AlexNet", "a process"):
+    title = f"Parts of make repro ({torch.get_num_threads()} threads)"
+    table = new_table(title, "part, amount, how often", "seconds")
+    profile, params = _Profile(table), read_params(layout.PARAMS)
+    _images(profile, params)
+    with profile.row("load the baseline", params.train.backbone, "per process"):
         dense, card = load_dense(layout.baseline(params.data.protocol) / "model.safetensors")
     train, val = read_splits(read_manifest(layout.MANIFEST), card.image_size, params.data.protocol, Path("."))
-    small = _compression(report, params, dense, train, card.image_size)
-    _training(report, params, dense, small, train, val)
-    Console(width=110).print(table)
+    small = _compression(profile, params, dense, train, card.image_size)
+    _training(profile, params, dense, small, train, val)
+    Console(width=120).print(table)
 
 
-def _decoding(report: _Report, params: Params) -> None:
+def _images(profile: _Profile, params: Params) -> None:
     manifest = read_manifest(layout.MANIFEST)
     with tempfile.TemporaryDirectory() as folder:
-        for part, often in (("decode and resize", "a workspace"), ("find them decoded", "a process")):
-            with report.row(part, f"{len(manifest)} images", often):
+        for part, frequency in (("decode and resize", "per workspace"), ("open the decoded images", "per process")):
+            with profile.row(part, f"{len(manifest)} images", frequency):
                 load_images(manifest, layout.DATA, params.data.image_size, Path(folder))
 
 
-def _compression(report: _Report, params: Params, dense: nn.Module, train: Split, side: int) -> nn.Module:
+def _compression(profile: _Profile, params: Params, dense: nn.Module, train: Split, side: int) -> nn.Module:
+    backbone = params.train.backbone
     images, _ = train.batch(balanced_sample(train.labels, 64, 0))
-    with report.row("calibrate", f"64 of {params.calibrate.images} images", "once"):
-        calibrate(dense, [to_input(images)], params.calibrate.cells)
-    with report.row("read the moments", "AlexNet", "a cell"):
-        calibration: Calibration = load_calibration(layout.MOMENTS)
+    with profile.row("calibrate", f"64 of {params.calibrate.images} images", "once"):
+        hscc.calibrate(dense, [to_input(images)], params.calibrate.cells)
+    with profile.row("read the moments", backbone, "per cell"):
+        calibration = load_calibration(layout.MOMENTS)
     for name, ratio in PLANS:
-        with report.row(f"plan {name} at {ratio}x", "AlexNet", "a cell, from what this process planned before"):
-            made = plan(dense, calibration, METHODS[name], Budget(ratio))
-    small = apply(dense, made)
-    with report.row("export to ONNX", f"AlexNet at {made.budget}", "a cell"):
+        with profile.row(f"plan {name} at {ratio}x", backbone, "per cell; later plans reuse the spectra"):
+            plan = hscc.plan(dense, calibration, hscc.METHODS[name], hscc.Budget(ratio))
+    small = hscc.apply(dense, plan)
+    with profile.row("export to ONNX", f"{backbone} at {plan.budget}", "per cell"):
         to_onnx(small, (3, side, side))
     return small
 
 
-def _training(report: _Report, params: Params, dense: nn.Module, small: nn.Module, train: Split, val: Split) -> None:
+def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Module, train: Split, val: Split) -> None:
     recipe = Recipe(
         epochs=1, batch_size=params.train.batch_size, learning_rate=1e-6, weight_decay=0.0, patience=1, seed=0,
         select="val_kl", select_lower=True, precision=params.train.precision,
     )  # fmt: skip
-    part = f"{STEPS} of {steps_of(train, recipe)} steps, batch {recipe.batch_size}"
+    steps = f"{STEPS} of {steps_of(train, recipe)} steps, batch {recipe.batch_size}"
     few = replace(train, rows=train.rows[: STEPS * recipe.batch_size], labels=train.labels[: STEPS * recipe.batch_size])
-    with report.row("draw views of the images", part, "an epoch"):
+    with profile.row("augment the images", steps, "per epoch"):
         batches = list(epoch_batches(few, recipe, 0, CPU))
-    with report.row("the baseline's logits", f"{len(val)} validation images", "a cell"):
+    with profile.row("the baseline's logits", f"{len(val)} validation images", "per cell"):
         teacher_logits(dense, val)
-    with report.row("the baseline's lessons", part, "an epoch of the first cell of a seed"):
-        lessons = teacher_lessons(dense, few, recipe)
-    with report.row("fine-tune", part, "an epoch of a cell"):
-        _learn(small, distillation_loss(lessons, 2.0), batches, recipe.precision)
-    with report.row("train", part, "an epoch of a baseline"):
+    with profile.row("teacher logits", steps, "per epoch of a seed's first cell"):
+        taught = teacher_lessons(dense, few, recipe)
+    with profile.row("fine-tune", steps, "per epoch of a cell"):
+        _learn(small, distillation_loss(taught, 2.0), batches, recipe.precision)
+    with profile.row("train", steps, "per epoch of a baseline"):
         _learn(dense, cross_entropy(0.05), batches, recipe.precision)
 
 

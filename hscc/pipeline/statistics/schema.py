@@ -1,0 +1,363 @@
+"""The rows of the results: one schema that the stage evaluate writes and the report, documents and registry read.
+
+Ratios are how many times less or faster than the dense network of the same protocol. A figure that is undefined or was
+not measured is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hscc.budgets.budget import Budget
+from hscc.errors import ArtifactError
+from hscc.pipeline.cell_spec import CellSpec, Precision
+
+DENSE = "dense"
+ONNXRUNTIME = "onnxruntime"
+Role = Literal["baseline", "compared", "control"]
+
+
+class Record(BaseModel):
+    """Base of every row: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(Record):
+    """A figure with the bootstrap's standard error and 95 % interval."""
+
+    value: float | None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Comparison(Record):
+    """One network minus another on the same test images.
+
+    Attributes
+    ----------
+    against : str
+        Method of the other network.
+    accuracy, kl : Estimate
+        Paired differences; `kl` of the divergences from the dense network.
+    mcnemar_p, mcnemar_p_holm : float or None
+        Of the accuracies; Holm's correction over the family that the table names.
+    """
+
+    against: str
+    accuracy: Estimate
+    kl: Estimate
+    mcnemar_p: float | None
+    mcnemar_p_holm: float | None = None
+
+
+class ClassScores(Record):
+    """One class of one network."""
+
+    name: str
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+
+class AskedBudget(Record):
+    """What was asked for, times less than dense, by resource; all None for a dense network."""
+
+    macs: float | None = None
+    params: float | None = None
+    latency: float | None = None
+
+
+class OnValidation(Record):
+    """What the validation split said while the network was made."""
+
+    accuracy: float
+    kl: float
+    accuracy_before: float | None
+    kl_before: float | None
+    predicted_loss: float | None
+
+
+class Timing(Record):
+    """Time of one call in one runtime, dense and compressed in alternation.
+
+    Attributes
+    ----------
+    runtime, batch
+        Where, and images per call.
+    ms, ms_iqr : float
+        Median milliseconds per call and their interquartile range.
+    speedup, speedup_iqr, speedup_se : float
+        Of the pairs.
+    efficiency : float
+        Speed-up over the ratio of MACs.
+    peak_mb : float or None
+        Memory beyond the runtime's own.
+    """
+
+    runtime: str
+    batch: int
+    ms: float
+    ms_iqr: float
+    speedup: float
+    speedup_iqr: float
+    speedup_se: float
+    efficiency: float
+    peak_mb: float | None
+
+
+class NetworkRow(Record):
+    """All that is known about one network."""
+
+    method: str
+    budget: AskedBudget
+    seed: int
+    protocol: str
+    precision: Precision
+    role: Role
+    n_test: int
+    macs: int
+    params: int
+    macs_ratio: float
+    params_ratio: float
+    size_bytes: int
+    model_sha256: str
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    macro_f1: Estimate
+    roc_auc: Estimate
+    ece: Estimate
+    brier: Estimate
+    kl: Estimate
+    agreement: Estimate
+    classes: tuple[ClassScores, ...]
+    against_dense: Comparison | None
+    against_global_svd: Comparison | None
+    validation: OnValidation
+    timings: tuple[Timing, ...]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a dense network in floating point."""
+        return self.method == DENSE and self.precision == "fp32"
+
+    @property
+    def spec(self) -> CellSpec | None:
+        """What was asked of the cell; None for a dense network and its int8 variant."""
+        if self.method == DENSE:
+            return None
+        return CellSpec(self.method, Budget(**self.budget.model_dump(exclude_none=True)), self.seed, self.precision)
+
+    @property
+    def name(self) -> str:
+        """Name of the network in every table: that of its cell, or ``dense-<protocol>``, and ``-int8``."""
+        spec = self.spec
+        if spec is not None:
+            return spec.name
+        return f"{DENSE}-{self.protocol}" + ("" if self.precision == "fp32" else f"-{self.precision}")
+
+    def timing(self, batch: int, runtime: str = ONNXRUNTIME) -> Timing | None:
+        """Timing at a batch size, None where it was not measured."""
+        return next((timing for timing in self.timings if (timing.runtime, timing.batch) == (runtime, batch)), None)
+
+    @property
+    def lowest_speedup(self) -> float | None:
+        """Lowest speed-up over the batch sizes in ONNX Runtime, None where it was not timed."""
+        return min((timing.speedup for timing in self.timings if timing.runtime == ONNXRUNTIME), default=None)
+
+
+class SeedSummary(Record):
+    """Mean over the seeds of one method and budget; see `hscc.pipeline.statistics.robustness`."""
+
+    method: str
+    budget: AskedBudget
+    seeds: int
+    accuracy: SeedSpread
+    macro_f1: SeedSpread
+    kl: SeedSpread
+
+
+class SeedSpread(Record):
+    """Mean and standard deviation over seeds, standard error of the mean, mean bootstrap error of the networks."""
+
+    mean: float
+    sd: float
+    se: float
+    bootstrap_se: float
+
+
+class MethodComparison(Record):
+    """HSCC against another method at the same budget and seed."""
+
+    budget: AskedBudget
+    seed: int
+    method: str
+    difference: Comparison
+
+
+class AblationRow(Record):
+    """A method without one idea, against the method that has it.
+
+    Attributes
+    ----------
+    lacks : str
+        What it lacks, in words; empty for HSCC itself.
+    difference : Comparison or None
+        The control minus the method that has the idea; None where that was not run.
+    """
+
+    budget: AskedBudget
+    method: str
+    lacks: str
+    seed: int
+    accuracy: Estimate
+    kl: Estimate
+    predicted_loss: float | None
+    val_kl_before: float | None
+    difference: Comparison | None
+
+
+class Requirements(Record):
+    """What a network must reach to be registered, and so to be the one that the report speaks of."""
+
+    max_accuracy_drop: float
+    min_macs_ratio: float
+    min_speedup: float
+
+
+class Machine(Record):
+    """Where times were measured."""
+
+    processor: str
+    cores: str
+    system: str
+
+
+class ClockNoise(Record):
+    """Speed-up of the dense network over itself."""
+
+    median: float
+    iqr: float
+
+
+class Results(Record):
+    """Content of ``reports/results.json``."""
+
+    protocol: str
+    phantom: bool
+    classes: tuple[str, ...]
+    data_hash: str
+    git_commit: str
+    command: str
+    seed: int
+    resamples: int
+    threads: int
+    machine: Machine
+    versions: dict[str, str]
+    clock: dict[str, ClockNoise]
+    requirements: Requirements
+    run_ids: dict[str, str]
+    headline: dict[str, dict[str, float]]
+    rows: tuple[NetworkRow, ...]
+    seeds: tuple[SeedSummary, ...]
+    comparisons: tuple[MethodComparison, ...]
+    ablation: tuple[AblationRow, ...]
+
+    def dense(self, protocol: str | None = None) -> NetworkRow:
+        """Dense network of a protocol, by default of the compressed networks'."""
+        wanted = protocol or self.protocol
+        return next(row for row in self.rows if row.is_dense and row.protocol == wanted)
+
+    def compressed(self) -> list[NetworkRow]:
+        """Compressed networks in floating point, controls and all seeds included, in the table's order."""
+        return [
+            row
+            for row in self.rows
+            if row.method != DENSE and row.protocol == self.protocol and row.precision == "fp32"
+        ]
+
+    def candidates(self) -> list[NetworkRow]:
+        """Compressed networks that may be deployed: no controls, and of the first seed, which was timed."""
+        found = self.compressed()
+        first = min((row.seed for row in found), default=0)
+        return [row for row in found if row.role == "compared" and row.seed == first]
+
+    def int8_of(self, row: NetworkRow) -> NetworkRow | None:
+        """Int8 variant of a network."""
+        same = (row.method, row.budget, row.seed, row.protocol, "int8")
+        return next((r for r in self.rows if (r.method, r.budget, r.seed, r.protocol, r.precision) == same), None)
+
+    def batches(self, runtime: str = ONNXRUNTIME) -> list[int]:
+        """Batch sizes that were timed, ascending."""
+        return sorted({timing.batch for row in self.rows for timing in row.timings if timing.runtime == runtime})
+
+    def shortfalls(self, row: NetworkRow) -> list[str]:
+        """What a network lacks of the requirements, one sentence fragment per requirement; empty where it meets all."""
+        found = []
+        lost = -((row.against_dense.accuracy.value if row.against_dense else None) or 0.0)
+        if lost > self.requirements.max_accuracy_drop:
+            allowed = self.requirements.max_accuracy_drop
+            found.append(f"loses {100 * lost:.2f} points of accuracy, {100 * allowed:.2f} are allowed")
+        if row.macs_ratio < self.requirements.min_macs_ratio:
+            found.append(f"has {row.macs_ratio:.2f}x fewer MACs, {self.requirements.min_macs_ratio:g}x are required")
+        timing = row.timing(1)
+        if self.requirements.min_speedup > 0 and (timing is None or timing.speedup < self.requirements.min_speedup):
+            speed = "was not timed" if timing is None else f"is {timing.speedup:.2f}x faster at batch 1"
+            found.append(f"{speed}, {self.requirements.min_speedup:g}x is required")
+        return found
+
+    def chosen(self) -> NetworkRow:
+        """The network to speak of and to register: headline, sentences, verdict and registration all use this rule.
+
+        Of the candidates that meet the requirements the fastest: the highest of the lowest speed-ups over the timed
+        batch sizes; the smaller divergence on validation, then the name, decide between equals. Where none meets the
+        requirements it is the candidate nearest to the dense network on validation, and `shortfalls` says what it
+        lacks.
+        """
+        candidates = self.candidates()
+        passing = [row for row in candidates if not self.shortfalls(row)]
+        if passing:
+            return min(passing, key=lambda row: (-(row.lowest_speedup or 0.0), row.validation.kl, row.name))
+        return min(candidates, key=lambda row: (row.validation.kl, row.name))
+
+
+def read_results(path: Path) -> Results:
+    """Read ``results.json``.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or is not of this version.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
+    try:
+        results = Results.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not UTF-8"}
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = f"{path} is not a results table of this version ({where}: {first['msg']}); run `hscc evaluate`."
+        raise ArtifactError(message) from error
+    if not results.rows:
+        raise ArtifactError(f"{path} has no rows; run `hscc evaluate` again.")
+    return results
+
+
+def write_results(results: Results) -> str:
+    """Write results as JSON text, strict (no NaN), with a final newline."""
+    return results.model_dump_json(indent=1) + "\n"
+
+
+def asked(budget: Budget) -> AskedBudget:
+    """A budget as a row holds it."""
+    return AskedBudget(**budget.ratios)
+
+
+def same_budget(rows: Sequence[NetworkRow], budget: AskedBudget) -> list[NetworkRow]:
+    """Rows of one budget."""
+    return [row for row in rows if row.budget == budget]
