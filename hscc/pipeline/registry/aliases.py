@@ -28,7 +28,7 @@ from sqlalchemy.exc import ArgumentError
 
 from hscc.pipeline.redaction import redact
 from hscc.pipeline.registry.audit_log import LONGEST_NOTE, PREFIX, Entry, Reading, read_alias, to_tag
-from hscc.pipeline.registry.connection import RegistryError, as_registry_error, connect
+from hscc.pipeline.registry.connection import RegistryError, connect, registry_errors
 
 BY = "HSCC_USER"  # who asks, where the login name does not say it
 
@@ -65,7 +65,7 @@ def move(name: str, entry: Entry, uri: str) -> None:
         where the store itself fails.
     """
     database = _database(uri)
-    with _alone(database), as_registry_error(uri, "written"):
+    with _alone(database), registry_errors(uri, "written"):
         found = read_alias(name, entry.alias, uri)
         if found.points_at != entry.before:
             _refuse(name, entry, found)

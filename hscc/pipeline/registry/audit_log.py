@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from hscc.pipeline.registry.connection import as_registry_error, connect
+from hscc.pipeline.registry.connection import connect, registry_errors
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTE, ROLLBACK, REGISTER = "promote", "rollback", "register"
@@ -79,7 +79,7 @@ def read_alias(name: str, alias: str, uri: str) -> Reading:
     """
     from mlflow.exceptions import MlflowException
 
-    with as_registry_error(uri):
+    with registry_errors(uri):
         try:
             found = connect(uri).get_registered_model(name)
         except MlflowException as error:

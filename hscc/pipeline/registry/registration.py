@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 import hscc
 from hscc.files import file_sha256
-from hscc.pipeline.registry.connection import as_registry_error, connect, store
+from hscc.pipeline.registry.connection import connect, global_store, registry_errors
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -93,7 +93,7 @@ def find_version(name: str, sha256: str, uri: str) -> str | None:
     RegistryError
         If the store cannot be read.
     """
-    with as_registry_error(uri):
+    with registry_errors(uri):
         found = connect(uri).search_model_versions(f"name = '{name}' and tags.`{HASH_TAG}` = '{sha256}'")
     return max((str(entry.version) for entry in found), key=int, default=None)
 
@@ -129,7 +129,7 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
     (deployed,) = (path for path in candidate.files if path.name == DEPLOYED)
     hashes = {HASH_TAG: candidate.sha256, DEPLOYED_TAG: file_sha256(deployed)}
     tags = {**candidate.tags, **headline, **hashes}
-    with as_registry_error(uri, "written"), store(uri), _quiet(), mlflow.start_run(run_id=run_id):
+    with registry_errors(uri, "written"), global_store(uri), _quiet(), mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(candidate.code),

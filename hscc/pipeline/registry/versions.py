@@ -12,7 +12,7 @@ from typing import Any
 
 from hscc.files import file_sha256
 from hscc.pipeline.registry.answers import read_evidence
-from hscc.pipeline.registry.connection import RegistryError, as_registry_error, connect, store
+from hscc.pipeline.registry.connection import RegistryError, connect, global_store, registry_errors
 from hscc.pipeline.registry.promotion_policy import Standing
 from hscc.pipeline.registry.registration import DEPLOYED, DEPLOYED_TAG, EVIDENCE, HASH_TAG, SCORES
 
@@ -58,7 +58,7 @@ class Version:
 
 def list_versions(name: str, uri: str) -> list[Version]:
     """List the versions of a registered model, the newest first; empty where there is no such model."""
-    with as_registry_error(uri):
+    with registry_errors(uri):
         client = connect(uri)
         found = client.search_model_versions(f"name = '{name}'")
         aliases = client.get_registered_model(name).aliases if found else {}
@@ -173,11 +173,11 @@ def _download(version: Version, name: str, uri: str, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     source = f"models:/{version.name}/{version.number}/{_KEPT}/{name}"
-    with store(uri):
+    with global_store(uri):
         try:
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
-            with as_registry_error(uri):
+            with registry_errors(uri):
                 connect(uri).get_model_version(version.name, version.number)
             # The registry answers, so it is the file that is not there.
             raise VersionDamaged(
