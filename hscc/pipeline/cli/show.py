@@ -1,4 +1,4 @@
-"""Verbs that show what was found: the tables of the last evaluation, and the figures in the documents."""
+"""Commands that show results: the tables of the last evaluation, and the figures in the documents."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from hscc.pipeline.cli.options import HERE, Workspace, console
 
 RESULTS = "Results"
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
 def results(
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="Instead: the controls, and the means over the seeds.")
+        bool,
+        typer.Option("--ablation", help="Instead: the controls, and the means over the seeds."),
     ] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the table of the last evaluation, a row a network."""
+    """Print the table of the last evaluation, one row per network."""
     from hscc.pipeline.report.markdown.tables import ablation_grid, seeds_grid
     from hscc.pipeline.report.terminal import render
     from hscc.pipeline.statistics.results import read_document
@@ -36,7 +37,7 @@ def results(
             console().print(grid(rows).to_rich())
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
 def protocols(workspace: Workspace = HERE) -> None:
     """Print the same networks under each split protocol, side by side, and how much of the accuracy was leakage.
 
@@ -49,12 +50,12 @@ def protocols(workspace: Workspace = HERE) -> None:
     console().print(protocols_grid(compare_protocols(found)).to_rich())
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, `hscc figures --check`")
 def figures(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a document disagrees.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a document is stale.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the figures in the documents anew, from reports/."""
+    """Update the figures in README.md and docs/ from reports/."""
     from hscc.pipeline.commands import figures as stage
 
     if not check:

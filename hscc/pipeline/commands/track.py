@@ -11,7 +11,7 @@ from hscc.pipeline.tracking import send_backlog
 
 
 def run(workspace: Path = Path(".")) -> list[str]:
-    """Send all that waits.
+    """Send everything that waits.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def run(workspace: Path = Path(".")) -> list[str]:
     Returns
     -------
     list of str
-        A line a run that was sent.
+        One line per run that was sent.
 
     Raises
     ------

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hscc.pipeline.registry.answers import IMAGE
-from hscc.pipeline.registry.registration import PHANTOM_TAG
+from hscc.pipeline.registry.versions import PHANTOM_TAG
 from hscc.pipeline.statistics.comparisons import Difference, paired_difference
 from hscc.pipeline.statistics.scores import resample, resampled_mean
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.commands import track
-from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, read_trail
+from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, read_audit_log
 from hscc.pipeline.stages.register import POSTPONED, run
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.locked import held_by_another_process
@@ -75,7 +75,7 @@ def test_a_second_time_registers_nothing_and_opens_no_run(registered: Path, caps
     assert len(client.search_runs([client.get_experiment_by_name("hscc").experiment_id])) == 1
     assert (registered / layout.REGISTRATION).read_bytes() == before
     assert "already was version 1" in capsys.readouterr().out
-    (entry,) = read_trail(NAME, CHALLENGER, tracking_uri(registered))
+    (entry,) = read_audit_log(NAME, CHALLENGER, tracking_uri(registered))
     assert (entry.action, entry.before, entry.after, entry.reason) == (REGISTER, None, "1", "hscc-6-0")
 
 
@@ -140,7 +140,7 @@ def test_a_version_that_does_not_say_what_it_was_trained_on_is_registered_anew(w
     MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
     run(PARAMS, workspace)
     assert [version.tags.get("phantom") for version in versions(workspace)] == ["false", None]
-    moves = [(entry.before, entry.after) for entry in read_trail(NAME, CHALLENGER, tracking_uri(workspace))]
+    moves = [(entry.before, entry.after) for entry in read_audit_log(NAME, CHALLENGER, tracking_uri(workspace))]
     assert moves == [(None, "1"), ("1", "2")]
 
 
