@@ -1,4 +1,4 @@
-"""What is expected of the data set: the checks of each table, as Great Expectations knows them."""
+"""The checks of each table, as expectations of Great Expectations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from great_expectations.expectations.core.expect_column_values_to_be_null import
 from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
 
 from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
+from hscc.pipeline.params import ValidateParams
 
 Severity = Literal["error", "warning"]
 
@@ -21,21 +22,10 @@ _GX_SEVERITY: dict[Severity, str] = {"error": "critical", "warning": "warning"}
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Bounds of an acceptable data set: the section ``validate`` of ``params.yaml``."""
-
-    min_side: int
-    max_side: int
-    modes: tuple[str, ...]
-    min_per_class: int
-    max_imbalance: float
-
-
-@dataclass(frozen=True)
 class Check:
     """One expectation on one table.
 
-    Parameters
+    Attributes
     ----------
     id : str
         Name in the reports.
@@ -45,8 +35,8 @@ class Check:
         What holds for every row, as a sentence.
     fault : str
         What is wrong with the rows that fail, to stand before their names. Errors only.
-    mend : str
-        What the user does about them. Errors only.
+    fix : str
+        What the user can do about them. Errors only.
     expectation : great_expectations.expectations.Expectation
         Carries the id in its meta data.
     """
@@ -55,11 +45,11 @@ class Check:
     severity: Severity
     rule: str
     fault: str
-    mend: str
+    fix: str
     expectation: Any
 
 
-def image_checks(limits: Limits) -> list[Check]:
+def image_checks(limits: ValidateParams) -> list[Check]:
     """State what holds for every file (`hscc.pipeline.validation.checked_tables.image_table`)."""
     side = f"{limits.min_side} to {limits.max_side} pixels"
     resize = "replace, or widen validate.min_side and validate.max_side in params.yaml"
@@ -174,7 +164,7 @@ def folder_checks() -> list[Check]:
     ]
 
 
-def class_checks(limits: Limits) -> list[Check]:
+def class_checks(limits: ValidateParams) -> list[Check]:
     """State what holds for every class (`hscc.pipeline.validation.checked_tables.class_table`)."""
     return [
         _error(
@@ -234,8 +224,8 @@ def stratum_checks() -> list[Check]:
     ]
 
 
-def _error(id: str, rule: str, fault: str, mend: str, kind: Any, **arguments: Any) -> Check:
-    return Check(id, "error", rule, fault, mend, _expectation(id, "error", rule, kind, arguments))
+def _error(id: str, rule: str, fault: str, fix: str, kind: Any, **arguments: Any) -> Check:
+    return Check(id, "error", rule, fault, fix, _expectation(id, "error", rule, kind, arguments))
 
 
 def _warning(id: str, rule: str, kind: Any, **arguments: Any) -> Check:
