@@ -114,7 +114,7 @@ def phantom(
 @app.command(epilog="Example: `hscc check`")
 def check(workspace: Workspace = HERE) -> None:
     """Check params.yaml, and data/ against data.dvc; print ok, or what is wrong."""
-    from hscc.pipeline.data.sources.fetch import check_pin
+    from hscc.pipeline.data.sources.pin import check_pin
 
     read_params(workspace)
     check_pin(workspace)

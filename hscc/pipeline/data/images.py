@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
+from hscc.files import replacing
 from hscc.pipeline.data.classes import CLASSES
 
 _CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decoding changes
@@ -26,7 +27,7 @@ _STD = torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1)
 
 
 def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> npt.NDArray[np.uint8]:
-    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once a machine.
+    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once per machine.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     root : Path
         Folder of the data set.
     size : int
-        Pixels a side.
+        Side of the images in pixels.
     cache : Path
         Folder of the cache; its file name is a digest of contents and size, so it is never stale.
 
@@ -53,13 +54,8 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         _decode_all([root / p for p in manifest["path"]], size, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return _opened(path)
 
 

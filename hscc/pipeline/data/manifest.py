@@ -1,4 +1,4 @@
-"""The manifest: a row an image with all that later stages need to know about it."""
+"""The manifest: one row per image with all that later stages need to know about it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
+from hscc.files import replacing
 from hscc.pipeline.data.near_duplicates import THUMBNAIL_SIDE, conflicting, near_duplicate_groups, thumbnail
 
 COLUMNS: tuple[str, ...] = (
@@ -48,7 +49,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.Dec
 
 
 class ImageFacts(NamedTuple):
-    """What one decoding tells about a file; -1 and "" where it is no image."""
+    """Properties of one file; -1 and "" where it is no image."""
 
     width: int
     height: int
@@ -61,7 +62,7 @@ class ImageFacts(NamedTuple):
 
 
 def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    """Look at every file of the data folder.
+    """Inspect every file of the data folder.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     Returns
     -------
     frame : pandas.DataFrame
-        A row a file, sorted by path: the first ten of `COLUMNS`.
+        One row per file, sorted by path: the first ten of `COLUMNS`.
     thumbnails : numpy.ndarray
         (N, 256) uint8, row i of file i; zeros where it cannot be decoded.
 
@@ -160,7 +161,7 @@ def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
     """
     with ThreadPoolExecutor() as pool:
         facts = pool.map(inspect_file, (root / path for path in paths))
-        return list(track(facts, "looking at images", total=len(paths), console=Console(stderr=True)))
+        return list(track(facts, "inspecting images", total=len(paths), console=Console(stderr=True)))
 
 
 def inspect_file(path: Path) -> ImageFacts:
@@ -207,10 +208,8 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> None:
     path : Path
         The file to replace; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    frame.loc[:, list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        frame.loc[:, list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -237,15 +236,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:
-        raise ArtifactError(f"{path} is not a manifest ({error}); run `hscc validate` to write it anew.") from error
+        raise ArtifactError(f"{path} is not a manifest ({error}); run `hscc validate` again.") from error
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
-        raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` to write it anew.")
+        raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` again.")
     for name in frame["path"]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ArtifactError(
-                f"{path} names {name!r}, outside the data folder; run `hscc validate` to write it anew."
-            )
+            raise ArtifactError(f"{path} names {name!r}, outside the data folder; run `hscc validate` again.")
     return frame
 
 
@@ -262,6 +259,6 @@ def _frame(paths: Sequence[str], facts: Sequence[ImageFacts]) -> pd.DataFrame:
 
 
 def _place(path: str) -> tuple[str, str]:
-    """Read folder and class off ``folder/class/name``; "" for what a stray file does not have."""
+    """Folder and class of ``folder/class/name``; "" for what a stray file lacks."""
     parts = path.split("/")[:-1]
     return (parts[0] if parts else "", "/".join(parts[1:]))

@@ -37,7 +37,7 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def standardise(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Bring thumbnails to zero mean and unit norm, so that a dot product is a correlation.
+    """Standardise thumbnails to zero mean and unit norm, so that a dot product is a correlation.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def conflicting(groups: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.
     numpy.ndarray
         (N,) bool, True for every image of a group with two or more labels.
     """
-    seen: dict[int, set[str]] = {}
+    labels_of: dict[int, set[str]] = {}
     for group, label in zip(groups.tolist(), labels, strict=True):
-        seen.setdefault(group, set()).add(label)
-    return np.array([len(seen[group]) > 1 for group in groups.tolist()], dtype=bool)
+        labels_of.setdefault(group, set()).add(label)
+    return np.array([len(labels_of[group]) > 1 for group in groups.tolist()], dtype=bool)

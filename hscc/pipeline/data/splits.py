@@ -4,10 +4,10 @@
     Whole groups of near-copies are assigned, class by class. Nothing like a test image is in training.
 ``pooled``
     Images are drawn at random, stratified by class: the protocol of most papers on this data set.
-    Near-copies may fall on both sides, so its figures flatter.
+    Near-copies may fall on both sides, so its figures are too good.
 ``official``
     The Testing folder, less contradicting groups and files with a byte-identical copy in Training, is the
-    test split. For near-copies Training gives way: its images of a group that occurs in the test split
+    test split. Near-copies are removed from Training: its images of a group that occurs in the test split
     are excluded, and the rest is divided into train and val as in ``grouped``.
 """
 
@@ -32,7 +32,7 @@ def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: floa
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: label, official_split, sha256, decodable, group, conflict.
+        One row per image: label, official_split, sha256, decodable, group, conflict.
     train_fraction, val_fraction : float
         Shares of the images, in (0, 1), with a sum below 1; the rest is the test split.
     seed : int
@@ -68,7 +68,7 @@ def grouped_split(
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: label and group.
+        One row per image: label and group.
     mask : numpy.ndarray
         (N,) bool, the images to split; each of their groups holds one label.
     train_fraction, val_fraction : float
@@ -90,14 +90,14 @@ def official_split(
 ) -> NDArray[np.str_]:
     """Keep the data set's own test folder, and take its near-copies out of the training folder.
 
-    Nearly every Testing image of some classes has a near-copy in Training. Were the Testing side to give way to
-    them all, those classes could not be tested; so it gives way to byte-identical copies only, and the Training
-    side to the near-copies of what is left.
+    Nearly every Testing image of some classes has a near-copy in Training. If all of these were left out of Testing,
+    those classes could not be tested; so Testing loses byte-identical copies only, and Training the near-copies of
+    what is left.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: label, official_split, sha256 and group; byte-identical files are of one group.
+        One row per image: label, official_split, sha256 and group; byte-identical files are of one group.
     mask : numpy.ndarray
         (N,) bool, the images to split; each of their groups holds one label.
     train_fraction, val_fraction : float
@@ -131,7 +131,7 @@ def pooled_split(
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: label.
+        One row per image: label.
     mask : numpy.ndarray
         (N,) bool, the images to split.
     train_fraction, val_fraction : float
@@ -174,8 +174,8 @@ def _fill_by_class(
 ) -> NDArray[np.str_]:
     """Fill the splits class by class.
 
-    Once contradicting groups are out, a group has one label, so stratifying falls apart into one small
-    problem a class, met to within an image or two. scikit-learn's StratifiedGroupKFold knows only equal folds:
+    Without contradicting groups a group has one label, so stratifying splits into one small problem per class,
+    solved to within an image or two. scikit-learn's StratifiedGroupKFold knows only equal folds:
     70/15/15 would take twenty of them, and its class shares drift by several images.
     """
     split = np.full(len(frame), EXCLUDED, dtype="<U8")

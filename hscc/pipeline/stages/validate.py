@@ -16,7 +16,7 @@ from hscc.errors import DataError
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
 from hscc.pipeline.data.report import DataReport, write_data_report
-from hscc.pipeline.data.sources.fetch import check_pin
+from hscc.pipeline.data.sources.pin import check_pin
 from hscc.pipeline.data.splits import assign_splits
 from hscc.pipeline.params import Params, ValidateParams
 from hscc.pipeline.tracking import stage_run

@@ -1,4 +1,4 @@
-"""One phantom slice: the layers of a head painted in a weighting, then scanned and encoded."""
+"""One phantom slice: the layers of a head painted in an MRI weighting, then scanned and encoded."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _scan(rng: np.random.Generator, image: Field) -> NDArray[np.uint8]:
 
 
 def encode(image: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
-    """Encode a grey image as the kind of JPEG that the data set holds.
+    """Encode a grey image as a JPEG like those of the data set.
 
     Parameters
     ----------
