@@ -46,6 +46,7 @@ DOCUMENTS = (
 
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"
+POSTPONED_REGISTRATION = SCRATCH / "register.postponed"  # `hscc track` registers later
 CHECKPOINTS = SCRATCH / "checkpoints"
 TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
 LESSONS = SCRATCH / "lessons"  # what the baseline says of each batch of a fine-tuning

@@ -28,18 +28,10 @@ def data_hash(workspace: Path = Path(".")) -> str:
 
 
 def git_commit(workspace: Path = Path(".")) -> str:
-    """Return the commit of the code that runs.
+    """Full hash of the commit of the code that runs; ``unknown`` outside git.
 
-    Parameters
-    ----------
-    workspace : Path
-        A folder of the repository.
-
-    Returns
-    -------
-    str
-        The full hash, with ``-dirty`` appended when tracked files other than what the graph itself writes
-        (``dvc.lock``, ``reports/``) differ from it; ``unknown`` outside git.
+    ``-dirty`` is appended when tracked files other than what the graph itself writes (``dvc.lock``, ``reports/``)
+    differ from it. `workspace` is any folder of the repository.
     """
     commit = _git(workspace, "rev-parse", "HEAD")
     if not commit:

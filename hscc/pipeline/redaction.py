@@ -20,28 +20,12 @@ _SHORTEST = 6  # characters; masking a shorter value would hide ordinary words
 
 
 def redact(text: str) -> str:
-    """Mask credentials in URLs, and the values of environment variables whose names say that they are secret.
-
-    Parameters
-    ----------
-    text : str
-        Anything about to leave the process.
-
-    Returns
-    -------
-    str
-        The same with each secret replaced by ``***``.
-    """
+    """Mask credentials in URLs, and values of environment variables whose names say that they are secret."""
     return redactor(os.environ)(text)
 
 
 def redactor(variables: Mapping[str, str]) -> Callable[[str], str]:
-    """Search the secret variables once, so that masking each line of a long output stays cheap.
-
-    Parameters
-    ----------
-    variables : Mapping[str, str]
-        Environment of the process that prints.
+    """Search the secret variables of an environment once, so that masking each line of a long output stays cheap.
 
     Returns
     -------

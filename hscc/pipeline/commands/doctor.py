@@ -42,15 +42,7 @@ class Check:
 def run(workspace: Path = Path(".")) -> list[Check]:
     """Check everything the pipeline needs.
 
-    Parameters
-    ----------
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    list of Check
-        In the order in which they depend on each other; none changes anything but an empty MLflow store.
+    The checks are in the order in which they depend on each other; none changes anything but an empty MLflow store.
     """
     return [
         _python(),

@@ -87,36 +87,16 @@ def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
 
 
 def group_near_copies(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], threshold: float) -> pd.DataFrame:
-    """Add the group of near-copies of every file, and whether its labels contradict each other.
+    """Add the columns group (near-copies by `scan`'s thumbnails) and conflict (its labels contradict each other).
 
-    Parameters
-    ----------
-    frame, thumbnails : pandas.DataFrame, numpy.ndarray
-        What `scan` returns.
-    threshold : float
-        Correlation in (0, 1) above which two images are near-copies.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A copy with the columns group and conflict.
+    `threshold` is the correlation in (0, 1) above which two images are near-copies.
     """
     groups = near_duplicate_groups(thumbnails, frame["sha256"].tolist(), threshold)
     return frame.assign(group=groups, conflict=conflicting(groups, frame["label"].tolist()))
 
 
 def list_files(root: Path) -> list[str]:
-    """List every file below a folder.
-
-    Parameters
-    ----------
-    root : Path
-        The data folder.
-
-    Returns
-    -------
-    list of str
-        Posix paths relative to the folder, sorted.
+    """List every file below a folder, as sorted posix paths relative to it.
 
     Raises
     ------
@@ -140,19 +120,7 @@ def list_files(root: Path) -> list[str]:
 
 
 def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    """Read and decode each file once, in parallel, with a progress bar on stderr.
-
-    Parameters
-    ----------
-    root : Path
-        The data folder.
-    paths : sequence of str
-        Files relative to it.
-
-    Returns
-    -------
-    list of ImageFacts
-        In the order of the paths.
+    """Read and decode each file below the root once, in parallel, with a progress bar on stderr.
 
     Raises
     ------
@@ -165,17 +133,7 @@ def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
 
 
 def inspect_file(path: Path) -> ImageFacts:
-    """Read one file, hash it and decode all of its pixels.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    ImageFacts
-        With ``decodable`` False where the bytes are no whole image.
+    """Read one file, hash it and decode all of its pixels; not ``decodable`` where the bytes are no whole image.
 
     Raises
     ------
@@ -199,26 +157,13 @@ def inspect_file(path: Path) -> ImageFacts:
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        All of `COLUMNS`.
-    path : Path
-        The file to replace; its folder is made.
-    """
+    """Write a manifest, all of `COLUMNS`, as CSV, whole or not at all."""
     with replacing(path) as partial:
         frame.loc[:, list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read a manifest.
-
-    Parameters
-    ----------
-    path : Path
-        A file of `write_manifest`.
+    """Read a manifest of `write_manifest`.
 
     Returns
     -------

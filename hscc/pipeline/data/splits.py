@@ -63,18 +63,9 @@ def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: floa
 def grouped_split(
     frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Split whole groups, stratified by class.
+    """Split whole groups, stratified by class, in the order of their size.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        One row per image: label and group.
-    mask : numpy.ndarray
-        (N,) bool, the images to split; each of their groups holds one label.
-    train_fraction, val_fraction : float
-        Shares of every class; the rest is the test split.
-    seed : int
-        Of the order among groups of one size.
+    Takes the columns label and group; each group within the mask, (N,) bool, holds one label.
 
     Returns
     -------
@@ -92,18 +83,10 @@ def official_split(
 
     Nearly every Testing image of some classes has a near-copy in Training. If all of these were left out of Testing,
     those classes could not be tested; so Testing loses byte-identical copies only, and Training the near-copies of
-    what is left.
+    what is left. Of the fractions only the ratio counts: it divides what is left of Training.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        One row per image: label, official_split, sha256 and group; byte-identical files are of one group.
-    mask : numpy.ndarray
-        (N,) bool, the images to split; each of their groups holds one label.
-    train_fraction, val_fraction : float
-        Only their ratio counts: it divides what is left of the Training folder.
-    seed : int
-        Of the order among groups of one size.
+    Takes the columns label, official_split, sha256 and group; byte-identical files are of one group, and each group
+    within the mask, (N,) bool, holds one label.
 
     Returns
     -------
@@ -126,24 +109,14 @@ def official_split(
 def pooled_split(
     frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Draw images at random, stratified by class, near-copies or not.
+    """Draw images at random, stratified by class (column label), near-copies or not.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        One row per image: label.
-    mask : numpy.ndarray
-        (N,) bool, the images to split.
-    train_fraction, val_fraction : float
-        Shares of all images; the rest is the test split. Val and test are rounded up, as
-        scikit-learn does (15 % of 3,264 is 490).
-    seed : int
-        Of the draw.
+    Val and test are rounded up, as scikit-learn does (15 % of 3,264 is 490).
 
     Returns
     -------
     numpy.ndarray
-        (N,) str: train, val, test, or excluded outside the mask.
+        (N,) str: train, val, test, or excluded outside the mask, (N,) bool.
 
     Raises
     ------

@@ -152,18 +152,10 @@ def input_example() -> pd.DataFrame:
 
 
 def signature(classes: tuple[str, ...]) -> ModelSignature:
-    """Input and output of a served version.
+    """Input and output of a version for the names of its outputs.
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Names of the outputs.
-
-    Returns
-    -------
-    ModelSignature
-        Input ``image`` (bytes of a file) or ``pixels`` (rows of grey levels); output ``class``, one probability per
-        class, and ``notice``.
+    Input ``image`` (bytes of a file) or ``pixels`` (rows of grey levels); output ``class``, one probability per class,
+    and ``notice``.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec

@@ -96,12 +96,7 @@ class Network:
 
 
 def refuse_external_data(path: Path) -> None:
-    """Refuse an ONNX file whose weights lie in other files: their paths could lead anywhere.
-
-    Parameters
-    ----------
-    path : Path
-        The ONNX file.
+    """Refuse an ONNX file whose weights are in other files: their paths could lead anywhere.
 
     Raises
     ------

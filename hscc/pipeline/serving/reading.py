@@ -52,17 +52,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a file.
-
-    Parameters
-    ----------
-    path : Path
-        JPEG, PNG, or DICOM.
-
-    Returns
-    -------
-    Picture
-        Named by its path.
+    """Read a JPEG, PNG or DICOM file; the picture is named by its path.
 
     Raises
     ------
@@ -111,11 +101,6 @@ def decode_picture(content: bytes, name: str) -> Picture:
 
 def refuse_implausible(picture: Picture) -> None:
     """Refuse what is plainly not a brain MRI slice.
-
-    Parameters
-    ----------
-    picture : Picture
-        What was read.
 
     Raises
     ------

@@ -58,7 +58,6 @@ from hscc.plans import Plan
 
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL = "model.onnx"  # the evaluated network, in its cell's folder
-POSTPONED = layout.SCRATCH / "register.postponed"
 
 _TAGS = ("method", "budget", "seed", "protocol", "data_hash", "git_commit")
 _HEADLINE = (
@@ -135,7 +134,7 @@ def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate
 
 
 def _register_or_postpone(candidate: Candidate, row: Row, params: Params, workspace: Path) -> None:
-    postponed = workspace / POSTPONED
+    postponed = workspace / layout.POSTPONED_REGISTRATION
     try:
         said = _register(candidate, row, params, workspace)
     except RegistryError as error:

@@ -12,7 +12,7 @@ from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.commands import track
 from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, read_audit_log
-from hscc.pipeline.stages.register import POSTPONED, run
+from hscc.pipeline.stages.register import run
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.locked import held_by_another_process
 from tests.pipeline.registered import NAME, params, write_results
@@ -119,12 +119,12 @@ def test_a_registry_that_is_down_costs_a_warning_and_is_caught_up_with(
     run(PARAMS, workspace)
     assert (workspace / layout.REGISTRATION).read_bytes() == before
     assert "hscc track" in capsys.readouterr().err
-    assert (workspace / POSTPONED).is_file()
+    assert (workspace / layout.POSTPONED_REGISTRATION).is_file()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr("hscc.pipeline.commands.track.read_params", lambda path: PARAMS)
     track.run(workspace)
     assert len(versions(workspace)) == 1
-    assert not (workspace / POSTPONED).exists()
+    assert not (workspace / layout.POSTPONED_REGISTRATION).exists()
 
 
 def test_a_version_whose_files_were_lost_is_registered_anew(workspace: Path) -> None:

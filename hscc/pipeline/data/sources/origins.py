@@ -27,12 +27,7 @@ class Unavailable(Exception):  # noqa: N818 - a state of a source, not a fault
 
 
 def pull_from_dvc(workspace: Path) -> None:
-    """Have DVC pull the pinned images from its remote into ``data/``.
-
-    Parameters
-    ----------
-    workspace : Path
-        The folder of ``data.dvc``.
+    """Have DVC pull the pinned images from its remote into ``data/`` of a workspace.
 
     Raises
     ------
@@ -56,17 +51,9 @@ def _dvc(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def read_github(workspace: Path) -> Iterator[SourceFile]:
-    """Stream the files of the public repository at the pinned commit.
+    """Stream the images of the public repository at the pinned commit.
 
-    Parameters
-    ----------
-    workspace : Path
-        Keeps the download under ``.hscc/downloads``, so that a killed one resumes.
-
-    Yields
-    ------
-    SourceFile
-        The repository's images.
+    The download is kept in ``.hscc/downloads`` of the workspace, so that a killed one resumes.
 
     Raises
     ------
@@ -87,12 +74,7 @@ def read_github(workspace: Path) -> Iterator[SourceFile]:
 
 
 def read_kaggle() -> Iterator[SourceFile]:
-    """Stream the files of the Kaggle data set.
-
-    Yields
-    ------
-    SourceFile
-        The data set's images, from kagglehub's own cache.
+    """Stream the images of the Kaggle data set from kagglehub's own cache.
 
     Raises
     ------

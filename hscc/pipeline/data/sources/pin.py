@@ -77,20 +77,15 @@ class Difference:
 
 
 def check_pin(workspace: Path) -> None:
-    """Check that a workspace's images are the ones that it pins.
+    """Check that a workspace's images are the ones that it pins; without ``data.dvc`` it pins nothing.
 
-    Reads only files that changed since the last check. A workspace without ``data.dvc`` pins nothing and passes.
-
-    Parameters
-    ----------
-    workspace : Path
-        The folder of ``data.dvc`` and ``data/``.
+    Reads only files that changed since the last check.
 
     Raises
     ------
     DataError
-        If ``data/`` is missing or differs, with number and first names of missing, changed and extra files;
-        or if DVC rewrote the pin since it was committed.
+        If ``data/`` is missing or differs, with number and first names of missing, changed and extra files; or if DVC
+        rewrote the pin since it was committed.
     """
     if not (workspace / PIN).is_file():
         return
@@ -110,16 +105,6 @@ def check_pin(workspace: Path) -> None:
 def trusted_pin(workspace: Path) -> Pin:
     """Read a workspace's pin and check that it is the committed one.
 
-    Parameters
-    ----------
-    workspace : Path
-        The folder of ``data.dvc``.
-
-    Returns
-    -------
-    Pin
-        What to fetch or to check against.
-
     Raises
     ------
     DataError
@@ -138,17 +123,7 @@ def trusted_pin(workspace: Path) -> Pin:
 
 
 def read_pin(path: Path) -> Pin:
-    """Read a pin.
-
-    Parameters
-    ----------
-    path : Path
-        A file that ``dvc add`` wrote for a folder.
-
-    Returns
-    -------
-    Pin
-        Its content.
+    """Read a file that ``dvc add`` wrote for a folder.
 
     Raises
     ------
@@ -180,12 +155,7 @@ def compare(found: Mapping[str, str], pin: Pin) -> Difference:
 
 
 def pinned_files(pin: Pin) -> dict[str, str] | None:
-    """Find the listing behind a pin.
-
-    Parameters
-    ----------
-    pin : Pin
-        It holds only the hash of the listing.
+    """Find the listing behind a pin, which holds only its hash.
 
     Returns
     -------
@@ -211,19 +181,9 @@ def public_files() -> dict[str, str]:
 
 
 def directory_hash(files: Mapping[str, str]) -> str:
-    """Compute the hash that DVC gives a folder.
+    """Compute the hash that DVC gives a folder, from the MD5 in hex of its files by relative posix path.
 
-    It is the MD5 of the JSON listing of its files, as ``dvc_data.hashfile.tree.Tree.as_bytes`` writes it.
-
-    Parameters
-    ----------
-    files : mapping of str to str
-        MD5 in hex of every file by its posix path relative to the folder.
-
-    Returns
-    -------
-    str
-        32 hex digits and ``.dir``.
+    It is the MD5 of the JSON listing of the files, as ``dvc_data.hashfile.tree.Tree.as_bytes`` writes it, and ``.dir``.
     """
     listing = [{"md5": files[path], "relpath": path} for path in sorted(files)]
     return md5_of(json.dumps(listing, sort_keys=True).encode()) + ".dir"
