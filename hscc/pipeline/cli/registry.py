@@ -146,7 +146,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
     title = f"Versions of {versions[0].name}" if versions else "No version is registered"
     table = Table(title=title, title_justify="left")
     table.add_column("version", justify="right")
-    for name in ("alias", "network, seed", "protocol"):
+    for name in ("alias", "network", "protocol"):
         table.add_column(name)
     for name in ("accuracy %", "F1 %", "MACs", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -178,7 +178,7 @@ def _version_row(version: Version) -> list[str]:
     return [
         version.number,
         ", ".join(version.aliases) or _UNKNOWN,
-        f"{tags.get('method', _UNKNOWN)}, {tags.get('budget', '?')}×, {tags.get('seed', '?')}",
+        tags.get("network", tags.get("method", _UNKNOWN)),  # early versions name only the method
         f"{tags.get('protocol', _UNKNOWN)}{phantom}",
         _percent(tags, "accuracy") + (f" ± {_percent(tags, 'accuracy_se')}" if "accuracy_se" in tags else ""),
         _percent(tags, "macro_f1"),

@@ -1,4 +1,4 @@
-"""Commands that show results: the tables of the last evaluation, and the figures in the documents."""
+"""Verbs that show what was found: the tables of the last evaluation, and the figures in the documents."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from hscc.pipeline.cli.options import HERE, Workspace, console
 
 RESULTS = "Results"
 
-commands = typer.Typer()
+verbs = typer.Typer()
 
 
-@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
+@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
 def results(
     ablation: Annotated[
-        bool,
-        typer.Option("--ablation", help="Instead: the controls, and the means over the seeds."),
+        bool, typer.Option("--ablation", help="Instead: the controls, and the means over the seeds.")
     ] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the table of the last evaluation, one row per network."""
+    """Print the table of the last evaluation, a row a network."""
     from hscc.pipeline.report.markdown.tables import ablation_grid, seeds_grid
     from hscc.pipeline.report.terminal import render
     from hscc.pipeline.statistics.results import read_document
@@ -37,7 +36,7 @@ def results(
             console().print(grid(rows).to_rich())
 
 
-@commands.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
+@verbs.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
 def protocols(workspace: Workspace = HERE) -> None:
     """Print the same networks under each split protocol, side by side, and how much of the accuracy was leakage.
 
@@ -50,12 +49,12 @@ def protocols(workspace: Workspace = HERE) -> None:
     console().print(protocols_grid(compare_protocols(found)).to_rich())
 
 
-@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, `hscc figures --check`")
+@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
 def figures(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a document is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a document disagrees.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Update the figures in README.md and docs/ from reports/."""
+    """Print the figures in the documents anew, from reports/."""
     from hscc.pipeline.commands import figures as stage
 
     if not check:

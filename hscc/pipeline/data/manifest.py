@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
-from hscc.files import replacing
+from hscc.files import replace_text
 from hscc.pipeline.data.near_duplicates import THUMBNAIL_SIDE, conflicting, near_duplicate_groups, thumbnail
 
 COLUMNS: tuple[str, ...] = (
@@ -158,8 +158,7 @@ def inspect_file(path: Path) -> ImageFacts:
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
     """Write a manifest, all of `COLUMNS`, as CSV, whole or not at all."""
-    with replacing(path) as partial:
-        frame.loc[:, list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    replace_text(path, frame.loc[:, list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -76,8 +76,8 @@ def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
     path : Path
         Target, replaced whole.
     """
-    with replacing(path) as partial:
-        glow_over(image, heat).save(partial, format="PNG")
+    with replacing(path) as new:
+        glow_over(image, heat).save(new, format="PNG")
 
 
 def _cover(image: Grey, blurred: Grey, row: int, column: int) -> Grey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -13,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from hscc.errors import DataError
+from hscc.files import move_into_place
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
 from hscc.pipeline.data.report import DataReport, write_data_report
@@ -82,9 +82,9 @@ def _validate(params: Params, workspace: Path) -> DataReport:
         validation.publish()
         write_manifest(frame, new / "manifest.csv")
         write_data_report(report, new / "data.json")
-        _replace(new / "validation", workspace / layout.VALIDATION)
-        _replace(new / "manifest.csv", workspace / layout.MANIFEST)
-        _replace(new / "data.json", workspace / layout.DATA_REPORT)
+        move_into_place(new / "validation", workspace / layout.VALIDATION)
+        move_into_place(new / "manifest.csv", workspace / layout.MANIFEST)
+        move_into_place(new / "data.json", workspace / layout.DATA_REPORT)
     shutil.rmtree(workspace / FAILED, ignore_errors=True)
     return report
 
@@ -106,7 +106,7 @@ def _stop_on_errors(validation: Validation, outcomes: Sequence[Outcome], new: Pa
     if not validation.failed:
         return
     validation.publish()
-    _replace(new / "validation", workspace / FAILED)
+    move_into_place(new / "validation", workspace / FAILED)
     errors = [outcome for outcome in outcomes if outcome.check.severity == "error" and not outcome.passed]
     faults = "; ".join(_fault(outcome) for outcome in errors)
     raise DataError(
@@ -119,11 +119,3 @@ def _fault(outcome: Outcome) -> str:
     named = ", ".join(outcome.paths[:_NAMED])
     more = f" and {len(outcome.paths) - _NAMED} more" if len(outcome.paths) > _NAMED else ""
     return f"{outcome.check.fault}: {named}{more} ({outcome.check.fix})"
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put a finished file or folder in the place of the old one."""
-    old.parent.mkdir(parents=True, exist_ok=True)
-    if old.is_dir():
-        old.rename(new.with_name(f"{new.name}.old"))  # removed with the temporary folder
-    os.replace(new, old)

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hscc.files import replacing
+from hscc.files import replace_text
 from hscc.pipeline import layout
 
 JOURNALS = layout.SCRATCH / "tracking"
@@ -248,10 +248,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
-    """Write a small file of this room, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = None, shared: bool = False) -> None:
+    """Write a small file of this room, whole or not at all; `shared` where other processes write it too."""
+    replace_text(path, json.dumps(content, indent=indent) + "\n", shared=shared)
 
 
 def _read_events(path: Path) -> list[Event]:

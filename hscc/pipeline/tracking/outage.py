@@ -34,7 +34,8 @@ def record_failure(workspace: Path, reason: str) -> None:
     """
     note = _read(workspace)
     wait = min(2 * note["wait"], _LONGEST_WAIT) if note else _FIRST_WAIT
-    write_json(workspace / _NOTE, {"store": _store(workspace), "until": time.time() + wait, "wait": wait})
+    content = {"store": _store(workspace), "until": time.time() + wait, "wait": wait}
+    write_json(workspace / _NOTE, content, shared=True)
     if not note:
         print(
             f"warning: the MLflow store {shown_uri(workspace)} does not answer ({reason}); the work goes on, its "

@@ -193,7 +193,7 @@ def _in_set(column: str, values: list[Any]) -> _Expectation:
     return partial(ExpectColumnValuesToBeInSet, column=column, value_set=values)
 
 
-def _between(column: str, **limits: float) -> _Expectation:
+def _between(column: str, **limits: Any) -> _Expectation:
     return partial(ExpectColumnValuesToBeBetween, column=column, **limits)
 
 

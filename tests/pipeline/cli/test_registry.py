@@ -68,9 +68,9 @@ def test_what_is_promoted_and_rolled_back_is_listed(workspace: Path) -> None:
     versions, champion, challenger = re.split(r"Changes of the \w+ *\n", listed.output)
     assert f"Versions of {NAME}" in versions
     assert [row[:4] for row in rows(versions)] == [
-        ["3", "challenger", "hscc, 6×, 0", "grouped"],
-        ["2", "–", "hscc, 6×, 0", "grouped"],
-        ["1", "champion", "hscc, 6×, 0", "grouped"],
+        ["3", "challenger", "hscc-macs6-seed0", "grouped"],
+        ["2", "–", "hscc-macs6-seed0", "grouped"],
+        ["1", "champion", "hscc-macs6-seed0", "grouped"],
     ]
     assert rows(versions)[0][4:8] == ["90.0 ± 3.0", "90.0", "6.00×", "2.00×"]
     assert [row[1:] for row in rows(champion)] == [
@@ -152,7 +152,7 @@ FULL = Version(
     "2",
     ("challenger", "champion"),
     {
-        "method": "hscc", "budget": "6", "seed": "0", "protocol": "grouped", "phantom": "false", "accuracy": "0.9123",
+        "network": "hscc-macs6-seed0", "protocol": "grouped", "phantom": "false", "accuracy": "0.9123",
         "accuracy_se": "0.031", "macro_f1": "0.9", "macs_ratio": "6.1", "speedup_b1": "2", "data_hash": "440a20f27877",
     },
     "run",
@@ -173,7 +173,7 @@ def test_scores_of_a_version_have_units() -> None:
     title, head, row = cells(versions_table([FULL]))
     assert title == ["Versions of hscc-tiny"]
     assert dict(zip(head, row, strict=True)) == {
-        "version": "2", "alias": "challenger, champion", "network, seed": "hscc, 6×, 0", "protocol": "grouped",
+        "version": "2", "alias": "challenger, champion", "network": "hscc-macs6-seed0", "protocol": "grouped",
         "accuracy %": "91.2 ± 3.1", "F1 %": "90.0", "MACs": "6.10×", "speed": "2.00×", "data": "440a20f",
         "registered (UTC)": "2023-11-14 22:13",
     }  # fmt: skip
@@ -182,7 +182,7 @@ def test_scores_of_a_version_have_units() -> None:
 def test_unknown_scores_are_dashes_and_a_phantom_is_marked() -> None:
     bare = Version("hscc-tiny", "1", (), {"phantom": "true"}, "run", 0)
     (_, _, row) = cells(versions_table([bare]))
-    assert row == ["1", "–", "–, ?×, ?", "– (phantom)", "–", "–", "–", "–", "–", "1970-01-01 00:00"]
+    assert row == ["1", "–", "–", "– (phantom)", "–", "–", "–", "–", "–", "1970-01-01 00:00"]
 
 
 def test_the_latest_change_is_first_and_forced_or_cut_short_ones_are_marked() -> None:

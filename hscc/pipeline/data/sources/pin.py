@@ -15,7 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from hscc.errors import DataError
-from hscc.files import replacing
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.progress import progress
 
@@ -224,8 +224,7 @@ def hash_files(root: Path, cache: Path | None = None) -> dict[str, str]:
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); restore or remove it.") from error
     if cache is not None and current != known:
-        with replacing(cache) as partial:
-            partial.write_text(json.dumps(current), encoding="utf-8")
+        replace_text(cache, json.dumps(current), shared=True)
     return {path: current[path][3] for path in sorted(current)}
 
 
