@@ -22,8 +22,7 @@ from hscc.networks.folding import fold_batch_norms
 from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
 from hscc.search.parallel import each_layer
-from hscc.structures.modules import replacement
-from hscc.structures.structure import DENSE, structure_params
+from hscc.structures.dense import DENSE
 
 if TYPE_CHECKING:
     from hscc.budgets.latency_table import LatencyTable
@@ -109,8 +108,7 @@ class _Task:
         dense = {"macs": count_macs(self.model, calibration.input_shape), "params": count_parameters(self.model)}
         other = {
             "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
-            "params": count_parameters(self.folded)
-            - sum(structure_params(layer, DENSE) for layer in calibration.layers),
+            "params": count_parameters(self.folded) - sum(DENSE.params(layer) for layer in calibration.layers),
         }
         most = self.budget.limits(dense)
         limits = [Limit(name, COST_MODELS[name], limit - other[name]) for name, limit in most.items()] + timed
@@ -158,7 +156,7 @@ def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) 
     CompressionError
         If the plan has no weights and no calibration of its network was given.
     """
-    if not plan.weights and any(entry.structure.kind != "dense" for entry in plan.layers):
+    if not plan.weights and any(entry.structure != DENSE for entry in plan.layers):
         if calibration is None:
             raise CompressionError(
                 "the plan was read without weights; pass its calibration too, apply(model, plan, calibration), "
@@ -173,11 +171,11 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
     folded = fold_batch_norms(model)
     small = _copy(folded) if folded is model else folded
     for entry in plan.layers:
-        if entry.structure.kind == "dense":
+        if entry.structure == DENSE:
             continue
         old = small.get_submodule(entry.layer.name)
         assert isinstance(old, nn.Conv2d | nn.Linear)
-        module = replacement(entry.layer, entry.structure).to(old.weight.dtype)  # before weights come: they keep bits
+        module = entry.structure.module(entry.layer).to(old.weight.dtype)  # before weights come: they keep bits
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
         module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)
@@ -222,7 +220,7 @@ def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
     if plan.calibration != calibration.network:
         raise CompressionError("the plan was made from another calibration; plan again from this one.")
     method = _method(plan)
-    factored = [entry for entry in plan.layers if entry.structure.kind != "dense"]
+    factored = [entry for entry in plan.layers if entry.structure != DENSE]
     states = each_layer(
         lambda entry: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1], factored, "factors"
     )
@@ -276,6 +274,6 @@ def _bound(made: Plan, limits: dict[str, int]) -> str:
         return ""
     if any(used[name] >= _USED * limit for name, limit in limits.items()):
         return ""
-    if all(entry.structure.kind == "dense" for entry in made.layers):
+    if all(entry.structure == DENSE for entry in made.layers):
         return "Every layer is dense: there is nothing to spend the rest of the budget on."
     return "The next larger choice of ranks would exceed the budget."

@@ -18,7 +18,7 @@ from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
 from hscc.export.to_onnx import runtime_onnx
 from hscc.plans import Plan
-from hscc.structures.structure import DENSE
+from hscc.structures.dense import DENSE
 from hscc.timing.alternation import Call, time_pair
 
 _ROUNDS = 5

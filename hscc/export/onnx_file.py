@@ -147,7 +147,7 @@ def _write(
         raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
     helper.set_model_props(graph, card.entries(preprocessing))
     onnx.checker.check_model(graph, full_check=True)
-    with replacing(path) as partial:
+    with replacing(path, shared=True) as partial:
         onnx.save(graph, partial)
         return verify(_runner(partial), network, preprocessing, pictures, tolerance, path)
 

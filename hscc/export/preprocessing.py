@@ -15,10 +15,10 @@ from PIL import Image
 from torch import nn
 
 from hscc.errors import ExportError
+from hscc.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 Picture = npt.NDArray[np.uint8]
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pillow's weights of red, green and blue in 1 / 2^16. Every sum below 2^24, so float32 has no rounding.
 _LUMINANCE = (19595.0, 38470.0, 7471.0)
 _LUMINANCE_UNIT = 1 << 16
@@ -27,7 +27,7 @@ _WEIGHT_UNIT = 1 << 22  # the weight 1 of a pixel: leaves 8 bits of grey level a
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Grey conversion, resizing and normalisation. The defaults are what `hscc.pipeline.data.images` does.
+    """Grey conversion, resizing and normalisation. The defaults are what `hscc.training.images` does.
 
     Attributes
     ----------
@@ -45,8 +45,8 @@ class Preprocessing:
     """
 
     size: int | tuple[int, int] = 224
-    mean: tuple[float, ...] = _IMAGENET_MEAN
-    std: tuple[float, ...] = _IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     grey: bool = True
 
     def __post_init__(self) -> None:

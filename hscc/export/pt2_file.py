@@ -64,7 +64,7 @@ def export_pt2(
         program = torch.export.export(Deployed(model, preprocessing).eval(), (pixels,), dynamic_shapes=dynamic_axes())
         card = card or card_of(model, program.module()(pixels[:1]).shape[1])
         _tidy(program)
-        with replacing(path) as partial:
+        with replacing(path, shared=True) as partial:
             torch.export.save(program, partial, extra_files={CARD: json.dumps(card.entries(preprocessing), indent=1)})
             refuse_pickles(partial)
             return verify(_runner(partial), model, preprocessing, pictures, tolerance, path)

@@ -66,6 +66,11 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+# Channel statistics of ImageNet, as torchvision's pretrained weights expect them, for levels scaled to 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
 def load_imagenet(model: nn.Module, name: str) -> bool:
     """Copy ImageNet weights into every layer whose shape fits, in place.
 

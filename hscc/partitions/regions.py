@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hscc.calibration.layers import Layer, Rectangle, cell_edges, cells_of
 from hscc.calibration.moments import LayerMoments
-from hscc.structures.structure import Tiles
+from hscc.structures.base import Tiles
 
 
 class Partition(Protocol):

@@ -71,7 +71,7 @@ def test_the_file_holds_standard_operators_free_axes_and_no_trace_of_this_machin
     assert all(sides)
     assert (result.name, result.type.tensor_type.shape.dim[1].dim_value) == ("probabilities", 3)
     assert b".py" not in exported.read_bytes()
-    assert list(exported.parent.glob(".export-*")) == []
+    assert list(exported.parent.glob(".*")) == []
 
 
 def test_the_runtime_has_nothing_to_complain_of(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:

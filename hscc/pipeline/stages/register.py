@@ -17,7 +17,7 @@ import pandas as pd
 from hscc.errors import ArtifactError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
@@ -40,7 +40,7 @@ from hscc.pipeline.registry.registration import (
 from hscc.pipeline.registry.registration_policy import decide
 from hscc.pipeline.registry.versions import Version, is_intact, resolve
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import flatten, headline, replace_text, to_csv, to_json
+from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan

@@ -29,18 +29,17 @@ import hscc
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, BudgetError
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_tradeoff
 from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
-from hscc.pipeline.statistics.results import frame, replace_text, to_csv
+from hscc.pipeline.statistics.results import frame, to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.statistics.structure_claims import judge
 from hscc.pipeline.statistics.structure_grid import Trial, full_grid, reduced_grid, score_trial, tabulate
@@ -54,7 +53,7 @@ from hscc.pipeline.statistics.structure_trials import (
     try_setting,
 )
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
-from hscc.training.loop import Split
+from hscc.training.images import Split, to_input
 
 _WIDE = 130  # columns
 _TRACKED = ("val_kl", "val_accuracy", "predicted_loss", "macs_ratio", "params_ratio")

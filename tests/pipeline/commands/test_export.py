@@ -25,9 +25,10 @@ from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.commands import export
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.storage import Origin
+from hscc.training.images import to_input
 from tests.pipeline.committed import committed
 
 SIDE = 32

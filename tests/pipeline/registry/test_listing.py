@@ -12,7 +12,8 @@ FULL = Version(
     "2",
     ("challenger", "champion"),
     {
-        "network": "hscc-macs6-seed0", "method": "hscc", "seed": "0", "protocol": "grouped", "phantom": "false", "accuracy": "0.9123",
+        "network": "hscc-macs6-seed0", "method": "hscc", "seed": "0", "protocol": "grouped", "phantom": "false",
+        "accuracy": "0.9123",
         "accuracy_se": "0.031", "macro_f1": "0.9", "macs_ratio": "6.1", "speedup_b1": "2", "data_hash": "440a20f27877",
     },
     "run",

@@ -17,11 +17,11 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.stages import tradeoff
 from hscc.pipeline.statistics.structure_grid import Trial
 from hscc.pipeline.statistics.structure_schema import Setting, read_structure_grid
 from hscc.pipeline.statistics.structure_trials import DenseReference, try_setting
+from hscc.training.images import to_input
 from tests.pipeline.committed import committed
 
 SIDE, TRAIN, CELLS = 32, 32, 2

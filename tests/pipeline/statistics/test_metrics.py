@@ -11,7 +11,6 @@ from scipy.stats import entropy
 
 from hscc.pipeline.statistics.bootstrap import bootstrap_weights
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, class_scores, confusion, kl_divergence
-
 from tests.pipeline.committed import committed
 
 from .referee import scores

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.benchmark.measurement import read_bench
 from hscc.pipeline.cell_spec import parse_cell
-from hscc.pipeline.statistics.results import replace_text
 from hscc.pipeline.statistics.robustness import read_protocols
 from hscc.pipeline.statistics.schema import Estimate, Results, read_results, write_record
 from hscc.pipeline.statistics.structure_schema import read_structure_grid

@@ -13,7 +13,6 @@ from hscc.calibration.collect import Calibration, calibrate
 from hscc.errors import BudgetError
 from hscc.methods import METHODS
 from hscc.methods.hscc import HSCC
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.statistics.structure_grid import Trial
 from hscc.pipeline.statistics.structure_schema import AUTO, FIXED, Setting, StructureCosts, StructureTiming
 from hscc.pipeline.statistics.structure_trials import (
@@ -26,6 +25,7 @@ from hscc.pipeline.statistics.structure_trials import (
     save_trial,
     try_setting,
 )
+from hscc.training.images import to_input
 
 SIDE, IMAGES = 32, 24
 
