@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.builder import Builder
 from benchmarks.windows import even_size, input_windows, tile_rows, tiles
 from hscc.calibration.layers import Layer, Rectangle, area, reach
-from benchmarks.builder import Builder
 
 CLUSTERS = 4
 _ROUND = 8  # ranks in multiples of the SIMD width of AVX2

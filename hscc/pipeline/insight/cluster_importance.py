@@ -22,7 +22,6 @@ from hscc.plans import LayerPlan, Plan
 from hscc.structures.base import Tiles
 from hscc.structures.low_rank import ClusteredConv2d, ClusteredLinear, LowRank
 
-
 Importances = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Batch = tuple[torch.Tensor, torch.Tensor]
