@@ -31,7 +31,8 @@ from torch import nn
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
-from hscc.export.to_onnx import to_onnx
+from hscc.export.to_onnx import runtime_onnx, to_onnx
+from hscc.files import replace_text
 from hscc.structures.base import Structure
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -115,10 +116,7 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
@@ -304,7 +302,7 @@ def layer_graphs(layer: Layer, structures: Sequence[Structure]) -> Iterator[onnx
 
 def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
     """Export the poolings before and behind a layer, without the layer."""
-    return simplify(to_onnx(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid)))
+    return runtime_onnx(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
 
 
 def _framed(layer: Layer, structure: Structure) -> nn.Module:

@@ -37,8 +37,6 @@ flips : {network, path, label, dense: {class: p}, small: {class: p}, kind, pictu
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,12 +50,13 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text, replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import DENSE, network_name
-from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
@@ -67,10 +66,11 @@ from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_pn
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
-from hscc.pipeline.statistics.results import replace_text, to_json
+from hscc.pipeline.statistics.results import to_json
+from hscc.pipeline.statistics.schema import network_name
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
+from hscc.training.images import to_input
 
 FLIP_SIDE = 192  # pixels; there are dozens of them
 BATCH = 32  # images at a time, with the outputs of all cluster modules kept
@@ -158,7 +158,7 @@ def _gather(params: Params, workspace: Path) -> _Material:
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     opened = open_cells(params, workspace)
     kept = read_predictions(workspace / layout.PREDICTIONS)
-    answers = predictions_of(kept, network_name(DENSE, 1.0, 0, protocol))
+    answers = predictions_of(kept, network_name(None, protocol))
     manifest = read_manifest(workspace / layout.MANIFEST)
     pixels = load_images(manifest, workspace / layout.DATA, card.image_size, workspace / layout.IMAGE_CACHE)
 
@@ -270,12 +270,8 @@ def _by_name(classes: Sequence[str], probabilities: npt.NDArray[np.float64]) -> 
 
 def _write(workspace: Path, document: Document, pictures: Pictures) -> None:
     """Replace the pictures as a whole, then the figures."""
-    target = workspace / layout.INSIGHT
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, picture in pictures.items():
-        write_png(picture, partial / name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(workspace / layout.INSIGHT) as new:
+        new.mkdir()
+        for name, picture in pictures.items():
+            write_png(picture, new / name)
     replace_text(workspace / layout.INSIGHT_JSON, to_json(document))

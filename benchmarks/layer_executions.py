@@ -1,18 +1,19 @@
-"""Ways to execute one factored convolution in ONNX Runtime, as graphs.
+"""ONNX graphs that execute one factored convolution in different ways.
 
-Each takes the layer's input in the blocked layout that ONNX Runtime keeps inside a network and gives the activated
-output in it. Weights are random: nothing here depends on them.
+Input and output have the blocked layout that ONNX Runtime keeps inside a network. Weights are random: the time does not
+depend on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import onnx
 
-from benchmarks.builder import Builder
-from benchmarks.windows import even_size, input_windows, tile_rows, tiles
+from benchmarks.graph_builder import INPUT, GraphBuilder
 from hscc.calibration.layers import Layer, Rectangle, area, reach
 
 CLUSTERS = 4
@@ -23,32 +24,32 @@ _POINT = (1, 1)
 
 @dataclass(frozen=True)
 class Execution:
-    """A way to execute a layer.
+    """One way to execute a layer, with its activation.
 
     Attributes
     ----------
     name : str
-        For people.
+        Shown in the table.
     build : callable
-        Takes a builder, the layer and the name of its input; gives the name of the activated output.
+        From a builder, the layer and the name of its input to the name of the activated output.
     macs : int
-        Multiply-accumulates of one image.
+        Multiply-accumulates per image.
     """
 
     name: str
-    build: Callable[[Builder, Layer, str], str]
+    build: Callable[[GraphBuilder, Layer, str], str]
     macs: int
 
-    def model(self, layer: Layer) -> bytes:
-        """Serialise the graph, bracketed by pools so that the layout is what a network would keep."""
-        builder = Builder()
-        output = builder.pool(self.build(builder, layer, builder.pool("x")))
-        return builder.model(output, ("batch", layer.inputs, *layer.input_grid)).SerializeToString()
+    def graph(self, layer: Layer) -> onnx.ModelProto:
+        """Build the graph between two 1 x 1 poolings, which keep the blocked layout as inside a network."""
+        builder = GraphBuilder()
+        output = builder.pool(self.build(builder, layer, builder.pool(INPUT)))
+        return builder.model(output, ("batch", layer.inputs, *layer.input_grid))
 
 
 @dataclass(frozen=True)
 class Regional:
-    """Regions of output rows and columns with factors of their own, side by side.
+    """Regions of the output map, each with its own factors, concatenated.
 
     Attributes
     ----------
@@ -57,15 +58,15 @@ class Regional:
     rank : int
         Of each region.
     pad_first : bool
-        Whether the whole input is padded before it is cut, or each encoder adds its own zeros.
+        Pad the whole input before it is cut, instead of in each encoder.
     relu_inside : bool
-        Whether each region is activated, or the whole.
+        Activate each region, instead of the joined output.
     matmul : bool
-        Whether decoders are matrix products over rows, columns, channels in this order.
+        Decode by a matrix product in channels-last layout, instead of a 1 x 1 convolution.
     channels_last : bool
-        Whether the input is cut in the order rows, columns, channels.
+        Cut the input in channels-last layout.
     constant : int
-        How many of the regions put out a constant, counted from the first.
+        Number of leading regions whose output is constant.
     """
 
     grid: tuple[int, int]
@@ -76,7 +77,7 @@ class Regional:
     channels_last: bool = False
     constant: int = 0
 
-    def __call__(self, b: Builder, layer: Layer, x: str) -> str:
+    def __call__(self, b: GraphBuilder, layer: Layer, x: str) -> str:
         """Build the graph."""
         left, right, top, bottom = layer.padding
         if self.channels_last:
@@ -87,7 +88,7 @@ class Regional:
             )
             x = b.node("Pad", [x, b.integers(*pads)])
         rows = []
-        for number, row in enumerate(tile_rows(layer, self.grid)):
+        for number, row in enumerate(_tile_rows(layer, self.grid)):
             parts = [
                 self._constant(b, layer, tile) if number * self.grid[1] + column < self.constant
                 else self._region(b, layer, x, tile)
@@ -99,8 +100,8 @@ class Regional:
             whole = b.node("Relu", [whole])
         return b.transpose(whole, 0, 3, 1, 2) if self.matmul else whole
 
-    def _region(self, b: Builder, layer: Layer, x: str, tile: Rectangle) -> str:
-        window, pads = input_windows(layer, tile, padded=self.pad_first)
+    def _region(self, b: GraphBuilder, layer: Layer, x: str, tile: Rectangle) -> str:
+        window, pads = _input_windows(layer, tile, padded=self.pad_first)
         first = 1 if self.channels_last else 2
         part = b.cut(x, {first + axis: bounds for axis, bounds in enumerate(window) if self.grid[axis] > 1})
         if self.channels_last:
@@ -113,21 +114,21 @@ class Regional:
             output = _decode(b, layer, hidden, self.rank)
         return b.node("Relu", [output]) if self.relu_inside else output
 
-    def _constant(self, b: Builder, layer: Layer, tile: Rectangle) -> str:
-        shape = b.node("Shape", ["x"], start=0, end=1)
+    def _constant(self, b: GraphBuilder, layer: Layer, tile: Rectangle) -> str:
+        shape = b.node("Shape", [INPUT], start=0, end=1)
         sizes = b.integers(layer.outputs, tile[1] - tile[0], tile[3] - tile[2])
         return b.node("Expand", [b.weights(1, layer.outputs, 1, 1), b.node("Concat", [shape, sizes], axis=0)])
 
 
 def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
-    """List the ways, dense first, with ranks that make each about `ratio` times fewer multiply-accumulates.
+    """Yield the executions to compare, dense first.
 
     Parameters
     ----------
     layer : Layer
         A convolution.
     ratio : float
-        Times fewer multiply-accumulates, at least; ranks are multiples of 8, of clusters also of 16.
+        Least reduction of multiply-accumulates; ranks are multiples of 8, per cluster also of 16.
     """
     rank = _rank(layer, ratio, 1, _ROUND)
 
@@ -142,7 +143,7 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
         name = f"{CLUSTERS} clusters, ranks {wide // CLUSTERS}"
         yield Execution(f"{name}, one grouped convolution", _pair(wide, CLUSTERS), cost(wide, CLUSTERS))
         yield Execution(f"{name}, grouped, channels gathered", _gathered(wide), cost(wide, CLUSTERS))
-        yield Execution(f"{name}, a convolution each", _split(wide), cost(wide, CLUSTERS))
+        yield Execution(f"{name}, one convolution each", _split(wide), cost(wide, CLUSTERS))
     for grid, name in (((2, 1), "2 bands"), ((4, 1), "4 bands"), ((2, 2), "2x2 tiles"), ((4, 4), "4x4 tiles")):
         macs = cost(rank)
         plain = {"pad_first": True, "relu_inside": False}
@@ -155,30 +156,30 @@ def executions(layer: Layer, ratio: float) -> Iterator[Execution]:
         if grid[1] == 1:
             yield Execution(f"{name}, blocked: cut and summed by convolutions", _blocked(grid[0], rank), macs)
     for grid, name in (((2, 2), "2x2 tiles"), ((4, 4), "4x4 tiles")):
-        size = even_size(layer, grid)
+        size = _even_size(layer, grid)
         share = grid[0] * size[0] * grid[1] * size[1] / layer.positions
         yield Execution(f"{name} as groups", _stacked(grid, rank, axis=1), cost(rank, share=share))
         yield Execution(
             f"{name} of one region on the batch axis", _stacked(grid, rank, axis=0), cost(rank, share=share)
         )
     for count in (1, 2):
-        share = sum(area(tile) for tile in tiles(layer, (4, 1))[count:]) / layer.positions
+        share = sum(area(tile) for tile in _tiles(layer, (4, 1))[count:]) / layer.positions
         yield Execution(f"4 bands, {count} constant", Regional((4, 1), rank, constant=count), cost(rank, share=share))
 
 
 def _rank(layer: Layer, ratio: float, clusters: int, multiple: int) -> int:
-    """Largest rank, a multiple a cluster, that saves at least as much."""
+    """Largest rank, a multiple of `multiple` per cluster, that reduces the cost by `ratio`."""
     unit = multiple * clusters
     return (
         max(int(layer.features * layer.outputs / ratio / (layer.features / clusters + layer.outputs) / unit), 1) * unit
     )
 
 
-def _encode(b: Builder, layer: Layer, x: str, rank: int, pads: tuple[int, int, int, int], groups: int = 1) -> str:
+def _encode(b: GraphBuilder, layer: Layer, x: str, rank: int, pads: tuple[int, int, int, int], groups: int = 1) -> str:
     return b.conv(x, (rank, layer.inputs, layer.kernel), stride=layer.stride, pads=pads, groups=groups)
 
 
-def _decode(b: Builder, layer: Layer, hidden: str, rank: int) -> str:
+def _decode(b: GraphBuilder, layer: Layer, hidden: str, rank: int) -> str:
     return b.conv(hidden, (layer.outputs, rank, _POINT), bias=True)
 
 
@@ -187,29 +188,29 @@ def _own_pads(layer: Layer) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def _dense(b: Builder, layer: Layer, x: str) -> str:
+def _dense(b: GraphBuilder, layer: Layer, x: str) -> str:
     weight = (layer.outputs, layer.inputs, layer.kernel)
     return b.node("Relu", [b.conv(x, weight, stride=layer.stride, pads=_own_pads(layer), bias=True)])
 
 
-def _pair(rank: int, clusters: int = 1) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _pair(rank: int, clusters: int = 1) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         hidden = _encode(b, layer, x, rank, _own_pads(layer), clusters)
         return b.node("Relu", [_decode(b, layer, hidden, rank)])
 
     return build
 
 
-def _gathered(rank: int) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _gathered(rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         order = np.random.default_rng(0).permutation(layer.inputs)
         return _pair(rank, CLUSTERS)(b, layer, b.node("Gather", [x, b.constant(order)], axis=1))
 
     return build
 
 
-def _split(rank: int) -> Callable[[Builder, Layer, str], str]:
-    def build(b: Builder, layer: Layer, x: str) -> str:
+def _split(rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         parts = b.nodes("Split", [x], CLUSTERS, axis=1, num_outputs=CLUSTERS)
         weight = (rank // CLUSTERS, layer.inputs // CLUSTERS, layer.kernel)
         hidden = [b.conv(part, weight, stride=layer.stride, pads=_own_pads(layer)) for part in parts]
@@ -218,19 +219,19 @@ def _split(rank: int) -> Callable[[Builder, Layer, str], str]:
     return build
 
 
-def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, Layer, str], str]:
-    """Tiles of one size, side by side on the channels or the batch; what they overhang the map by is thrown away."""
+def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    """Tiles of equal size, stacked along channels or batch; what lies beyond the map is cropped."""
 
-    def build(b: Builder, layer: Layer, x: str) -> str:
-        size, count = even_size(layer, grid), grid[0] * grid[1]
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
+        size, count = _even_size(layer, grid), grid[0] * grid[1]
         reaches = [(n - 1) * s + r for n, s, r in zip(size, layer.stride, reach(layer), strict=True)]
         starts = [[n * i * s for i in range(g)] for n, s, g in zip(size, layer.stride, grid, strict=True)]
         left, _, top, _ = layer.padding
-        behind = [
+        after = [
             steps[-1] + width - inner - before
             for steps, width, inner, before in zip(starts, reaches, layer.input_grid, (top, left), strict=True)
         ]
-        x = b.node("Pad", [x, b.integers(0, 0, top, left, 0, 0, *(max(amount, 0) for amount in behind))])
+        x = b.node("Pad", [x, b.integers(0, 0, top, left, 0, 0, *(max(amount, 0) for amount in after))])
         parts = [
             b.cut(x, {2: (row, row + reaches[0]), 3: (column, column + reaches[1])})
             for row in starts[0] for column in starts[1]
@@ -247,17 +248,17 @@ def _stacked(grid: tuple[int, int], rank: int, axis: int) -> Callable[[Builder, 
     return build
 
 
-def _blocked(bands: int, rank: int) -> Callable[[Builder, Layer, str], str]:
-    """Bands that never leave the blocked layout.
+def _blocked(bands: int, rank: int) -> Callable[[GraphBuilder, Layer, str], str]:
+    """Bands of rows that stay in the blocked layout.
 
-    A depthwise convolution with one weight that is not zero, dilated, cuts a band; a decoder that pads puts its band in
-    its place, and the bands are summed, which ONNX Runtime fuses with the convolutions. All bands have one bias.
+    A dilated depthwise convolution with a single non-zero weight cuts a band, a padding decoder puts it in its place,
+    and the bands are summed, which ONNX Runtime fuses with the convolutions. All bands share one bias.
     """
 
-    def build(b: Builder, layer: Layer, x: str) -> str:
+    def build(b: GraphBuilder, layer: Layer, x: str) -> str:
         total, rows = "", layer.grid[0]
-        for tile in tiles(layer, (bands, 1)):
-            (window, _), pads = input_windows(layer, tile, padded=False)
+        for tile in _tiles(layer, (bands, 1)):
+            (window, _), pads = _input_windows(layer, tile, padded=False)
             hidden = _encode(b, layer, _cut_rows(b, layer, x, window), rank, pads)
             weight = b.weights(layer.outputs, rank, *_POINT)
             operands = [hidden, weight] if total else [hidden, weight, b.weights(layer.outputs)]
@@ -268,14 +269,51 @@ def _blocked(bands: int, rank: int) -> Callable[[Builder, Layer, str], str]:
     return build
 
 
-def _cut_rows(b: Builder, layer: Layer, x: str, window: tuple[int, int]) -> str:
-    first, behind = window[0], layer.input_grid[0] - window[1]
-    if not first and not behind:
+def _cut_rows(b: GraphBuilder, layer: Layer, x: str, window: tuple[int, int]) -> str:
+    first, after = window[0], layer.input_grid[0] - window[1]
+    if not first and not after:
         return x
-    step = max(first, behind)
-    taps = [0.0, 1.0, 0.0] if first and behind else ([0.0, 1.0] if first else [1.0, 0.0])
+    step = max(first, after)
+    taps = [0.0, 1.0, 0.0] if first and after else ([0.0, 1.0] if first else [1.0, 0.0])
     weight = np.zeros((layer.inputs, 1, len(taps), 1), dtype=np.float32) + np.array(taps, dtype=np.float32)[:, None]
-    pads = [step - first, 0, step - behind, 0] if first and behind else [0, 0, 0, 0]
+    pads = [step - first, 0, step - after, 0] if first and after else [0, 0, 0, 0]
     return b.node(
         "Conv", [x, b.constant(weight)], kernel_shape=[len(taps), 1], dilations=[step, 1], pads=pads, group=layer.inputs
     )
+
+
+def _even_size(layer: Layer, grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of equal tiles that cover the map."""
+    rows, columns = (-(-positions // count) for positions, count in zip(layer.grid, grid, strict=True))
+    return rows, columns
+
+
+def _tile_rows(layer: Layer, grid: tuple[int, int]) -> list[list[Rectangle]]:
+    """Output positions of each region, one list per row of regions."""
+    rows, columns = ([round(i * n / g) for i in range(g + 1)] for n, g in zip(layer.grid, grid, strict=True))
+    return [[(*row, *column) for column in pairwise(columns)] for row in pairwise(rows)]
+
+
+def _tiles(layer: Layer, grid: tuple[int, int]) -> list[Rectangle]:
+    """Output positions of each region."""
+    return [tile for row in _tile_rows(layer, grid) for tile in row]
+
+
+def _input_windows(
+    layer: Layer, tile: Rectangle, padded: bool
+) -> tuple[list[tuple[int, int]], tuple[int, int, int, int]]:
+    """Rows and columns of input that a tile reads, and its zero padding: top, left, bottom, right."""
+    left, _, top, _ = layer.padding
+    windows, zeros = [], []
+    for axis, before in enumerate((top, left)):
+        first, end = tile[2 * axis], tile[2 * axis + 1]
+        start = first * layer.stride[axis]
+        stop = (end - 1) * layer.stride[axis] + reach(layer)[axis]
+        if padded:
+            windows.append((start, stop))
+            zeros.append((0, 0))
+            continue
+        size = layer.input_grid[axis]
+        windows.append((max(start - before, 0), min(stop - before, size)))
+        zeros.append((max(before - start, 0), max(stop - before - size, 0)))
+    return windows, (zeros[0][0], zeros[1][0], zeros[0][1], zeros[1][1])

@@ -1,4 +1,4 @@
-"""Write small ONNX graphs by hand, with random weights: time does not depend on them."""
+"""Small ONNX graphs with random weights, written node by node."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ INPUT = "x"
 _OPSET, _IR = 20, 10
 
 
-class Builder:
-    """Collects nodes and constants; every verb takes names of values and gives the name of a new one."""
+class GraphBuilder:
+    """Collects nodes and constants; methods take the names of values and return the name of a new one."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -39,53 +39,46 @@ class Builder:
         return name
 
     def integers(self, *values: int) -> str:
-        """Add a list of integers."""
+        """Add a vector of integers."""
         return self.constant(np.array(values, dtype=np.int64))
 
     def weights(self, *shape: int) -> str:
-        """Add random weights that keep a signal's size."""
-        return self.constant(
-            (self._random.standard_normal(shape) / max(int(np.prod(shape[1:])), 1) ** 0.5).astype(np.float32)
-        )
+        """Add random weights, scaled so that activations keep their size."""
+        scale = max(int(np.prod(shape[1:])), 1) ** 0.5
+        return self.constant((self._random.standard_normal(shape) / scale).astype(np.float32))
 
     def conv(
         self, x: str, weight: tuple[int, int, tuple[int, int]], *, stride: tuple[int, int] = (1, 1),
-        dilation: tuple[int, int] = (1, 1), pads: Sequence[int] = (0, 0, 0, 0), groups: int = 1, bias: bool = False,
+        pads: Sequence[int] = (0, 0, 0, 0), groups: int = 1, bias: bool = False,
     ) -> str:  # fmt: skip
         """Convolve; `weight` is outputs, inputs and the kernel, `pads` are top, left, bottom, right."""
         outputs, inputs, kernel = weight
         operands = [x, self.weights(outputs, inputs // groups, *kernel)] + ([self.weights(outputs)] if bias else [])
-        return self.node(
-            "Conv", operands, kernel_shape=kernel, strides=stride, dilations=dilation, pads=list(pads), group=groups
-        )
-
-    def linear(self, x: str, inputs: int, outputs: int) -> str:
-        """Multiply rows by a matrix and add a bias."""
-        return self.node("Gemm", [x, self.weights(outputs, inputs), self.weights(outputs)], transB=1)
+        return self.node("Conv", operands, kernel_shape=kernel, strides=stride, pads=list(pads), group=groups)
 
     def join(self, parts: Sequence[str], axis: int) -> str:
         """Concatenate, if there is more than one part."""
         return self.node("Concat", parts, axis=axis) if len(parts) > 1 else parts[0]
 
     def cut(self, x: str, window: dict[int, tuple[int, int]]) -> str:
-        """Keep a window, axis to first and end index."""
+        """Slice; `window` maps an axis to its first and end index."""
         axes = sorted(window)
         bounds = [self.integers(*(window[axis][side] for axis in axes)) for side in (0, 1)]
         return self.node("Slice", [x, *bounds, self.integers(*axes)])
 
     def transpose(self, x: str, *order: int) -> str:
-        """Put axes in another order."""
+        """Permute axes."""
         return self.node("Transpose", [x], perm=order)
 
     def pool(self, x: str) -> str:
-        """Change nothing, in ONNX Runtime's blocked layout: what lies between two layers of a network."""
+        """Add a 1 x 1 pooling: the identity, in ONNX Runtime's blocked layout."""
         return self.node("MaxPool", [x], kernel_shape=[1, 1], strides=[1, 1])
 
     def model(self, output: str, shape: Sequence[int | str]) -> onnx.ModelProto:
-        """Close the graph with the input `INPUT` of a shape."""
+        """Finish the graph, whose input `INPUT` has a shape."""
         graph = helper.make_graph(
             self._nodes,
-            "form",
+            "layer",
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
             self._constants,
