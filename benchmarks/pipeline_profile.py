@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,14 +26,14 @@ from hscc.calibration.storage import load_calibration
 from hscc.export.to_onnx import to_onnx
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.images import load_images
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.memory import keep_freed
 from hscc.pipeline.params import Params, read_params
-from hscc.pipeline.stages.calibrate import balanced_sample
-from hscc.pipeline.stages.train import read_splits
-from hscc.training.distillation import distillation_loss, teacher_lessons, teacher_logits
-from hscc.training.loop import Loss, Recipe, Split, autocast, epoch_batches, steps_of
+from hscc.training.distillation import distillation_loss, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split, to_input
+from hscc.training.loop import Loss, Recipe, autocast, epoch_batches, steps_of
 from hscc.training.supervised import cross_entropy
 
 STEPS = 12  # timed
@@ -102,11 +103,11 @@ def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Mod
     with profile.row("the baseline's logits", f"{len(val)} validation images", "per cell"):
         teacher_logits(dense, val)
     with profile.row("teacher logits", steps, "per epoch of a seed's first cell"):
-        taught = teacher_lessons(dense, few, recipe)
+        logits = teacher_batch_logits(dense, few, recipe)
     with profile.row("fine-tune", steps, "per epoch of a cell"):
-        _learn(small, distillation_loss(taught, 2.0), batches, recipe.precision)
+        _learn(small, partial(distillation_loss, teacher=logits, temperature=2.0), batches, recipe.precision)
     with profile.row("train", steps, "per epoch of a baseline"):
-        _learn(dense, cross_entropy(0.05), batches, recipe.precision)
+        _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, recipe.precision)
 
 
 def _learn(model: nn.Module, loss: Loss, batches: list[tuple[torch.Tensor, torch.Tensor]], precision: str) -> None:

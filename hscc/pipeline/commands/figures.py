@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.report.markdown.blocks import BLOCKS, Reports, fill
-from hscc.pipeline.statistics.results import replace_text
 from hscc.pipeline.statistics.robustness import read_protocols
 
 

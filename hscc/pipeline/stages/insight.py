@@ -1,7 +1,7 @@
 """Stage insight: the baseline, some cells, the kept logits and images in; pictures and their figures out.
 
 Pictures lie in ``artifacts/insight/``, figures in ``reports/insight.json``, which holds (``picture`` is a file name in
-that folder, or null where there is nothing to draw; shares and similarities are fractions, worths are logits):
+that folder, or null where there is nothing to draw; shares and similarities are fractions, importances are logits):
 
 protocol, data_hash, git_commit, classes
     Where the figures come from; every ``per_class`` has the order of the classes.
@@ -23,7 +23,7 @@ importance : {layer, region, cluster, tiles, cells, channels, rank, per_class, p
     A row a cluster of the layers that have several, see `cluster_importance`. Tiles are [first row, end row, first
     column, end column] of the region, in a grid of ``cells`` a side.
 importance_pictures : {layer, class, picture}
-    The last layer with regions, the worths of a region's clusters added, over the mean image of the class.
+    The last layer with regions, the importances of a region's clusters added, over the mean image of the class.
 cams : {layer, at, method, library, similarity, pictures}
     ``at``: the module whose outputs are mapped. ``similarity``: a row {network, class, n, mean, se, spearman,
     spearman_se, iou, iou_se, chance} a network and class, see `by_class`. ``pictures``: the
@@ -37,8 +37,6 @@ flips : {network, path, label, dense: {class: p}, small: {class: p}, kind, pictu
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,25 +50,27 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text, replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import DENSE, network_name
-from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
-from hscc.pipeline.insight.cluster_importance import cluster_worths, importance_pictures, importance_rows
+from hscc.pipeline.insight.cluster_importance import cluster_importances, importance_pictures, importance_rows
 from hscc.pipeline.insight.opened_cells import OpenedCell, list_clusters, open_cells
 from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_png
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
-from hscc.pipeline.statistics.results import replace_text, to_json
+from hscc.pipeline.statistics.results import to_json
+from hscc.pipeline.statistics.schema import network_name
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
+from hscc.training.images import to_input
 
 FLIP_SIDE = 192  # pixels; there are dozens of them
 BATCH = 32  # images at a time, with the outputs of all cluster modules kept
@@ -158,7 +158,7 @@ def _gather(params: Params, workspace: Path) -> _Material:
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     opened = open_cells(params, workspace)
     kept = read_predictions(workspace / layout.PREDICTIONS)
-    answers = predictions_of(kept, network_name(DENSE, 1.0, 0, protocol))
+    answers = predictions_of(kept, network_name(None, protocol))
     manifest = read_manifest(workspace / layout.MANIFEST)
     pixels = load_images(manifest, workspace / layout.DATA, card.image_size, workspace / layout.IMAGE_CACHE)
 
@@ -185,7 +185,7 @@ def _logits(answers: pd.DataFrame, test: _Slices) -> Logits:
 
 
 def _structure(material: _Material) -> tuple[Document, Pictures]:
-    """Rank maps and worths of the first cell in which a layer has regions."""
+    """Rank maps and importances of the first cell in which a layer has regions."""
     cells = [cell for cell, _ in material.cells.values()]
     shown = next((cell for cell in cells if cell.has_regions), cells[0])
     train, labels = material.train, material.train.labels
@@ -193,9 +193,9 @@ def _structure(material: _Material) -> tuple[Document, Pictures]:
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
     weighed = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
-    clusters, worths = cluster_worths(shown.model, shown.plan, weighed.batches())
+    clusters, importances = cluster_importances(shown.model, shown.plan, weighed.batches())
     drawing = (material.classes, settings[1].resamples, settings[1].seed)
-    importance = importance_rows(clusters, worths, weighed.labels, weighed.groups, *drawing)
+    importance = importance_rows(clusters, importances, weighed.labels, weighed.groups, *drawing)
     means = {
         name: mean_image(train.pixels, train.rows[labels == index])
         for index, name in enumerate(material.classes)
@@ -270,12 +270,8 @@ def _by_name(classes: Sequence[str], probabilities: npt.NDArray[np.float64]) -> 
 
 def _write(workspace: Path, document: Document, pictures: Pictures) -> None:
     """Replace the pictures as a whole, then the figures."""
-    target = workspace / layout.INSIGHT
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, picture in pictures.items():
-        write_png(picture, partial / name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(workspace / layout.INSIGHT) as new:
+        new.mkdir()
+        for name, picture in pictures.items():
+            write_png(picture, new / name)
     replace_text(workspace / layout.INSIGHT_JSON, to_json(document))

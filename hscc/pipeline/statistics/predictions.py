@@ -13,8 +13,8 @@ import pandas as pd
 
 from hscc.errors import ArtifactError
 from hscc.pipeline.artifacts import Network
-from hscc.pipeline.data.images import to_input
 from hscc.timing.sessions import open_session
+from hscc.training.images import to_input
 
 CHUNK = 64  # images a call; bounds the memory
 
