@@ -246,7 +246,7 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...]
 
     @field_validator("metrics")
     @classmethod
