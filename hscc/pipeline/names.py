@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hscc.pipeline.statistics.schema import DENSE, AskedBudget, NetworkRow
+from collections.abc import Mapping
+
+from hscc.errors import ParamsError
+from hscc.pipeline.cell_spec import parse_cell
+from hscc.pipeline.statistics.schema import DENSE, NetworkRow
 
 _METHODS = {
     DENSE: "Dense baseline",
@@ -22,7 +26,7 @@ _METHODS = {
     "tucker": "Tucker-2",
     "tucker_adaptive": "Tucker-2, adaptive",
 }
-_RESOURCES = {"macs": "MACs", "params": "params", "latency": "latency"}
+_RESOURCES = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "faster"}
 
 
 def method_label(method: str) -> str:
@@ -36,15 +40,25 @@ def class_label(name: str) -> str:
     return words if words.startswith("no ") else words.removesuffix(" tumor")
 
 
-def budget_label(budget: AskedBudget) -> str:
-    """Budget in running text, such as ``6×`` (MACs alone) or ``MACs 10×, latency 7.5×``; empty for a dense network."""
-    ratios = budget.ratios
-    if set(ratios) == {"macs"}:
-        return f"{ratios['macs']:g}×"
-    return ", ".join(f"{_RESOURCES[resource]} {ratio:g}×" for resource, ratio in ratios.items())
+def budget_label(ratios: Mapping[str, float]) -> str:
+    """Ratios by resource in running text, such as ``10× fewer MACs and 7.5× faster``; empty for a dense network."""
+    return " and ".join(f"{ratios[name]:g}× {words}" for name, words in _RESOURCES.items() if name in ratios)
 
 
 def network_label(row: NetworkRow) -> str:
-    """Name of a row's network in running text, such as ``HSCC, 6×`` or ``HSCC, latency 7×, int8``."""
-    parts = [method_label(row.method), budget_label(row.budget), "" if row.precision == "fp32" else row.precision]
+    """Name of a row's network in running text, such as ``HSCC, 10× fewer MACs and 7.5× faster, in int8``."""
+    return _joined(row.method, row.budget.ratios, row.precision)
+
+
+def cell_label(name: str) -> str:
+    """Name of a cell in running text; see `network_label`. A name that is no cell's stays as it is."""
+    try:
+        spec = parse_cell(name)
+    except ParamsError:
+        return name
+    return _joined(spec.method, spec.budget.ratios, spec.precision)
+
+
+def _joined(method: str, ratios: Mapping[str, float], precision: str) -> str:
+    parts = [method_label(method), budget_label(ratios), "" if precision == "fp32" else f"in {precision}"]
     return ", ".join(part for part in parts if part)

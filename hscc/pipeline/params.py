@@ -89,7 +89,7 @@ def _cell(value: object) -> CellSpec:
         raise ValueError(str(error).rstrip(".")) from error
     _known_method(cell.method)
     if cell.name != value:  # the name in the file is also the folder's
-        raise ValueError(f"it is written {cell.name}")
+        raise ValueError(f"cell {value!r} is written {cell.name}")
     if cell.precision != "fp32":
         raise ValueError(
             f"the int8 variant of a cell is made by the stage quantise; write {cell.name.removesuffix('-int8')}"
@@ -108,7 +108,7 @@ def named_cell(name: str) -> CellSpec:
     try:
         return _cell(name)
     except ValueError as error:
-        raise ParamsError(f"cell {name!r}: {error}.") from error
+        raise ParamsError(f"{error}.") from error
 
 
 Cell = Annotated[CellSpec, PlainValidator(_cell), PlainSerializer(lambda cell: cell.name)]
@@ -246,6 +246,14 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
+    metrics: tuple[str, ...] = ()
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.pipeline.statistics.metrics import METRICS
+
+        return tuple(known(name, METRICS, "metric") for name in names)
 
 
 class InsightParams(Section):

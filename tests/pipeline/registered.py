@@ -16,9 +16,10 @@ from hscc.budgets.budget import Budget
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS
-from hscc.pipeline.params import EvaluateParams, Params, PromoteParams, RegisterParams, TrainParams
+from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import to_parquet
 from hscc.plans import Plan
+from tests.pipeline.committed import committed
 
 NAME = "hscc-tiny"
 DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"
@@ -29,9 +30,8 @@ PLAN = Plan("hscc", {}, Budget(macs=6), 0, 600, 60, 100, 10, (), {"classifier": 
 
 def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
-    policy = PromoteParams(**{"min_images": 50, **promote})
-    return Params.model_construct(
-        train=TrainParams(), register_=RegisterParams(name=NAME), promote=policy, evaluate=EvaluateParams(resamples=200)
+    return committed(
+        register={"name": NAME, "min_speedup": 1.0}, promote={"min_images": 50, **promote}, evaluate={"resamples": 200}
     )
 
 
@@ -64,7 +64,7 @@ def row(method: str, sha256: str, **changes: Any) -> dict[str, Any]:
 
 def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom: bool = False, **changes: Any) -> str:
     """Write cell, results, predictions and manifest; the network errs on its first `wrong` images, dense on 12."""
-    cell = workspace / layout.cell("hscc", 6.0, 0)
+    cell = workspace / layout.cell("hscc-macs6-seed0")
     sha256 = save_network(cell / "model.onnx", network)
     (cell / "plan.json").write_text(PLAN.to_json())
     document = {
@@ -76,7 +76,11 @@ def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom
     results.write_text(json.dumps(document))
     paths = [f"Testing/{number:03}.jpg" for number in range(IMAGES)]
     labels = [CLASSES[number % 4] for number in range(IMAGES)]
-    told = {"dense-grouped": _told(labels, 12), "hscc-6-0": _told(labels, wrong), "tucker-6-0": _told(labels, 40)}
+    told = {
+        "dense-grouped": _told(labels, 12),
+        "hscc-macs6-seed0": _told(labels, wrong),
+        "tucker-macs6-seed0": _told(labels, 40),
+    }
     asked = pd.DataFrame({"path": paths, "protocol": "grouped", "label": labels, "group": range(IMAGES)})
     predictions = [
         asked.assign(network=name, **{f"logit_{one}": [float(said == one) for said in saying] for one in CLASSES})

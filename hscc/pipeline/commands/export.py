@@ -25,7 +25,8 @@ from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.data.images import rows_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.results import Row, read_document
+from hscc.pipeline.statistics.results import flatten
+from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
 
@@ -34,7 +35,7 @@ PHANTOM = " Trained on drawn phantom images, no patient."
 
 _PICTURES = 12
 _SCORES = (
-    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl_to_baseline", "macs", "params", "macs_ratio",
+    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
     "params_ratio",
 )  # fmt: skip
 
@@ -182,22 +183,23 @@ def _subject(network: Network, workspace: Path) -> Subject:
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         network_sha256=digest,
-        scores=scores_of(found),
+        scores=scores_of(found) if found else {},
         licence=LICENCE,
         notice=NOTICE + PHANTOM * phantom,
     )
     return Subject(model, network.model, origin.image_size, card)
 
 
-def scores_of(row: Row) -> dict[str, float]:
-    """Pick the figures of a row of the results table that a card carries."""
-    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+def scores_of(row: NetworkRow) -> dict[str, float]:
+    """Pick the figures of a network that go into its card."""
+    columns = flatten(row)
+    return {name: columns[name] for name in _SCORES if columns.get(name) is not None}
 
 
-def _results(digest: str, workspace: Path) -> tuple[Row, bool]:
+def _results(digest: str, workspace: Path) -> tuple[NetworkRow | None, bool]:
     """Look up the row of a file by its hash, for that of another does not count, and whether all were of phantoms."""
     path = workspace / layout.RESULTS_JSON
     if not path.is_file():
-        return {}, False
-    document = read_document(path)
-    return next((row for row in document["rows"] if row["model_sha256"] == digest), {}), document["phantom"]
+        return None, False
+    results = read_results(path)
+    return next((row for row in results.rows if row.model_sha256 == digest), None), results.phantom

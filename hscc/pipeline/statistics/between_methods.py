@@ -137,7 +137,7 @@ def _ablate(budget: Budget, group: Mapping[str, Network], evidence: Mapping[Netw
     compared = {
         ablated.method: compare(evidence[group[ablated.method]], evidence[group[ablated.against]], ablated.against)
         for ablated in run
-        if ablated.against in group
+        if ablated.against is not None and ablated.against in group
     }
     corrected = dict(zip(compared, with_holm(list(compared.values())), strict=True))
     rows = []

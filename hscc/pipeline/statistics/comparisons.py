@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, Floats, class_scores, kl_divergence
-from hscc.pipeline.statistics.schema import ClassScores, Comparison
+from hscc.pipeline.statistics.schema import Comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +24,14 @@ class Evidence:
     scores : dict of str to Resampled
         Of `METRICS`; ``kl`` from its dense network in nats; ``agreement``, the share of images to which both give the
         same class.
-    classes : tuple of ClassScores
-        In the order of the logits.
+    by_class : dict of str to (dict of str to Resampled)
+        Precision, recall and F1, by score and then by class name.
     correct : ndarray of bool, shape (N,)
         Which images it has right.
     """
 
     scores: Mapping[str, Resampled]
-    classes: tuple[ClassScores, ...]
+    by_class: Mapping[str, Mapping[str, Resampled]]
     correct: npt.NDArray[np.bool_]
 
 
@@ -63,14 +63,11 @@ def gather(
     scores = {name: Resampled.of(METRICS[name](labels, probabilities, weights)) for name in metrics}
     scores["kl"] = Resampled.mean(kl_divergence(dense_logits, logits), weights)
     scores["agreement"] = Resampled.mean(predicted == dense_logits.argmax(axis=1), weights)
-    by_class = class_scores(labels, probabilities, weights)
-    per_class = [
-        ClassScores(
-            name=name, **{score: Resampled.of(found[:, index]).estimate() for score, found in by_class.items()}
-        )
-        for index, name in enumerate(classes)
-    ]
-    return Evidence(scores, tuple(per_class), predicted == labels)
+    by_class = {
+        score: {name: Resampled.of(found[:, index]) for index, name in enumerate(classes)}
+        for score, found in class_scores(labels, probabilities, weights).items()
+    }
+    return Evidence(scores, by_class, predicted == labels)
 
 
 def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
@@ -83,11 +80,13 @@ def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
     against : str
         Method of the second.
     """
+    paired = {name: (first.scores[name] - second.scores[name]).estimate() for name in ("accuracy", "kl", "macro_f1")}
+    f1, other = first.by_class["f1"], second.by_class["f1"]
     return Comparison(
         against=against,
-        accuracy=(first.scores["accuracy"] - second.scores["accuracy"]).estimate(),
-        kl=(first.scores["kl"] - second.scores["kl"]).estimate(),
         mcnemar_p=mcnemar(first.correct, second.correct),
+        f1={name: (f1[name] - other[name]).estimate() for name in f1},
+        **paired,
     )
 
 
@@ -116,9 +115,7 @@ def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np
 def with_holm(family: Sequence[Comparison]) -> list[Comparison]:
     """Enter Holm's correction over the comparisons of one family."""
     adjusted = holm([each.mcnemar_p for each in family])
-    return [
-        each.model_copy(update={"mcnemar_p_holm": value}) for each, value in zip(family, adjusted, strict=True)
-    ]
+    return [each.model_copy(update={"mcnemar_p_holm": value}) for each, value in zip(family, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

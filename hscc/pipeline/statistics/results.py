@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def _columns(name: str, value: Any) -> dict[str, Any]:
         case tuple():
             return _merge(_columns(name, item) for item in value)
         case dict():
-            return _merge(_columns(inner, item) for inner, item in value.items())
+            prefix = "" if name == "extra" else f"{name}_"
+            return _merge(_columns(f"{prefix}{inner}", item) for inner, item in value.items())
         case _:
             return {name: value}
 
@@ -206,6 +208,11 @@ def pareto_front(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.
     better = np.any(points[None] > points[:, None], axis=2)
     front: npt.NDArray[np.bool_] = ~np.any(no_worse & better, axis=1)
     return front
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Write a document as JSON text, strict (no NaN), with a final newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.statistics.between_methods import against_global_svd
 from hscc.pipeline.statistics.comparisons import Evidence, compare, with_holm
 from hscc.pipeline.statistics.metrics import SCORES
-from hscc.pipeline.statistics.schema import DENSE, AskedBudget, Comparison, NetworkRow, Role, Timing, asked
+from hscc.pipeline.statistics.schema import DENSE, AskedBudget, ClassScores, Comparison, NetworkRow, Role, Timing, asked
 
 
 def build_rows(
@@ -45,6 +45,7 @@ def build_rows(
     differences = _against_dense(evidence, dense)
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
     global_svd = against_global_svd(own)
+    named = (*SCORES, "kl", "agreement")
     return [
         NetworkRow(
             method=network.method,
@@ -60,16 +61,24 @@ def build_rows(
             params_ratio=dense[network.protocol].params / network.params,
             size_bytes=network.model.stat().st_size,
             model_sha256=file_sha256(network.model),
-            **{name: found.scores[name].estimate() for name in (*SCORES, "kl", "agreement")},
-            classes=found.classes,
+            **{name: found.scores[name].estimate() for name in named},
+            classes=_classes(found),
             against_dense=differences.get(network),
             against_global_svd=global_svd.get(network),
             validation=network.validation,
             timings=_timings(bench, network, dense[network.protocol], required=network in timed),
-            extra={name: score.estimate() for name, score in found.scores.items() if name not in NetworkRow.model_fields},
+            extra={name: score.estimate() for name, score in found.scores.items() if name not in named},
         )
         for network, found in evidence.items()
     ]
+
+
+def _classes(evidence: Evidence) -> tuple[ClassScores, ...]:
+    scores = evidence.by_class
+    return tuple(
+        ClassScores(name=name, **{score: figures[name].estimate() for score, figures in scores.items()})
+        for name in scores["f1"]
+    )
 
 
 def _against_dense(evidence: Mapping[Network, Evidence], dense: Mapping[str, Network]) -> dict[Network, Comparison]:

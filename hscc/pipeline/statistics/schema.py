@@ -53,6 +53,10 @@ class Comparison(Record):
         Of the accuracies.
     mcnemar_p_holm : float or None
         With Holm's correction over the family that the table names; None where it belongs to none.
+    macro_f1 : Estimate or None
+        Paired difference of macro F1; None in tables of earlier versions.
+    f1 : dict of str to Estimate
+        Paired difference of F1 by class; empty in tables of earlier versions.
     """
 
     against: str
@@ -60,6 +64,8 @@ class Comparison(Record):
     kl: Estimate
     mcnemar_p: float
     mcnemar_p_holm: float | None = None
+    macro_f1: Estimate | None = None
+    f1: dict[str, Estimate] = {}
 
 
 class ClassScores(Record):
@@ -83,6 +89,11 @@ class AskedBudget(Record):
         """Ratio by resource, without the resources that have none."""
         found: dict[str, float] = self.model_dump(exclude_none=True)
         return found
+
+
+def asked(budget: Budget) -> AskedBudget:
+    """A budget as a row holds it."""
+    return AskedBudget(**budget.ratios)
 
 
 class OnValidation(Record):
@@ -316,16 +327,20 @@ class Results(Record):
     def shortfalls(self, row: NetworkRow) -> list[str]:
         """What a network lacks of the requirements, one sentence fragment per requirement; empty where it meets all."""
         found = []
-        lost = -((row.against_dense.accuracy.value if row.against_dense else None) or 0.0)
-        if lost > self.requirements.max_accuracy_drop:
-            allowed = self.requirements.max_accuracy_drop
-            found.append(f"loses {100 * lost:.2f} points of accuracy, {100 * allowed:.2f} are allowed")
+        difference = row.against_dense.accuracy if row.against_dense else Estimate(value=0.0)
+        allowed = self.requirements.max_accuracy_drop
+        if -(difference.value or 0.0) > allowed:
+            low, high = (100 * (end or 0.0) for end in (difference.low, difference.high))
+            found.append(
+                f"loses {-100 * (difference.value or 0.0):.2f} points of accuracy (95 % interval of the difference "
+                f"{low:+.2f} to {high:+.2f}), {100 * allowed:.2f} are allowed"
+            )
         if row.macs_ratio < self.requirements.min_macs_ratio:
             found.append(f"has {row.macs_ratio:.2f}x fewer MACs, {self.requirements.min_macs_ratio:g}x are required")
         timing = row.timing(1)
         if self.requirements.min_speedup > 0 and (timing is None or timing.speedup < self.requirements.min_speedup):
-            speed = "was not timed" if timing is None else f"is {timing.speedup:.2f}x faster at batch 1"
-            found.append(f"{speed}, {self.requirements.min_speedup:g}x is required")
+            speed = f"is {timing.speedup:.2f}x faster" if timing else "was not timed (add 1 to bench.batches)"
+            found.append(f"{speed} at batch 1, {self.requirements.min_speedup:g}x is required")
         return found
 
     def passing(self) -> list[NetworkRow]:

@@ -15,17 +15,20 @@ from hscc.export.to_onnx import export_onnx
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.params import BenchParams, CompressParams, DataParams, Params, QuantiseParams, TrainParams
+from hscc.pipeline.params import BenchParams, CompressParams
 from hscc.pipeline.stages.bench import compare, run
+from tests.pipeline.committed import committed
 
 SIDE = 32
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE),
-    train=TrainParams.model_construct(protocols=("grouped",)),
-    compress=CompressParams.model_construct(methods=(), budgets=(), seeds=(0,)),
-    quantise=QuantiseParams(enabled=False),
-    bench=BenchParams(batches=(4, 1), threads=1, repeats=3),
-)
+PARAMS = committed(
+    data={"image_size": SIDE},
+    quantise={"enabled": False},
+    bench={"batches": [4, 1], "threads": 1, "repeats": 3, "seconds": 5.0},
+).model_copy(update={"compress": CompressParams.model_construct(cells=())})
+
+
+def settings(*batches: int) -> BenchParams:
+    return PARAMS.bench.model_copy(update={"batches": batches})
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +80,7 @@ def test_a_network_that_does_not_run_leaves_the_earlier_bench(workspace: Path, t
 def test_files_of_a_user_s_own_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one.onnx", "two.onnx"):
         save_doubling(tmp_path / name)
-    settings = BenchParams(batches=(2,), threads=1, repeats=3)
-    compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings, 24, tmp_path / "out.json")
+    compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings(2), 24, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert [(row["network"], row["runtime"], row["batch"]) for row in rows] == [
         ("one.onnx", "onnxruntime", 2), ("two.onnx", "onnxruntime", 2),
@@ -91,7 +93,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     for file in files:
         file.parent.mkdir()
         save_doubling(file)
-    compare(files, BenchParams(batches=(1,), threads=1, repeats=3), 8, tmp_path / "out.json")
+    compare(files, settings(1), 8, tmp_path / "out.json")
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert [row["network"] for row in rows] == [str(file) for file in files]
 
@@ -107,11 +109,11 @@ def test_an_input_that_cannot_be_drawn_is_named(tmp_path: Path, kind: int, batch
     save_doubling(tmp_path / "one.onnx")
     save_doubling(tmp_path / "odd.onnx", kind, batch)
     with pytest.raises(ArtifactError, match=r"odd\.onnx"):
-        compare([tmp_path / "one.onnx", tmp_path / "odd.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+        compare([tmp_path / "one.onnx", tmp_path / "odd.onnx"], settings(2), 8)
     with pytest.raises(ArtifactError, match=said):
-        compare([tmp_path / "odd.onnx", tmp_path / "one.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+        compare([tmp_path / "odd.onnx", tmp_path / "one.onnx"], settings(2), 8)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing\.onnx does not exist"):
-        compare([tmp_path / "nothing.onnx"] * 2, BenchParams(), 8)
+        compare([tmp_path / "nothing.onnx"] * 2, PARAMS.bench, 8)

@@ -20,31 +20,23 @@ from hscc.pipeline import layout
 from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
-from hscc.pipeline.params import (
-    BenchParams,
-    CompressParams,
-    DataParams,
-    EvaluateParams,
-    Params,
-    QuantiseParams,
-    TrainParams,
-)
 from hscc.pipeline.stages import bench, quantise
 from hscc.pipeline.stages.evaluate import run
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
 from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
 from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.committed import committed
 
 SIDE = 16
 PER_CLASS = 8
 METHODS = ("tucker", "hscc")
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE),
-    train=TrainParams.model_construct(protocols=("grouped", "pooled")),
-    compress=CompressParams.model_construct(methods=METHODS, budgets=(2.0, 4.0), seeds=(0,)),
-    quantise=QuantiseParams(images=16),
-    bench=BenchParams(runtimes=("onnxruntime",), batches=(1, 40), threads=1, repeats=3),
-    evaluate=EvaluateParams(resamples=100),
+PARAMS = committed(
+    data={"image_size": SIDE},
+    train={"protocols": ["grouped", "pooled"]},
+    compress={"cells": [f"{method}-macs{budget}-seed0" for budget in (2, 4) for method in METHODS]},
+    quantise={"images": 16},
+    bench={"runtimes": ["onnxruntime"], "batches": [1, 40], "threads": 1, "repeats": 3, "seconds": 5.0},
+    evaluate={"resamples": 100},
 )
 OUTPUTS = (
     layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.ABLATION,
@@ -97,7 +89,7 @@ def write_networks(workspace: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(facts))
     for method in METHODS:
         for budget in (2.0, 4.0):
-            folder = workspace / layout.cell(method, budget, 0)
+            folder = workspace / layout.cell(f"{method}-macs{budget:g}-seed0")
             save_network(folder / "model.onnx", ideal + 0.1 * budget * rng.normal(size=ideal.shape))
             facts = {
                 "method": method, "budget": budget, "seed": 0, "protocol": "grouped", "macs": int(1000 / budget),
@@ -113,7 +105,7 @@ def evaluated(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     workspace = tmp_path_factory.mktemp("workspace")
     write_images(workspace)
     write_networks(workspace)
-    stale = workspace / layout.cell("svd_of_yesterday", 9.0, 0)
+    stale = workspace / layout.cell("svd_of_yesterday-macs9-seed0")
     stale.mkdir()
     (stale / "metrics.json").write_text("{}")
     quantise.run(PARAMS, workspace)
@@ -168,7 +160,7 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
     predictions = read_predictions(evaluated / layout.PREDICTIONS)
     rows = read_rows(evaluated)
     assert classes_of(predictions) == CLASSES
-    for name, key in (("dense-grouped", "dense-1-grouped-fp32"), ("hscc-4-0", "hscc-4-grouped-fp32")):
+    for name, key in (("dense-grouped", "dense-1-grouped-fp32"), ("hscc-macs4-seed0", "hscc-4-grouped-fp32")):
         told = predictions_of(predictions, name)
         probabilities = softmax(logits_of(told).astype(np.float64), axis=1)
         assert len(told) == rows[key]["n_test"] == 24
@@ -182,14 +174,14 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
     pooled = predictions[predictions["protocol"] == "pooled"]
     assert len(pooled) == rows["dense-1-pooled-fp32"]["n_test"] == 16
     assert set(pooled["network"]) == {"dense-pooled"}
-    assert "hscc-4-0-int8" in set(predictions["network"])
+    assert "hscc-macs4-seed0-int8" in set(predictions["network"])
 
 
 def test_confusion_is_of_the_network_that_validation_recommends(evaluated: Path) -> None:
     confusion = pd.read_csv(evaluated / layout.CONFUSION)
     predictions = read_predictions(evaluated / layout.PREDICTIONS)
-    assert set(confusion["method"]) == {"tucker-4-0"}
-    assert confusion["predicted"].tolist() == predictions_of(predictions, "tucker-4-0")["predicted"].tolist()
+    assert set(confusion["method"]) == {"tucker-macs4-seed0"}
+    assert confusion["predicted"].tolist() == predictions_of(predictions, "tucker-macs4-seed0")["predicted"].tolist()
     assert confusion["dense"].tolist() == predictions_of(predictions, "dense-grouped")["predicted"].tolist()
 
 
@@ -214,7 +206,7 @@ def test_the_document_says_where_it_comes_from(evaluated: Path) -> None:
     assert document["data_hash"] == "unknown"
     assert set(document["clock"]) == {"b1", "b40"}
     assert [pair["against"] for pair in document["comparisons"]] == ["tucker", "tucker"]
-    assert document["headline"]["hscc-2-0"]["macs_ratio"] == 2.0
+    assert document["headline"]["hscc-macs2-seed0"]["macs_ratio"] == 2.0
     assert document["image_points"] == pytest.approx(100 / 24)
     assert document["seeds"] == []
 
@@ -227,7 +219,7 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     (parent,) = [found for found in runs if found.info.run_name == "evaluate-grouped"]
     children = {found.info.run_name: found for found in runs if "mlflow.parentRunId" in found.data.tags}
     assert len(children) == 11
-    child = children["evaluate-hscc-4-0"]
+    child = children["evaluate-hscc-macs4-seed0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     results = json.loads((evaluated / layout.RESULTS_JSON).read_text())
     assert results["run_ids"] == {"evaluate": parent.info.run_id}
@@ -248,9 +240,9 @@ def test_int8_twins_are_scored_and_timed_like_any_network(evaluated: Path) -> No
 
 
 def test_a_network_that_was_not_the_one_timed_is_refused(workspace: Path) -> None:
-    folder = workspace / layout.cell("hscc", 2.0, 0)
-    shutil.copy(workspace / layout.cell("hscc", 4.0, 0) / "model.onnx", folder / "model.onnx")
-    params = PARAMS.model_copy(update={"quantise": QuantiseParams(enabled=False)})
+    folder = workspace / layout.cell("hscc-macs2-seed0")
+    shutil.copy(workspace / layout.cell("hscc-macs4-seed0") / "model.onnx", folder / "model.onnx")
+    params = PARAMS.model_copy(update={"quantise": PARAMS.quantise.model_copy(update={"enabled": False})})
     with pytest.raises(ArtifactError, match="is not the file that was timed; run `hscc bench`"):
         run(params, workspace)
 
@@ -258,11 +250,11 @@ def test_a_network_that_was_not_the_one_timed_is_refused(workspace: Path) -> Non
 @pytest.mark.parametrize(
     ("missing", "mend"),
     [
-        (layout.cell("hscc", 2.0, 0), "hscc compress --method hscc --budget 2 --seed 0"),
+        (layout.cell("hscc-macs2-seed0"), "hscc compress hscc-macs2-seed0"),
         (layout.baseline("pooled"), "hscc train --protocol pooled"),
         (layout.MANIFEST, "hscc validate"),
         (layout.BENCH_JSON, "hscc bench"),
-        (layout.twin("hscc-2-0"), "hscc quantise"),
+        (layout.twin("hscc-macs2-seed0"), "hscc quantise"),
     ],
 )
 def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, missing: Path, mend: str) -> None:

@@ -19,18 +19,20 @@ from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.images import to_input
-from hscc.pipeline.params import CalibrateParams, DataParams, Params, TradeoffParams
 from hscc.pipeline.stages import tradeoff
 from hscc.pipeline.statistics.structure_grid import Ground, Setting, Trial, try_setting
+from tests.pipeline.committed import committed
 
 SIDE, TRAIN, CELLS = 32, 32, 2
-GRID = TradeoffParams(
-    regions=(2, 1), clusters=(1,), searched=(), budgets=(1.5,), calibrations=(16,), batches=(1,), threads=1,
-    seconds=0.01, resamples=100,
+PARAMS = committed(
+    data={"image_size": SIDE},
+    calibrate={"images": TRAIN, "cells": CELLS, "batch_size": 16},
+    tradeoff={
+        "regions": [2, 1], "clusters": [1], "searched": [], "budgets": [1.5], "calibrations": [16], "batches": [1],
+        "threads": 1, "seconds": 0.01, "resamples": 100,
+    },
 )  # fmt: skip
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE), calibrate=CalibrateParams(images=TRAIN, cells=CELLS, batch_size=16), tradeoff=GRID
-)
+GRID = PARAMS.tradeoff
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_the_stage_writes_what_the_graph_names(killed: tuple[Path, list[str]]) -
 
 
 def test_switched_off_it_writes_no_rows_and_reads_nothing(tmp_path: Path) -> None:
-    off = PARAMS.model_copy(update={"tradeoff": TradeoffParams(enabled=False)})
+    off = PARAMS.model_copy(update={"tradeoff": GRID.model_copy(update={"enabled": False})})
     tradeoff.run(off, tmp_path)
     document = json.loads((tmp_path / layout.TRADEOFF_JSON).read_text())
     assert (document["rows"], document["claims"], document["enabled"]) == ([], [], False)
