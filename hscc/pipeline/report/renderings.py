@@ -11,7 +11,9 @@ def to_markdown(table: Table) -> str:
     """Write a table in GitHub's Markdown, without its caption."""
     rules = ["---" if is_words else "---:" for is_words in table.words()]
     header = (table.first, *(column.label for column in table.columns))
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (header, rules, *table.texts()))
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (header, rules, *table.texts())
+    )
 
 
 def to_rich(table: Table, note: str = "") -> RichTable:

@@ -65,9 +65,8 @@ def gain(results: Results) -> str:
     row, dense = results.chosen(), results.dense()
     change = _to_dense(row)
     said = (
-        f"{method_label(row.method)}, asked for {budget_label(row.budget.ratios)}, has {row.macs_ratio:.1f}× fewer MACs "
-        f"and {row.params_ratio:.0f}× fewer parameters, "
-        f"{_speed(row)} and is a file {dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of "
+        f"{method_label(row.method)}, asked for {budget_label(row.budget.ratios)}, has {row.macs_ratio:.1f}× fewer "
+        f"MACs and {row.params_ratio:.0f}× fewer parameters, {_speed(row)} and is a file {dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of "
         f"{percent(row.accuracy)} against {percent(dense.accuracy)} of the dense network: {points(change)} points, "
         f"{'within' if change.covers_zero else 'beyond'} noise."
     )
@@ -214,7 +213,9 @@ def _controls(results: Results) -> str:
         f"predictions are farther from the dense network's in {count(farther)} and nearer in {count(nearer)} (paired "
         "95 % intervals of KL)"
     )
-    held = f"In {len(pairs)} comparisons at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
+    held = (
+        f"In {len(pairs)} comparisons at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
+    )
     real = [pair for pair in pairs if _holm(pair) < LEVEL]
     if not real:
         return (
@@ -312,8 +313,8 @@ def _seeds(summaries: Sequence[SeedSummary]) -> str | None:
     chance = [100 * row.accuracy.bootstrap_se for row in summaries]
     below = sum(one < other for one, other in zip(spread, chance, strict=True))
     return (
-        f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the standard "
-        f"deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the standard error "
+        f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the "
+        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the standard error "
         f"of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} networks."
     )
 

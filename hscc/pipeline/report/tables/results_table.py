@@ -87,8 +87,16 @@ def brief_table(results: Results) -> Table:
     return Table(caption, "network", columns_of(measures), tuple(lines))
 
 
+def brief_note(results: Results) -> str:
+    """Say where the figures of `brief_table` come from and what its columns are."""
+    return (
+        f"data {results.data_hash[:12]}, commit {results.git_commit[:12]}; asked: what the network was made for; MACs, "
+        "params, speed: times fewer or faster than dense"
+    )
+
+
 def summary_table(results: Results) -> Table:
-    """Tabulate the four networks that matter: dense, the best other method, the one to speak of and its int8 variant."""
+    """Tabulate the four networks that matter: dense, the best other method, the chosen one and its int8 variant."""
     chosen = results.chosen()
     found = [results.dense(), best_other(results), chosen, results.int8_of(chosen)]
     rows = [row for row in found if row is not None]
