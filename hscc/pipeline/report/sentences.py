@@ -66,8 +66,9 @@ def gain(results: Results) -> str:
     change = _to_dense(row)
     said = (
         f"{method_label(row.method)}, asked for {budget_label(row.budget.ratios)}, has {row.macs_ratio:.1f}× fewer "
-        f"MACs and {row.params_ratio:.0f}× fewer parameters, {_speed(row)} and is a file {dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of "
-        f"{percent(row.accuracy)} against {percent(dense.accuracy)} of the dense network: {points(change)} points, "
+        f"MACs and {row.params_ratio:.0f}× fewer parameters, {_speed(row)} and is a file "
+        f"{dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of {percent(row.accuracy)} against "
+        f"{percent(dense.accuracy)} of the dense network: {points(change)} points, "
         f"{'within' if change.covers_zero else 'beyond'} noise."
     )
     lacks = results.shortfalls(row)
@@ -314,8 +315,8 @@ def _seeds(summaries: Sequence[SeedSummary]) -> str | None:
     below = sum(one < other for one, other in zip(spread, chance, strict=True))
     return (
         f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the "
-        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the standard error "
-        f"of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} networks."
+        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the "
+        f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} networks."
     )
 
 
