@@ -1,1 +1,1 @@
-"""Side-by-side measurements: each prints its table and says on what."""
+"""Side-by-side measurements; README.md lists the scripts and the question that each answers."""

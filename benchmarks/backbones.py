@@ -1,8 +1,8 @@
-"""What becomes of the backbones of the registry: layers factored, left dense and folded, cost and time.
+"""How the registered backbones are compressed: layers factored, left dense and folded, cost and time.
 
-    python -m benchmarks.backbones          # random weights and images of 64 pixels, a minute or two
+python -m benchmarks.backbones
 
-It shows that they are compressed whole; what that does to a trained network is the pipeline's business.
+Weights and images are random, so it shows what is compressed, not what that does to accuracy.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import hscc
-from hscc.networks.backbones import BACKBONES, build, initialise
+from benchmarks.common import new_table, random_network
+from hscc.networks.backbones import BACKBONES
 from hscc.networks.folding import foldable
 
 
 def main(
     budget: Annotated[float, typer.Option(help="Times fewer MACs.")] = 3.0,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    size: Annotated[int, typer.Option(help="Image side in pixels.")] = 64,
     images: Annotated[int, typer.Option(help="Calibration images.")] = 16,
+    only: Annotated[str, typer.Option(help="Backbones, separated by commas; all if empty.")] = "",
 ) -> None:
     """Print the table."""
     warnings.filterwarnings("ignore", message=".*calibration images are few")
-    table = Table(title=f"HSCC at {budget:g}x fewer MACs, {size} x {size} pixels")
-    for heading in ("backbone", "MMACs", "params M", "factored", "left dense", "BatchNorms folded", "seconds"):
-        table.add_column(heading, justify="left" if heading in ("backbone", "left dense") else "right")
-    for name in BACKBONES:
-        torch.manual_seed(0)
-        model = build(name, 4).eval()
-        initialise(model)
+    table = new_table(
+        f"HSCC at {budget:g}x fewer MACs, {size} x {size} pixels",
+        "backbone",
+        "MMACs, params M, factored, left dense, BatchNorms folded, seconds",
+    )
+    for name in only.split(",") if only else BACKBONES:
+        model = random_network(name)
         started = time.perf_counter()
         calibration = hscc.calibrate(model, [torch.randn(images, 3, size, size)], cells=2)
-        made = hscc.plan(model, calibration, hscc.HSCC(regions=((1, 1), (2, 1)), clusters=(1, 4)), hscc.Budget(budget))
-        report = hscc.cost(hscc.apply(model, made), (1, 3, size, size))
-        factored = sum(entry.structure.kind != "dense" for entry in made.layers)
-        reasons = Counter(reason.split(":")[-1].strip() for reason in made.left_dense.values())
-        reasons["nothing saved enough"] = len(made.layers) - factored
+        plan = hscc.plan(model, calibration, hscc.HSCC(regions=((1, 1), (2, 1)), clusters=(1, 4)), hscc.Budget(budget))
+        cost = hscc.cost(hscc.apply(model, plan), (1, 3, size, size))
+        factored = sum(entry.structure.kind != "dense" for entry in plan.layers)
+        reasons = Counter(reason.split(":")[-1].strip() for reason in plan.left_dense.values())
+        reasons["nothing saved enough"] = len(plan.layers) - factored
         table.add_row(
             name,
-            f"{made.dense_macs / 1e6:.1f} > {report.macs / 1e6:.1f}",
-            f"{made.dense_params / 1e6:.1f} > {report.params / 1e6:.1f}",
+            f"{plan.dense_macs / 1e6:.1f} > {cost.macs / 1e6:.1f}",
+            f"{plan.dense_params / 1e6:.1f} > {cost.params / 1e6:.1f}",
             str(factored),
             "; ".join(f"{count} {reason}" for reason, count in reasons.items() if count),
             str(len(foldable(model))),

@@ -1,6 +1,6 @@
-"""What each way to quantise costs and gains, on the cells of the pipeline: judged by the validation split.
+"""Accuracy, size and speed of int8 variants by the settings of the quantiser, on the validation split.
 
-python -m benchmarks.quantisation artifacts/cells/hscc-6-0 artifacts/baseline/grouped
+python -m benchmarks.quantisation artifacts/cells/hscc-macs6-seed0 artifacts/baseline/grouped
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common import new_table
 from hscc.export.quantisation import Int8, quantise
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, read_params
-from hscc.pipeline.statistics.predictions import as_input, predict
 from hscc.pipeline.statistics.metrics import kl_divergence
+from hscc.pipeline.statistics.predictions import as_input, predict
 from hscc.timing.alternation import time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_session
@@ -36,7 +37,7 @@ SETTINGS = {
     "default": (Int8(), 256),
     "hidden channels not rotated": (Int8(rotate=False), 256),
     "QOperator": (Int8(format="qoperator"), 256),
-    "a scale a tensor": (Int8(per_channel=False), 256),
+    "one scale per tensor": (Int8(per_channel=False), 256),
     "int8 activations": (Int8(activations="int8"), 256),
     "7-bit weights": (Int8(reduce_range=True), 256),
     "ranges by entropy": (Int8(ranges="entropy"), 256),
@@ -55,8 +56,8 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The images, their labels, and the logits of the dense network on the validation split."""
+class _Data:
+    """Images, labels, the rows of two splits, and the dense network's logits on the validation split."""
 
     images: Images
     labels: Rows
@@ -65,7 +66,7 @@ class Bench:
     dense: npt.NDArray[np.float32]
 
     def batches(self, count: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Draw calibration images of the training split."""
+        """Yield calibration images of the training split."""
         rows = self.train[balanced_sample(self.labels[self.train], count, 0)]
         for start in range(0, len(rows), CHUNK):
             yield as_input(np.asarray(self.images[rows[start : start + CHUNK]]))
@@ -79,46 +80,43 @@ def main(
     folders: Annotated[list[Path], typer.Argument(help="Folders that hold a model.onnx.")],
     only: Annotated[list[str] | None, typer.Option(help="Names of settings; all by default.")] = None,
 ) -> None:
-    """Print a table a network."""
-    params = read_params(layout.PARAMS)
-    bench = _bench(params)
+    """Print one table per network."""
+    data = _read(read_params(layout.PARAMS))
     console = Console(width=150)
     with pinned(THREADS):
         for folder in folders:
-            console.print(_compare(bench, folder, only or list(SETTINGS)))
+            console.print(_compare(data, folder, only or list(SETTINGS)))
 
 
-def _bench(params: Params) -> Bench:
+def _read(params: Params) -> _Data:
     manifest = read_manifest(layout.MANIFEST)
     images = load_images(manifest, layout.DATA, params.data.image_size, layout.IMAGE_CACHE)
     train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
     dense = predict(layout.baseline(params.data.protocol) / "model.onnx", THREADS, images, val)
-    return Bench(images, labels_of(manifest), train, val, dense)
+    return _Data(images, labels_of(manifest), train, val, dense)
 
 
-def _compare(bench: Bench, folder: Path, names: list[str]) -> Table:
+def _compare(data: _Data, folder: Path, names: list[str]) -> Table:
     source = folder / "model.onnx"
-    floats = bench.logits(source)
-    table = Table(title=f"{folder.name}: {len(bench.val)} validation images, ONNX Runtime, {THREADS} threads")
-    table.add_column("int8 by")
-    columns = ("accuracy %", "KL to dense", "KL to its floats", "MB", *(f"× its floats b{batch}" for batch in BATCHES))
-    for column in columns:
-        table.add_column(column, justify="right")
-    table.add_row("floats", *_scores(bench, floats, floats), f"{source.stat().st_size / 1e6:.1f}")
+    floats = data.logits(source)
+    title = f"{folder.name}: {len(data.val)} validation images, ONNX Runtime, {THREADS} threads"
+    speeds = ", ".join(f"× fp32 b{batch}" for batch in BATCHES)
+    table = new_table(title, "setting", f"accuracy %, KL to dense, KL to fp32, MB, {speeds}")
+    table.add_row("fp32", *_scores(data, floats, floats), f"{source.stat().st_size / 1e6:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
             target = Path(scratch) / "int8.onnx"
             settings, images = SETTINGS[name]
-            quantise(source, target, bench.batches(images), settings)
+            quantise(source, target, data.batches(images), settings)
             size = f"{target.stat().st_size / 1e6:.1f}"
-            scores = _scores(bench, bench.logits(target), floats)
+            scores = _scores(data, data.logits(target), floats)
             table.add_row(name, *scores, size, *(_speedup(source, target, batch) for batch in BATCHES))
     return table
 
 
-def _scores(bench: Bench, logits: npt.NDArray[np.float32], floats: npt.NDArray[np.float32]) -> list[str]:
-    accuracy = (logits.argmax(axis=1) == bench.labels[bench.val]).mean()
-    to_dense, to_floats = (kl_divergence(reference, logits).mean() for reference in (bench.dense, floats))
+def _scores(data: _Data, logits: npt.NDArray[np.float32], floats: npt.NDArray[np.float32]) -> list[str]:
+    accuracy = (logits.argmax(axis=1) == data.labels[data.val]).mean()
+    to_dense, to_floats = (kl_divergence(reference, logits).mean() for reference in (data.dense, floats))
     return [f"{100 * accuracy:.1f}", f"{to_dense:.4f}", f"{to_floats:.5f}"]
 
 

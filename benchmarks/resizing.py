@@ -1,9 +1,9 @@
-"""How far the resizes that runtimes offer are from Pillow's, which training saw, and what each costs.
+"""How far each runtime's resize is from Pillow's, which training uses, and what it costs.
 
-    python -m benchmarks.resizing [FOLDER]          # the JPEGs below data/ or FOLDER, half a minute
+    python -m benchmarks.resizing [FOLDER]          # the JPEGs below data/ or FOLDER
 
-A row a resize: images and pixels that differ from Pillow's, the largest difference in levels, milliseconds an image on
-one thread (median).
+One row per resize: images and pixels that differ from Pillow's, the largest difference in levels of 255, and the median
+milliseconds per image on one thread.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ import typer
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks.common import new_table
 from hscc.export.deployed import dynamic_axes
 from hscc.export.preprocessing import PillowResize
+from hscc.timing.sessions import open_graph
 
 SIZE = 224
 Levels = npt.NDArray[np.uint8]
 Resize = Callable[[Levels], Levels]  # (rows, columns) to (SIZE, SIZE)
 
-RUNTIMES_OWN = f"""<ir_version: 10, opset_import: ["": 20]>
+ANTIALIASED = f"""<ir_version: 10, opset_import: ["": 20]>
 resize (uint8[n, 1, rows, columns] image) => (uint8[n, 1, {SIZE}, {SIZE}] square) <int64[2] size = {{{SIZE}, {SIZE}}}>
 {{ square = Resize<axes = [2, 3], mode = "linear", antialias = 1>(image, , , size) }}"""
 
 
-def main(folder: Annotated[Path, typer.Argument(help="Where the JPEGs lie.")] = Path("data")) -> None:
+def main(folder: Annotated[Path, typer.Argument(help="Folder with JPEGs.")] = Path("data")) -> None:
     """Print the table."""
     torch.set_num_threads(1)
-    table = Table(title=f"to {SIZE} x {SIZE}, {folder}")
-    for heading in ("resize", "images that differ", "pixels", "largest", "ms an image"):
-        table.add_column(heading, justify="left" if heading == "resize" else "right")
+    table = new_table(
+        f"To {SIZE} x {SIZE}, {folder}", "resize", "images that differ, pixels, largest difference, ms per image"
+    )
     levels = [np.asarray(Image.open(path).convert("L")) for path in sorted(folder.rglob("*.jpg"))]
     wanted = [pillow(image) for image in levels]
     for name, resize in resizes().items():
@@ -60,17 +61,17 @@ def main(folder: Annotated[Path, typer.Argument(help="Where the JPEGs lie.")] = 
 
 
 def resizes() -> dict[str, Resize]:
-    deployed = PillowResize(SIZE)
+    exported = PillowResize(SIZE)
     example = torch.zeros(2, SIZE + 17, SIZE + 5, dtype=torch.uint8)
     axes = {axis: size for axis, size in dynamic_axes()[0].items() if axis < 3}
-    program = torch.onnx.export(deployed, (example,), dynamo=True, verbose=False, dynamic_shapes=(axes,))
+    program = torch.onnx.export(exported, (example,), dynamo=True, verbose=False, dynamic_shapes=(axes,))
     assert program is not None
     return {
         "Pillow": pillow,
-        "ONNX Runtime's Resize": partial(run, session(onnx.parser.parse_model(RUNTIMES_OWN)), (1, 1)),
+        "ONNX Runtime's Resize": partial(run, open_graph(onnx.parser.parse_model(ANTIALIASED), threads=1), (1, 1)),
         "torch's interpolate": interpolate,
-        "deployed, torch": lambda image: deployed(torch.tensor(image)[None])[0].numpy(),
-        "deployed, ONNX Runtime": partial(run, session(program.model_proto), (1,)),
+        "exported, torch": lambda image: exported(torch.tensor(image)[None])[0].numpy(),
+        "exported, ONNX Runtime": partial(run, open_graph(program.model_proto, threads=1), (1,)),
     }
 
 
@@ -82,12 +83,6 @@ def interpolate(image: Levels) -> Levels:
     pixels = torch.tensor(image)[None, None]
     square = torch.nn.functional.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True)
     return square[0, 0].numpy()
-
-
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def run(of: onnxruntime.InferenceSession, leading: tuple[int, ...], image: Levels) -> Levels:

@@ -8,7 +8,6 @@ without it. Here files are replaced whole or not at all, and whoever hands outpu
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import IO, Any
 from dvc_objects.fs.local import LocalFileSystem
 
 from hscc.errors import HSCCError
+from hscc.files import replacing
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -31,7 +31,7 @@ class WholeFiles(LocalFileSystem):
         self._failed: OSError | None = None
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def raising_failed_copies(self) -> Iterator[None]:
         """Raise the error of a copy that failed in the block: DVC logs it and goes on, to fail elsewhere or not at all.
 
         Raises
@@ -119,12 +119,8 @@ def is_full(error: BaseException) -> bool:
 @contextmanager
 def _drafted(path: Path, mode: str, **kwargs: Any) -> Iterator[IO[Any]]:
     path = path.resolve()  # a link stays one
-    draft = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as draft:
         with draft.open(mode, **kwargs) as file:
             yield file
         if path.exists():
             shutil.copymode(path, draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -6,16 +6,15 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from hscc.budgets.budget import Budget
-from hscc.budgets.latency_table import LatencyTable, new_table
-from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
 from hscc.budgets.resources import COST_MODELS, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
-from hscc.errors import BudgetError, CompressionError
+from hscc.errors import BudgetError, CompressionError, requires_extra
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.cost import count_macs, count_parameters
@@ -23,8 +22,10 @@ from hscc.networks.folding import fold_batch_norms
 from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
 from hscc.search.parallel import each_layer
-from hscc.structures.modules import replacement
-from hscc.structures.structure import DENSE, structure_params
+from hscc.structures.dense import DENSE
+
+if TYPE_CHECKING:
+    from hscc.budgets.latency_table import LatencyTable
 
 _USED = 0.98  # of a limit: less needs a reason
 
@@ -76,6 +77,9 @@ def plan(
     task = _Task(model, folded, calibration, method, budget, seed)
     if budget.latency is None:
         return task.planned([])
+    with requires_extra("onnx", "a budget of latency"):
+        from hscc.budgets.latency_table import new_table
+        from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
     table = latency if latency is not None else new_table()
     watch = start(folded, calibration.input_shape, table)
     limits = latency_limits(watch, budget.latency, calibration.layers, table)
@@ -104,8 +108,7 @@ class _Task:
         dense = {"macs": count_macs(self.model, calibration.input_shape), "params": count_parameters(self.model)}
         other = {
             "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
-            "params": count_parameters(self.folded)
-            - sum(structure_params(layer, DENSE) for layer in calibration.layers),
+            "params": count_parameters(self.folded) - sum(DENSE.params(layer) for layer in calibration.layers),
         }
         most = self.budget.limits(dense)
         limits = [Limit(name, COST_MODELS[name], limit - other[name]) for name, limit in most.items()] + timed
@@ -125,6 +128,7 @@ class _Task:
             layers=tuple(layers),
             left_dense=dict(calibration.left_dense),
             calibration=calibration.network,
+            input_shape=calibration.input_shape,
             weights=weights,
         )
         return replace(made, bound=_bound(made, most))
@@ -152,7 +156,7 @@ def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) 
     CompressionError
         If the plan has no weights and no calibration of its network was given.
     """
-    if not plan.weights and any(entry.structure.kind != "dense" for entry in plan.layers):
+    if not plan.weights and any(entry.structure != DENSE for entry in plan.layers):
         if calibration is None:
             raise CompressionError(
                 "the plan was read without weights; pass its calibration too, apply(model, plan, calibration), "
@@ -167,11 +171,11 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
     folded = fold_batch_norms(model)
     small = _copy(folded) if folded is model else folded
     for entry in plan.layers:
-        if entry.structure.kind == "dense":
+        if entry.structure == DENSE:
             continue
         old = small.get_submodule(entry.layer.name)
         assert isinstance(old, nn.Conv2d | nn.Linear)
-        module = replacement(entry.layer, entry.structure).to(old.weight.dtype)  # before weights come: they keep bits
+        module = entry.structure.module(entry.layer).to(old.weight.dtype)  # before weights come: they keep bits
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
         module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)
@@ -216,7 +220,7 @@ def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
     if plan.calibration != calibration.network:
         raise CompressionError("the plan was made from another calibration; plan again from this one.")
     method = _method(plan)
-    factored = [entry for entry in plan.layers if entry.structure.kind != "dense"]
+    factored = [entry for entry in plan.layers if entry.structure != DENSE]
     states = each_layer(
         lambda entry: method.factor_layer(folded, entry.layer, calibration, entry.structure)[1], factored, "factors"
     )
@@ -235,15 +239,13 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _name(method: Method) -> str:
-    for name, known in METHODS.items():
-        if known == method:
-            return name
-    return type(method).__name__
+    return METHODS.name_of(method) or type(method).__name__
 
 
 def _method(plan: Plan) -> Method:
-    kinds = {type(method).__name__: type(method) for method in METHODS.values()}
-    kind = type(METHODS[plan.method]) if plan.method in METHODS else kinds.get(plan.method)
+    if plan.method in METHODS:
+        return type(METHODS[plan.method])(**plan.settings)
+    kind = {type(method).__name__: type(method) for method in METHODS.values()}.get(plan.method)
     if kind is None:
         raise CompressionError(f"the plan's method {plan.method!r} is unknown here; enter it in hscc.METHODS first.")
     return kind(**plan.settings)
@@ -272,6 +274,6 @@ def _bound(made: Plan, limits: dict[str, int]) -> str:
         return ""
     if any(used[name] >= _USED * limit for name, limit in limits.items()):
         return ""
-    if all(entry.structure.kind == "dense" for entry in made.layers):
+    if all(entry.structure == DENSE for entry in made.layers):
         return "Every layer is dense: there is nothing to spend the rest of the budget on."
     return "The next larger choice of ranks would exceed the budget."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +13,7 @@ from rich.table import Table
 from hscc.budgets.budget import Budget
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError, BudgetError
-from hscc.structures.fill import State
-from hscc.structures.structure import DENSE, Block, Region, Structure, structure_macs, structure_params
+from hscc.structures.base import State, Structure, as_tuples, read_structure
 
 _FORMAT = "hscc-plan-3"
 
@@ -43,12 +42,12 @@ class LayerPlan:
     @property
     def macs(self) -> int:
         """MACs after."""
-        return structure_macs(self.layer, self.structure)
+        return self.structure.macs(self.layer)
 
     @property
     def params(self) -> int:
         """Parameters after."""
-        return structure_params(self.layer, self.structure)
+        return self.structure.params(self.layer)
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,9 @@ class Plan:
         Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
     timed : dict
         Times faster than the dense network, by batch size, where the budget asked for it.
+    input_shape : (int, int, int), optional
+        Channels, rows, columns of the calibration's images. Only written to JSON where the first layer of the plan is
+        not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
         network, and `hscc.apply` computes them anew from the calibration.
@@ -97,6 +99,7 @@ class Plan:
     bound: str = ""
     calibration: str = ""
     timed: dict[str, float] = field(default_factory=dict)
+    input_shape: tuple[int, int, int] | None = None
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -116,8 +119,14 @@ class Plan:
 
     def to_json(self) -> str:
         """Everything but the weights, as JSON."""
-        content = {key: value for key, value in self.__dict__.items() if key not in ("layers", "weights", "budget")}
-        layers = [asdict(entry) for entry in self.layers]
+        left_out = ["layers", "weights", "budget"]
+        if self.input_shape in (None, _first_input(self.layers)):
+            left_out.append("input_shape")
+        content = {key: value for key, value in self.__dict__.items() if key not in left_out}
+        layers = [
+            {**entry.__dict__, "layer": asdict(entry.layer), "structure": entry.structure.to_record()}
+            for entry in self.layers
+        ]
         return (
             json.dumps({"format": _FORMAT, **content, "budget": self.budget.ratios, "layers": layers}, indent=1) + "\n"
         )
@@ -136,9 +145,10 @@ class Plan:
             if content.pop("format") != _FORMAT:
                 raise KeyError("format")
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
-            settings = {key: _tuples(value) for key, value in content.pop("settings").items()}
+            settings = {key: as_tuples(value) for key, value in content.pop("settings").items()}
+            input_shape = as_tuples(content.pop("input_shape", _first_input(layers)))
             budget = Budget(**content.pop("budget"))
-            return cls(**content, settings=settings, budget=budget, layers=layers)
+            return cls(**content, settings=settings, budget=budget, layers=layers, input_shape=input_shape)
         except (KeyError, TypeError, ValueError, BudgetError) as error:
             raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error
 
@@ -152,13 +162,11 @@ class Plan:
             table.add_column(heading, justify="left" if left else "right", overflow="fold")  # names are never cut
         for entry in self.layers:
             layer, structure = entry.layer, entry.structure
-            dense = structure.kind == "dense"
             table.add_row(
                 layer.name,
-                f"dense: {entry.reason}" if dense else _describe(structure),
-                "" if structure.kind != "low_rank" else str(structure.region_count),
-                "" if structure.kind != "low_rank" else str(structure.clusters),
-                _ranks(structure),
+                ": ".join(filter(None, (structure.describe(), entry.reason))),
+                *structure.partition_texts(),
+                structure.ranks_text(),
                 f"{layer.macs / 1e6:.1f} > {entry.macs / 1e6:.1f}",
                 f"{layer.weights / 1e3:.0f} > {entry.params / 1e3:.0f}",
                 f"{entry.loss:.2e}",
@@ -170,46 +178,13 @@ class Plan:
         return console.export_text()
 
 
-def _describe(structure: Structure) -> str:
-    if structure.projection:
-        return f"{structure.projection} directions, {_describe(replace(structure, projection=0))}"
-    if structure.kind == "tucker":
-        return "Tucker-2"
-    if structure.kind == "spatial":
-        return "spatial SVD"
-    if structure.input_regions > 1:
-        return "regions of the input"
-    tiles = [tile for region in structure.regions for tile in region.tiles]
-    if len(tiles) > len(structure.regions):
-        return "irregular regions"
-    rows = len({tile[0] for tile in tiles})
-    return f"{rows}x{len(tiles) // rows} grid"
-
-
-def _ranks(structure: Structure) -> str:
-    if structure.kind == "tucker":
-        return "x".join(map(str, structure.core))
-    if structure.kind == "spatial":
-        return str(structure.core[0])
-    ranks = [block.rank for region in structure.regions for block in region.blocks]
-    if not ranks:
-        return ""
-    return str(ranks[0]) if len(set(ranks)) == 1 else f"{min(ranks)} to {max(ranks)}"
+def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:
+    """Channels, rows and columns that the first layer reads, if it is a convolution."""
+    if not layers or layers[0].layer.kind != "conv":
+        return None
+    return (layers[0].layer.inputs, *layers[0].layer.input_grid)
 
 
 def _layer_plan(entry: dict[str, Any]) -> LayerPlan:
-    layer = Layer(**{key: _tuples(value) for key, value in entry["layer"].items()})
-    stored = entry["structure"]
-    regions = tuple(
-        Region(_tuples(region["tiles"]), tuple(Block(tuple(b["channels"]), b["rank"]) for b in region["blocks"]))
-        for region in stored["regions"]
-    )
-    structure = Structure(
-        stored["kind"], stored["cells"], regions, tuple(stored["core"]), stored["input_regions"], stored["projection"]
-    )
-    return LayerPlan(layer, structure if structure.kind != "dense" else DENSE, entry["loss"], entry["reason"])
-
-
-def _tuples(value: Any) -> Any:
-    # JSON has lists where the dataclasses have tuples.
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    layer = Layer(**{key: as_tuples(value) for key, value in entry["layer"].items()})
+    return LayerPlan(layer, read_structure(entry["structure"]), entry["loss"], entry["reason"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from torch import nn
 
 from hscc.api import assemble
 from hscc.errors import ArtifactError, CompressionError
-from hscc.networks.backbones import BACKBONES, build
+from hscc.files import replace_text, replacing
+from hscc.networks.backbones import TORCHVISION, build
 from hscc.networks.cost import count_parameters
 from hscc.plans import Plan
 
@@ -62,13 +62,11 @@ def save(model: nn.Module, folder: Path | str, origin: Origin | None = None) -> 
             f"{type(model).__name__} carries no plan; save what hscc.apply or hscc.compress returns."
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    partial = folder / f"{WEIGHTS}.partial"
     header = {"origin": json.dumps(asdict(origin or _recognise(model, plan)))}
-    safetensors.torch.save_file(weights, partial, header)
-    os.replace(partial, folder / WEIGHTS)
-    (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
+    with replacing(folder / WEIGHTS) as new:
+        safetensors.torch.save_file(weights, new, header)
+    replace_text(folder / PLAN, plan.to_json())
 
 
 def load(folder: Path | str, model: nn.Module | None = None) -> nn.Module:
@@ -110,7 +108,7 @@ def _recognise(model: nn.Module, plan: Plan) -> Origin:
     if not type(model).__module__.startswith("torchvision."):
         return Origin()
     classes = int(list(model.state_dict().values())[-1].shape[0])  # bias of the last layer, dense or factored
-    for name in BACKBONES:
+    for name in TORCHVISION:
         with torch.device("meta"):
             twin = build(name, classes)
         if type(twin) is type(model) and count_parameters(twin) == plan.dense_params and _has_layers(twin, plan):

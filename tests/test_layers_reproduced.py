@@ -10,13 +10,12 @@ from torch import nn
 
 from hscc.calibration.collect import calibrate
 from hscc.calibration.layers import Layer
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.spectra import LossWeighting
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.clusters import RandomGroups
 from hscc.partitions.regions import Grid, Partition, RandomCells
 from hscc.search.low_rank import factor_low_rank
-from hscc.structures.modules import replacement
-from hscc.structures.structure import Block, Region, Structure, structure_macs, structure_params
+from hscc.structures.low_rank import Block, LowRank, Region
 
 geometry = st.fixed_dictionaries(
     {
@@ -55,9 +54,9 @@ def _full_rank(
     assert tiles is not None
     blocks = tuple(Block(group, min(layer.outputs, len(group) * layer.taps)) for group in groups)
     regions = tuple(Region(part, blocks) for part in tiles)
-    structure = Structure("low_rank", moments.cells, regions, projection=projection)
-    loss, state = factor_low_rank(model, layer, calibration, Measure(weighting, 0.3), structure)
-    module = replacement(layer, structure).double()
+    structure = LowRank(moments.cells, regions, projection=projection)
+    loss, state = factor_low_rank(model, layer, calibration, LossWeighting(weighting, 0.3), structure)
+    module = structure.module(layer).double()
     module.load_state_dict(state)
     module.structure, module.loss = structure, loss
     return module
@@ -96,7 +95,7 @@ def test_full_rank_reproduces_a_convolution(
 
 @settings(max_examples=20, deadline=None)
 @given(geometry, st.sampled_from(PARTITIONS), st.sampled_from(["output", "activation"]))
-def test_full_rank_behind_all_directions_reproduces_a_convolution(
+def test_full_rank_after_all_directions_reproduces_a_convolution(
     shape: dict, partition: Partition, weighting: str
 ) -> None:
     torch.manual_seed(1)
@@ -125,8 +124,8 @@ def test_structure_counts_what_the_module_does(
     module = _full_rank(
         model, layer, calibration, _fitting(partition, layer), clusters, projection=min(projection, layer.inputs)
     )
-    assert structure_macs(layer, module.structure) == count_macs(module, (shape["inputs"], 17, 15))
-    assert structure_params(layer, module.structure) == count_parameters(module)
+    assert module.structure.macs(layer) == count_macs(module, (shape["inputs"], 17, 15))
+    assert module.structure.params(layer) == count_parameters(module)
 
 
 def test_another_input_size_scales_the_regions() -> None:

@@ -14,7 +14,11 @@ from torch import nn
 import hscc
 from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError, CompressionError
-from hscc.structures.structure import DENSE, Structure, with_ranks
+from hscc.structures.base import Structure
+from hscc.structures.dense import DENSE
+from hscc.structures.low_rank import LowRank
+from hscc.structures.spatial import Separable
+from hscc.structures.tucker import Tucker2
 from tests.test_odd_networks import SHAPE, _images, _make, layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration images are few")
@@ -24,15 +28,16 @@ def full(layer: Layer, structure: Structure) -> Structure:
     """The structure at the largest ranks it can have."""
     if layer.positions == 1:
         return DENSE  # its ranks end with the directions that images were seen in
-    if structure.kind == "tucker":
-        return replace(structure, core=(layer.inputs, layer.outputs))
-    if structure.kind == "spatial":
-        return replace(structure, core=(min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1]), 0))
+    if isinstance(structure, Tucker2):
+        return Tucker2((layer.inputs, layer.outputs))
+    if isinstance(structure, Separable):
+        return Separable(min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1]))
+    assert isinstance(structure, LowRank)
     ranks = [
         [min(layer.outputs, len(block.channels) * layer.taps) for block in region.blocks]
         for region in structure.regions
     ]
-    return with_ranks(structure, ranks)
+    return structure.with_ranks(ranks)
 
 
 # Behind fewer directions than channels no rank is full; `test_layers_reproduced` has the property for all directions.
@@ -64,7 +69,7 @@ def test_full_rank_is_the_dense_network(specs, flat: bool, name: str, single: bo
     except BudgetError:
         return
     whole = tuple(
-        entry if entry.structure.kind == "dense" else replace(entry, structure=full(entry.layer, entry.structure))
+        entry if entry.structure == DENSE else replace(entry, structure=full(entry.layer, entry.structure))
         for entry in made.layers
     )
     small = hscc.apply(model, replace(made, layers=whole, weights={}), calibration)

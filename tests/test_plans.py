@@ -16,13 +16,14 @@ from hscc.budgets.budget import Budget
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.layers import tile_rectangle
 from hscc.errors import BudgetError, CompressionError
-from hscc.factorisation.region_context import WHOLE_TILES, Places, regional_moments, whole_layer
-from hscc.factorisation.spectra import Measure, region_norm
+from hscc.factorisation.region_context import LayerContext, regional_moments, whole_layer
+from hscc.factorisation.spectra import LossWeighting, region_norm
 from hscc.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import Grid
 from hscc.plans import Plan
-from hscc.structures.structure import Structure
+from hscc.structures.base import WHOLE_TILES
+from hscc.structures.low_rank import LowRank
 from tests.tiny import tiny_images, tiny_network
 
 SHAPE = (3, 18, 18)
@@ -114,7 +115,7 @@ def test_predicted_loss_is_the_quadratic_form_on_the_images(
     made = plan(network, calibration, method, Budget(5))
     small, checked = apply(network, made), 0
     for entry in made.layers:
-        if entry.structure.kind != "low_rank":
+        if not isinstance(entry.structure, LowRank):
             continue
         layer, moments = entry.layer, calibration.moments[entry.layer.name]
         inputs = network[: int(layer.name)](images)
@@ -125,13 +126,13 @@ def test_predicted_loss_is_the_quadratic_form_on_the_images(
     assert checked
 
 
-def _measured(difference, structure: Structure, layer, moments, method: HSCC, images: int) -> float:
+def _measured(difference, structure: LowRank, layer, moments, method: HSCC, images: int) -> float:
     everywhere = whole_layer(moments, images)
     measured, difference = 0.0, difference.reshape(images, layer.outputs, *layer.grid)
     for region in structure.regions:
         single = len(structure.regions) == 1
-        seen = everywhere if single else regional_moments(moments, region.tiles, images)
-        sensitivity = region_norm(seen, everywhere.sensitivity, method.weighting, method.shrinkage).sensitivity
+        own = everywhere if single else regional_moments(moments, region.tiles, images)
+        sensitivity = region_norm(own, everywhere.sensitivity, method.weighting, method.shrinkage).sensitivity
         for tile in region.tiles:
             top, bottom, left, right = tile_rectangle(tile, layer.grid, structure.cells)
             part = difference[:, :, top:bottom, left:right]
@@ -198,18 +199,18 @@ def test_a_linear_layer_after_a_feature_map_takes_regions(calibration: Calibrati
 
 def test_the_first_tile_of_a_fine_grid_is_not_the_whole_layer(calibration: Calibration, network: nn.Module) -> None:
     layer = calibration.layers[1]
-    places = Places(network, layer, calibration, Measure())
-    tiles = Grid(4, 4).tiles(layer, places.moments)
+    context = LayerContext(network, layer, calibration, LossWeighting())
+    tiles = Grid(4, 4).tiles(layer, context.moments)
     assert tiles is not None
-    corner, *others = places.of_regions(tiles, 0)
-    assert corner.seen.positions + sum(place.seen.positions for place in others) == layer.positions
-    (whole,) = places.of_regions([WHOLE_TILES], 0)
-    assert whole.tiles == corner.tiles and whole.seen.positions == layer.positions
+    corner, *others = context.of_regions(tiles, 0)
+    assert corner.moments.positions + sum(region.moments.positions for region in others) == layer.positions
+    (whole,) = context.of_regions([WHOLE_TILES], 0)
+    assert whole.tiles == corner.tiles and whole.moments.positions == layer.positions
 
 
 def test_regions_that_were_asked_for_stay_beside_a_projection(calibration: Calibration, network: nn.Module) -> None:
     made = plan(network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3))
-    factored = [e.structure for e in made.layers if e.structure.kind == "low_rank" and e.layer.positions > 1]
+    factored = [e.structure for e in made.layers if isinstance(e.structure, LowRank) and e.layer.positions > 1]
     assert factored and all(structure.region_count == 2 for structure in factored)
 
 

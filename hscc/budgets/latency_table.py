@@ -1,8 +1,13 @@
-"""Milliseconds of a layer in a structure, measured once a machine, runtime, number of threads and batch size.
+"""Milliseconds of a layer in a structure, measured once per machine, runtime, number of threads and batch size.
 
 Every structure is timed at a few ranks in alternation with the dense layer, so that the drift of the clock cancels; a
-straight line through them gives what the structure costs by being there and what each rank adds. That is what the
-allocation needs to spend milliseconds instead of MACs.
+straight line through them gives what the structure costs at rank 0 and what each rank adds. That is what the allocation
+needs to spend milliseconds instead of MACs.
+
+What is timed is the ONNX export of the structure's own module, simplified as for a network that ships. Inside a network
+ONNX Runtime keeps feature maps in blocks of channels (NCHWc) from one convolution to the next; alone, a layer would pay
+for the way there and back at each call. So a 1 x 1 max pooling, which keeps that layout, stands before and behind the
+layer, and the time of the poolings alone is subtracted.
 """
 
 from __future__ import annotations
@@ -10,26 +15,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime import InferenceSession
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
+from torch import nn
 
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
-from hscc.structures.layer_graph import frame_graph, layer_graph
-from hscc.structures.structure import DENSE, Block, Region, Structure, behind_projection, region_positions
-from hscc.timing.alternation import Times, alternate
+from hscc.export.graph.simplify import simplify
+from hscc.export.to_onnx import to_onnx
+from hscc.files import replace_text
+from hscc.structures.base import Structure
+from hscc.structures.dense import DENSE
+from hscc.structures.low_rank import Block, LowRank, Region
+from hscc.timing.alternation import Call, Times, alternate
 from hscc.timing.sessions import bind_session, open_graph
 
 RANK_MULTIPLE = 16  # a rank in between takes the time of the next one where a SIMD register holds 16 numbers
-_LEVELS = (16, 32, 64, 128)  # ranks that are timed
-_FEW_LEVELS = (16, 64)  # a cluster or region, where there are several
+_BLOCKED = 16  # channels from which on a pooling keeps the blocked layout
 _REPEATS = 11
 _SECONDS = 0.3  # and no further pair after so long, beyond the first 5
 _FORMAT = "hscc-latency-1"
@@ -68,7 +79,7 @@ class LatencyTable:
     threads : int
         Threads inside an operator.
     batches : tuple of int
-        Images a call.
+        Images per call.
     lines : dict
         Batch size to key of layer and structure to line.
     """
@@ -81,30 +92,31 @@ class LatencyTable:
     def line(self, layer: Layer, structure: Structure, batch: int) -> Line:
         """Line of a structure, measured now if it was not before."""
         key = structure_key(layer, structure)
-        known = self.lines.setdefault(batch, {})
-        if key not in known:
-            known[key] = _measure(layer, structure, batch, self)
-        return known[key]
+        if key not in self.lines.get(batch, {}):
+            self.measure([(layer, structure)])
+        return self.lines[batch][key]
 
     def measure(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
-        """Measure what is missing, with a progress bar."""
+        """Measure what is missing at all batch sizes, with a progress bar."""
+        missing: dict[Layer, dict[str, Structure]] = {}
+        for layer, structure in wanted:
+            key = structure_key(layer, structure)
+            if any(key not in self.lines.get(batch, {}) for batch in self.batches):
+                missing.setdefault(_geometry(layer), {})[key] = structure
         console = Console(stderr=True)
-        missing = [
-            (layer, structure, batch)
-            for layer, structure in wanted
-            for batch in self.batches
-            if structure_key(layer, structure) not in self.lines.get(batch, {})
-        ]
-        quiet = not console.is_terminal
-        for layer, structure, batch in track(missing, "timing structures", console=console, disable=quiet):
-            self.line(layer, structure, batch)
+        total = sum(map(len, missing.values()))
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("timing structures", total=total)
+            for layer, structures in missing.items():
+                timer = _LayerTimer(layer, self)
+                for key, structure in structures.items():
+                    for batch, line in timer.lines(structure).items():
+                        self.lines.setdefault(batch, {})[key] = line
+                    progress.advance(task)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
@@ -141,9 +153,9 @@ class Latency:
     Parameters
     ----------
     table : LatencyTable
-        Measured, or to be measured as structures are asked for.
+        Measured, or measured where it lacks a structure.
     batch : int
-        Images a call.
+        Images per call.
     """
 
     rank_multiple, equal_clusters = RANK_MULTIPLE, True
@@ -157,25 +169,17 @@ class Latency:
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
         """See `hscc.budgets.resources.CostModel`."""
-        ranks = sum(
-            self._share(layer, structure, region) * block.rank
-            for region in structure.regions
-            for block in region.blocks
-        )
         line = self.table.line(layer, structure, self.batch)
-        return line.fixed + line.per_rank * ranks
+        return line.fixed + line.per_rank * structure.mean_rank(layer)
 
-    def fixed(self, layer: Layer, structure: Structure) -> float:
-        """What regions, clusters and projections cost by being there."""
+    def fixed(self, layer: Layer, structure: LowRank) -> float:
+        """Time of regions, clusters and projections at rank 0."""
         return self.table.line(layer, structure, self.batch).fixed
 
-    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+    def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
         """The region's share of the cost of one rank at all positions."""
         line = self.table.line(layer, structure, self.batch)
-        return line.per_rank * self._share(layer, structure, region)
-
-    def _share(self, layer: Layer, structure: Structure, region: Region) -> float:
-        return region_positions(layer, structure.cells, region.tiles) / layer.positions
+        return line.per_rank * structure.region_share(layer, region)
 
 
 def new_table(threads: int = 2, batches: tuple[int, ...] = (1, 16)) -> LatencyTable:
@@ -194,69 +198,120 @@ def this_machine() -> str:
 
 
 def structure_key(layer: Layer, structure: Structure) -> str:
-    """Digest of what time depends on: the layer's geometry, tiles, sizes of clusters, projection; not ranks."""
-    geometry = {**asdict(layer), "name": "", "bias": True}
-    regions = [(region.tiles, [len(block.channels) for block in region.blocks]) for region in structure.regions]
-    said = json.dumps([geometry, structure.kind, structure.cells, regions, structure.projection])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Digest of what time depends on: the layer's geometry and the structure, not the ranks that a line is over."""
+    content = json.dumps([asdict(_geometry(layer)), *structure.timing_key()])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _measure(layer: Layer, structure: Structure, batch: int, table: LatencyTable) -> Line:
-    dense = bound(layer_graph(layer, DENSE), batch, table.threads)
-    if structure.kind == "dense":
-        first, second = alternate(dense, dense, _REPEATS, _SECONDS)
-        times = np.concatenate([first, second])
-        return Line(max(float(np.median(times)) - _frame(layer, batch, table), 1e-4), iqr=_iqr(times))
-    reference = table.line(layer, DENSE, batch).fixed
-    frame = _frame(layer, batch, table)
-    ranks, milliseconds, spreads = _levels(layer, structure), [], []
-    for rank in ranks:
-        call = bound(layer_graph(layer, _at_rank(structure, rank)), batch, table.threads)
-        base, other = alternate(dense, call, _REPEATS, _SECONDS)
-        # As a share of the dense layer of the same moments: the clock's drift cancels.
-        share = other / base
-        milliseconds.append(max(float(np.median(share)) * (reference + frame) - frame, 1e-4))
-        spreads.append(_iqr(share))
-    return fit_line(ranks, milliseconds, max(spreads))
+def _geometry(layer: Layer) -> Layer:
+    return replace(layer, name="", bias=True)
 
 
-def bound(graph: onnx.ModelProto, batch: int, threads: int) -> Callable[[], object]:
-    """Make a call that runs a graph on one drawn batch."""
-    return bind_session(open_graph(graph, threads), Path(graph.graph.name), batch, 1)
+class _LayerTimer:
+    """Times the structures of one layer at all batch sizes of a table; each graph is exported and opened once."""
 
+    def __init__(self, layer: Layer, table: LatencyTable) -> None:
+        self.layer, self.table = layer, table
+        self.key = structure_key(layer, DENSE)
 
-def _frame(layer: Layer, batch: int, table: LatencyTable) -> float:
-    """Milliseconds of the poolings around a layer: half of those at its input and half of those at its output."""
-    if layer.kind == "linear":
-        return 0.0
-    known = table.lines.setdefault(batch, {})
-    total = 0.0
-    for channels, grid in ((layer.inputs, layer.input_grid), (layer.outputs, layer.grid)):
+    def lines(self, structure: Structure) -> dict[int, Line]:
+        """Lines of a structure by batch size."""
+        if structure == DENSE:
+            return self.dense
+        levels = structure.rank_levels(self.layer) or [(0, structure)]
+        shares: dict[int, list[Times]] = {batch: [] for batch in self.table.batches}
+        for _, timed in levels:
+            session = self._open(layer_graph(self.layer, timed))
+            for batch, known in shares.items():
+                base, other = alternate(_call(self.dense_session, batch), _call(session, batch), _REPEATS, _SECONDS)
+                # As a share of the dense layer of the same moments: the clock's drift cancels.
+                known.append(other / base)
+        return {batch: self._line(batch, [rank for rank, _ in levels], known) for batch, known in shares.items()}
+
+    @cached_property
+    def dense_session(self) -> InferenceSession:
+        """The dense layer, ready to run."""
+        return self._open(layer_graph(self.layer, DENSE))
+
+    @cached_property
+    def dense(self) -> dict[int, Line]:
+        """Times of the dense layer by batch size: those of the table where it has them."""
+        return {batch: self._dense_line(batch) for batch in self.table.batches}
+
+    @cached_property
+    def frames(self) -> dict[int, float]:
+        """Milliseconds of the poolings around the layer by batch size: half of those on either side of it."""
+        if self.layer.kind == "linear":
+            return dict.fromkeys(self.table.batches, 0.0)
+        ends = ((self.layer.inputs, self.layer.input_grid), (self.layer.outputs, self.layer.grid))
+        return {batch: sum(self._frame(*end, batch) / 2 for end in ends) for batch in self.table.batches}
+
+    def _line(self, batch: int, ranks: list[int], shares: list[Times]) -> Line:
+        framed = self.dense[batch].fixed + self.frames[batch]
+        milliseconds = [max(float(np.median(share)) * framed - self.frames[batch], 1e-4) for share in shares]
+        spread = max(map(_iqr, shares))
+        return fit_line(ranks, milliseconds, spread) if len(ranks) > 1 else Line(milliseconds[0], iqr=spread)
+
+    def _dense_line(self, batch: int) -> Line:
+        known = self.table.lines.get(batch, {})
+        if self.key not in known:
+            call = _call(self.dense_session, batch)
+            times = np.concatenate(alternate(call, call, _REPEATS, _SECONDS))
+            self.table.lines.setdefault(batch, {})[self.key] = Line(
+                max(float(np.median(times)) - self.frames[batch], 1e-4), iqr=_iqr(times)
+            )
+        return self.table.lines[batch][self.key]
+
+    def _frame(self, channels: int, grid: tuple[int, int], batch: int) -> float:
+        known = self.table.lines.setdefault(batch, {})
         key = f"frame of {channels} x {grid[0]} x {grid[1]}"
         if key not in known:
-            call = bound(frame_graph(channels, grid), batch, table.threads)
+            call = _call(self._open(frame_graph(channels, grid)), batch)
             times = np.concatenate(alternate(call, call, _REPEATS, _SECONDS))
             known[key] = Line(float(np.median(times)), iqr=_iqr(times))
-        total += known[key].fixed / 2
-    return total
+        return known[key].fixed
+
+    def _open(self, graph: onnx.ModelProto) -> InferenceSession:
+        return open_graph(graph, self.table.threads)
 
 
-def _levels(layer: Layer, structure: Structure) -> list[int]:
-    inner = behind_projection(layer, structure)
-    blocks = max(len(region.blocks) for region in structure.regions)
-    widest = min(inner.outputs, min(len(b.channels) for r in structure.regions for b in r.blocks) * inner.taps)
-    levels = _LEVELS if len(structure.regions) == blocks == 1 else _FEW_LEVELS
-    fitting = sorted({min(level, widest) for level in levels})
-    return [blocks * rank for rank in (fitting if len(fitting) > 1 else [max(1, widest // 2), widest])]
+def layer_graph(layer: Layer, structure: Structure) -> onnx.ModelProto:
+    """Export a layer in a structure with ranks, with a ReLU behind it and between poolings that keep the layout.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    structure : Structure
+        What takes its place, with random weights. Equal ones would be stored once, which takes less time to read.
+    """
+    module = structure.module(layer)
+    if layer.kind == "linear":
+        return _export(nn.Sequential(module, nn.ReLU()), (layer.inputs,))
+    framed = nn.Sequential(*_frame(layer.inputs), module, nn.ReLU(), *_frame(layer.outputs))
+    return _export(framed, (layer.inputs, *layer.input_grid))
 
 
-def _at_rank(structure: Structure, rank: int) -> Structure:
-    """All regions at one rank in all, shared evenly by their clusters."""
-    regions = tuple(
-        replace(region, blocks=tuple(replace(b, rank=max(1, rank // len(region.blocks))) for b in region.blocks))
-        for region in structure.regions
-    )
-    return replace(structure, regions=regions)
+def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
+    """Export the poolings before and behind a layer, without the layer."""
+    return _export(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
+
+
+def _frame(channels: int) -> list[nn.Module]:
+    return [nn.MaxPool2d(1)] if channels >= _BLOCKED else []
+
+
+def _export(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    return simplify(to_onnx(module.eval(), input_shape))
+
+
+def bound(graph: onnx.ModelProto, batch: int, threads: int) -> Call:
+    """Make a call that runs a graph on one drawn batch."""
+    return _call(open_graph(graph, threads), batch)
+
+
+def _call(session: InferenceSession, batch: int) -> Call:
+    return bind_session(session, Path("graph"), batch, 1)
 
 
 def fit_line(ranks: Sequence[int], milliseconds: Sequence[float], iqr: float) -> Line:

@@ -12,18 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hscc.calibration.layers import Layer
-from hscc.structures.structure import (
-    Block,
-    Region,
-    Structure,
-    behind_projection,
-    projection_macs,
-    projection_params,
-    rank_weights,
-    region_positions,
-    structure_macs,
-    structure_params,
-)
+from hscc.structures.base import Structure
+from hscc.structures.low_rank import Block, LowRank, Region
 
 
 class CostModel(Protocol):
@@ -48,11 +38,11 @@ class CostModel(Protocol):
         """Cost of a structure with its ranks (the dense layer is one of them)."""
         ...
 
-    def fixed(self, layer: Layer, structure: Structure) -> float:
+    def fixed(self, layer: Layer, structure: LowRank) -> float:
         """Cost of a low-rank structure at rank 0: what its regions and clusters cost by being there."""
         ...
 
-    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+    def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
         """Cost of one more rank in a block."""
         ...
 
@@ -71,16 +61,15 @@ class Macs(Counted):
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
         """See `CostModel`."""
-        return structure_macs(layer, structure)
+        return structure.macs(layer)
 
-    def fixed(self, layer: Layer, structure: Structure) -> float:
+    def fixed(self, layer: Layer, structure: LowRank) -> float:
         """The projection; biases and copies are not multiplied."""
-        return projection_macs(layer, structure)
+        return structure.projection_macs(layer)
 
-    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+    def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
         """Weights of the rank times the region's positions."""
-        positions = region_positions(layer, structure.cells, region.tiles)
-        return positions * rank_weights(behind_projection(layer, structure), block)
+        return structure.region_positions(layer, region) * structure.rank_weights(layer, block)
 
 
 class Params(Counted):
@@ -88,15 +77,15 @@ class Params(Counted):
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
         """See `CostModel`."""
-        return structure_params(layer, structure)
+        return structure.params(layer)
 
-    def fixed(self, layer: Layer, structure: Structure) -> float:
+    def fixed(self, layer: Layer, structure: LowRank) -> float:
         """The projection, and a bias a region."""
-        return projection_params(layer, structure) + layer.outputs * len(structure.regions)
+        return structure.projection_params(layer) + layer.outputs * len(structure.regions)
 
-    def of_rank(self, layer: Layer, structure: Structure, region: Region, block: Block) -> float:
+    def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
         """A row of the encoder and a column of the decoder, whatever the region's size."""
-        return rank_weights(behind_projection(layer, structure), block)
+        return structure.rank_weights(layer, block)
 
 
 COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments
 from hscc.errors import ArtifactError
+from hscc.files import replacing
 
 _FORMAT = "hscc-moments-2"
 
@@ -43,10 +43,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "input_shape": json.dumps(calibration.input_shape),
         "network": calibration.network,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(tensors, partial, metadata=header)
-    os.replace(partial, path)
+    with replacing(path) as new:
+        safetensors.torch.save_file(tensors, new, metadata=header)
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from hscc.errors import ArtifactError
 from hscc.export.rotation import rotate_hidden
+from hscc.files import replacing
 from hscc.timing.sessions import open_session
 
 Floats = npt.NDArray[np.float32]
@@ -112,9 +111,8 @@ def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: In
     if not source.is_file():
         raise ArtifactError(f"{source} does not exist; export the network first.")
     name = open_session(source, threads=1).get_inputs()[0].name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".quantise-", dir=target.parent) as folder, _quiet():
-        prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+    with replacing(target, shared=True) as made, _quiet():
+        prepared = made.with_name(f"prepared-{made.name}")
         try:
             _prepare(source, prepared, settings.rotate)
             _quantise(prepared, made, _Batches(name, batches), settings)
@@ -122,7 +120,6 @@ def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: In
             raise ArtifactError(
                 f"{source} cannot be quantised ({_first_line(error)}); check it, or go without int8."
             ) from error
-        os.replace(made, target)
 
 
 def _prepare(source: Path, target: Path, rotate: bool) -> None:

@@ -86,16 +86,16 @@ def region_factors(
         Of total rank K; with K = 0 the region becomes a constant.
     """
     dense_bias = weight.new_zeros(len(weight)) if bias is None else bias.to(weight.dtype)
-    seen = _Seen(weight, moments, encoder)
+    codes = _CodeMoments(weight, moments, encoder)
     if norm.weighting == "none":
         decoder = _pseudo_inverse_decoder(weight, encoder)
         new_bias = dense_bias
         shift = weight @ moments.mean - decoder @ encoder.after(moments.mean[:, None])[:, 0]
     else:
-        decoder = _fit_decoder(weight, seen, encoder)
+        decoder = _fit_decoder(weight, codes, encoder)
         new_bias = dense_bias + weight @ moments.mean - decoder @ encoder.after(moments.mean[:, None])[:, 0]
         shift = torch.zeros_like(dense_bias)
-    loss = energy - seen.explained(decoder, norm.sensitivity) + float(shift @ norm.sensitivity @ shift)
+    loss = energy - codes.explained(decoder, norm.sensitivity) + float(shift @ norm.sensitivity @ shift)
     rows, columns = _balance(encoder.rows, decoder)
     return RegionFactors(rows, columns, new_bias, max(loss, 0.0) * moments.positions)
 
@@ -136,7 +136,7 @@ def output_energy(outputs: torch.Tensor, moments: RegionMoments, sensitivity: to
     return float(weighted.sum(dtype=torch.float64))
 
 
-class _Seen:
+class _CodeMoments:
     """Second moments of codes V x and outputs W x over a region, each computed once."""
 
     def __init__(self, weight: torch.Tensor, moments: RegionMoments, encoder: Encoder) -> None:
@@ -145,8 +145,8 @@ class _Seen:
             self.gram, self.cross = codes @ codes.T, (codes @ moments.root) @ weight.T
         else:
             assert moments.covariance is not None
-            seen = encoder.after(moments.covariance)
-            self.gram, self.cross = encoder.after(seen.T), seen @ weight.T
+            shared = encoder.after(moments.covariance)
+            self.gram, self.cross = encoder.after(shared.T), shared @ weight.T
 
     def explained(self, decoder: torch.Tensor, sensitivity: torch.Tensor) -> float:
         """What the energy tr G W A W^T has too much: tr G (2 U V A W^T - U V A V^T U^T)."""
@@ -154,8 +154,8 @@ class _Seen:
         return float(2 * (left * self.cross.double()).sum() - (left @ decoder.double() * self.gram.double()).sum())
 
 
-def _fit_decoder(weight: torch.Tensor, seen: _Seen, encoder: Encoder) -> torch.Tensor:
-    rank, features = len(seen.gram), weight.shape[1]
+def _fit_decoder(weight: torch.Tensor, codes: _CodeMoments, encoder: Encoder) -> torch.Tensor:
+    rank, features = len(codes.gram), weight.shape[1]
     if rank == 0:
         return weight.new_zeros(len(weight), 0)
     if rank >= features:
@@ -164,11 +164,11 @@ def _fit_decoder(weight: torch.Tensor, seen: _Seen, encoder: Encoder) -> torch.T
     # In the units of unit encoder rows, so that what is noise does not depend on how the rows are scaled.
     own = torch.block_diag(*(row.double() @ row.double().T for row in encoder.rows))  # blocks share no feature
     unit = own.diagonal().clamp_min(1e-60).rsqrt()
-    own, gram = own * torch.outer(unit, unit), seen.gram.double() * torch.outer(unit, unit)
+    own, gram = own * torch.outer(unit, unit), codes.gram.double() * torch.outer(unit, unit)
     # Directions without variance stay where the weights themselves put them: V's pseudo-inverse. A solve without a
     # threshold would divide rounding errors by each other there.
     start = _solve_above(own, unit[:, None] * encoder.after(weight.T).double(), 1e-12)
-    rest = unit[:, None] * seen.cross.double() - gram @ start
+    rest = unit[:, None] * codes.cross.double() - gram @ start
     solved = start + _solve_above(gram, rest, 10 * torch.finfo(weight.dtype).eps)
     decoder: torch.Tensor = (unit[:, None] * solved).T.to(weight.dtype)
     return decoder

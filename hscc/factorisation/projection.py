@@ -1,11 +1,11 @@
-"""Channels seen through a few directions of their co-activation: what is left to do is cheaper by that much a tap.
+"""Channels projected to a few directions of their co-activation, which makes every tap of a layer cheaper.
 
-A k x k kernel reads every input channel k^2 times. Channels that fire together carry the same news, so the input is
-first reduced to r directions P of the C channels by a 1 x 1 convolution, and the factors work on those. With R the
-channels' covariance and H = sum over taps of W_t^T G W_t, the directions that lose least of the weighted output are
+A k x k kernel reads every input channel k^2 times. Channels that fire together hold the same information, so the
+input is first reduced to r directions P of the C channels by a 1 x 1 convolution, and the factors work on those. With R
+the channels' covariance and H = sum over taps of W_t^T G W_t, the directions that lose least of the weighted output are
 P = E^T R^1/2 H for the leading eigenvectors E of R^1/2 H R^1/2. What the dropped directions share with the kept ones is
 regained by regressing the layer's outputs on the projected inputs: W' = W A K^T (K A K^T)^-1 with K = P (x) I_taps.
-This is Tucker-2's input mode (Kim et al., 2015) in the norm that the decision feels instead of that of the weights.
+This is Tucker-2's input mode (Kim et al., 2015) in the norm of the decision instead of that of the weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIMD = 16
 
 @dataclass(frozen=True)
 class ProjectedMoments:
-    """Sums over the calibration images behind a projection, a row a cell.
+    """Sums over the calibration images after a projection, one row per cell.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class ProjectedMoments:
 
 
 @dataclass(frozen=True)
-class Behind:
-    """A region of a layer behind a projection.
+class ProjectedRegion:
+    """A region of a layer after a projection.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Behind:
         Best prediction of the layer's outputs from the projected patches.
     offset : Tensor, shape (C_out,)
         What the bias must add so that the mean output stays.
-    seen : RegionMoments
+    moments : RegionMoments
         Of the projected patches.
     residual : Tensor, shape (C_out, C_out)
         Covariance of what the prediction misses.
@@ -67,19 +67,19 @@ class Behind:
 
     weight: torch.Tensor
     offset: torch.Tensor
-    seen: RegionMoments
+    moments: RegionMoments
     residual: torch.Tensor
 
 
 def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
-    """Numbers of directions worth a try, ascending.
+    """Numbers of directions to try, ascending.
 
     Parameters
     ----------
     channels : int
         Of the input.
     regional : bool
-        For factors region by region, each of which costs an eigenproblem a number: then only the one that fitted best.
+        For factors region by region, where each number costs an eigenproblem per region: only the one that fitted best.
     """
     multiple = _SIMD if channels >= _WIDE else 1
     fractions = (_REGIONAL,) if regional else _FRACTIONS
@@ -90,7 +90,7 @@ def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
 def channel_directions(
     weight: torch.Tensor, covariance: torch.Tensor, sensitivity: torch.Tensor, taps: int
 ) -> torch.Tensor:
-    """Directions of the input channels, shape (C, C), a row of unit length each, the most important first.
+    """Directions of the input channels, shape (C, C), rows of unit length, the most important first.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def channel_directions(
 
 
 def project_moments(moments: LayerMoments, weight: torch.Tensor, matrix: torch.Tensor) -> ProjectedMoments:
-    """Sums of a layer behind a projection.
+    """Sums of a layer after a projection.
 
     Parameters
     ----------
@@ -137,14 +137,14 @@ def project_moments(moments: LayerMoments, weight: torch.Tensor, matrix: torch.T
     return ProjectedMoments(matrix, moments.count, total, torch.stack(seconds), torch.stack(crosses))
 
 
-def behind(
+def project_region(
     projected: ProjectedMoments,
     rank: int,
     cells: Sequence[int],
     dense: RegionMoments,
     weight: torch.Tensor,
     outputs: torch.Tensor,
-) -> Behind:
+) -> ProjectedRegion:
     """Regress a region's outputs on the first directions of a projection.
 
     Parameters
@@ -172,7 +172,7 @@ def behind(
     best = _regression(cross, covariance)
     shared = best @ cross.T
     residual = outputs - shared - shared.T + best @ covariance @ best.T
-    return Behind(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
+    return ProjectedRegion(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
 
 
 def balance_projection(matrix: torch.Tensor, encoders: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """What each rank of each spatio-channel cluster saves, and the encoder that saves it.
 
-For a cluster with weight W_c, patch covariance A_c and sensitivity G, the best rank-k approximation in the norm that
-the decision feels, E ||G^1/2 (W_c - W'_c) x_c||^2, follows from the eigenvectors of G^1/2 W_c A_c W_c^T G^1/2: the
+For a cluster with weight W_c, patch covariance A_c and sensitivity G, the best rank-k approximation in the norm of
+the decision, E ||G^1/2 (W_c - W'_c) x_c||^2, follows from the eigenvectors of G^1/2 W_c A_c W_c^T G^1/2: the
 encoder is E_k^T G^1/2 W_c, and the eigenvalues are the loss each rank saves (principal components of the weighted
 output; for G = I the activation-aware SVD of Zhang et al., 2016; for G = A = I the plain one).
 """
@@ -43,18 +43,18 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How ranks are chosen and losses measured.
+class LossWeighting:
+    """What makes an output count when ranks are chosen and losses are measured.
 
     Attributes
     ----------
-    weighting : str
+    by : str
         "output", "activation" or "none"; see `Norm`.
     shrinkage : float
         Of a region's sensitivity towards its layer's, 0 to 1.
     """
 
-    weighting: Weighting = "output"
+    by: Weighting = "output"
     shrinkage: float = 0.3
 
 

@@ -1,4 +1,4 @@
-"""What a method must be able to do."""
+"""What every method provides, and the base class of those that search for structures."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import nn
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.spectra import LossWeighting
 from hscc.search.low_rank import LayerPlans, factor_low_rank, plan_low_rank
 from hscc.search.space import SearchSpace
-from hscc.structures.fill import State
-from hscc.structures.structure import Structure
+from hscc.structures.base import State, Structure
 
 
 @runtime_checkable
@@ -39,7 +38,7 @@ class Method(Protocol):
         Returns
         -------
         plans : list of LayerPlan
-            One a layer of the calibration, in its order.
+            One per layer of the calibration, in its order.
         weights : dict
             Layer name to the state of its replacement, for layers that are not left dense.
 
@@ -73,8 +72,8 @@ class Searched(ABC):
         """Structures to choose from."""
 
     @abstractmethod
-    def measure(self) -> Measure:
-        """How to choose among them."""
+    def loss_weighting(self) -> LossWeighting:
+        """How losses are measured in choosing among them."""
 
     def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `Method`."""
@@ -84,4 +83,4 @@ class Searched(ABC):
         self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
     ) -> tuple[float, State]:
         """See `Method`."""
-        return factor_low_rank(model, layer, calibration, self.measure(), structure)
+        return factor_low_rank(model, layer, calibration, self.loss_weighting(), structure)

@@ -11,17 +11,18 @@ from torch import nn
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.region_context import Places
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.region_context import LayerContext
+from hscc.factorisation.spectra import LossWeighting
 from hscc.methods.base import Searched
 from hscc.methods.hscc import AUTO_LINEAR, HSCC
 from hscc.partitions.clusters import CoActivation, ContiguousGroups, GlobalCoActivation, RandomGroups
 from hscc.partitions.regions import RandomCells
 from hscc.search.candidates import Option, layer_options
 from hscc.search.low_rank import LayerPlans
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import plan_uniform
-from hscc.structures.structure import Structure, with_ranks
+from hscc.structures.base import Structure
+from hscc.structures.low_rank import LowRank
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class _Control(Searched):
     shrinkage: float = 0.3
     rank_multiple: int = 8
 
-    def measure(self) -> Measure:
+    def loss_weighting(self) -> LossWeighting:
         """See `Searched`."""
-        return Measure("output", self.shrinkage)
+        return LossWeighting("output", self.shrinkage)
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class ALDS(_Control):
     Attributes
     ----------
     groups : tuple of int
-        Numbers of groups to choose from a layer at a time.
+        Numbers of groups to choose from, layer by layer.
     """
 
     groups: tuple[int, ...] = (1, 2, 4, 8)
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        groupings = tuple(TOGETHER if count == 1 else ContiguousGroups(count) for count in self.groups)
-        return SearchSpace((WHOLE,), groupings, self.measure(), self.rank_multiple)
+        groupings = tuple(SINGLE_CLUSTER if count == 1 else ContiguousGroups(count) for count in self.groups)
+        return SearchSpace((SINGLE_REGION,), groupings, self.loss_weighting(), self.rank_multiple)
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class GlobalGroups(_Control):
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        groupings = tuple(TOGETHER if count == 1 else GlobalCoActivation(count, seed) for count in self.clusters)
-        return SearchSpace((WHOLE,), groupings, self.measure(), self.rank_multiple)
+        groupings = tuple(SINGLE_CLUSTER if count == 1 else GlobalCoActivation(count, seed) for count in self.clusters)
+        return SearchSpace((SINGLE_REGION,), groupings, self.loss_weighting(), self.rank_multiple)
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,22 @@ class RandomChannels(_Control):
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        groupings = tuple(TOGETHER if count == 1 else RandomGroups(count, seed) for count in self.clusters)
-        return SearchSpace(HSCC().partitions(), groupings, self.measure(), self.rank_multiple, AUTO_LINEAR)
+        groupings = tuple(SINGLE_CLUSTER if count == 1 else RandomGroups(count, seed) for count in self.clusters)
+        return SearchSpace(HSCC().partitions(), groupings, self.loss_weighting(), self.rank_multiple, AUTO_LINEAR)
 
 
 @dataclass(frozen=True)
 class RandomRegions(_Control):
-    """HSCC's channel clusters, with cells dealt to regions at random instead of by place."""
+    """HSCC's channel clusters, with cells assigned to regions at random instead of by position."""
 
     regions: tuple[int, ...] = (1, 2, 4)
     clusters: tuple[int, ...] = (1, 4)
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        groupings = tuple(TOGETHER if count == 1 else CoActivation(count, seed) for count in self.clusters)
-        partitions = tuple(WHOLE if count == 1 else RandomCells(count, seed) for count in self.regions)
-        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, AUTO_LINEAR)
+        groupings = tuple(SINGLE_CLUSTER if count == 1 else CoActivation(count, seed) for count in self.clusters)
+        partitions = tuple(SINGLE_REGION if count == 1 else RandomCells(count, seed) for count in self.regions)
+        return SearchSpace(partitions, groupings, self.loss_weighting(), self.rank_multiple, AUTO_LINEAR)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class UniformRanks(HSCC):
         space = self.space(calibration, seed)
         full = {
             entry.layer.name: full_ranks(
-                layer_options(Places(model, entry.layer, calibration, space.measure), calibration, space),
+                layer_options(LayerContext(model, entry.layer, calibration, space.weighting), calibration, space),
                 entry.structure,
             )
             for entry in chosen
@@ -122,12 +123,16 @@ class UniformRanks(HSCC):
 
 
 def full_ranks(options: Sequence[Option], structure: Structure) -> Structure:
-    """Give every cluster of a structure all the ranks that the calibration can tell apart."""
-    bare = with_ranks(structure, [[0] * len(region.blocks) for region in structure.regions])
-    lengths = iter([len(found.values) for option in options if option.structure == bare for found in option.spectra])
-    return with_ranks(structure, [[next(lengths) for _ in region.blocks] for region in structure.regions])
+    """Give every cluster of a structure all the ranks that the calibration can distinguish."""
+    if not isinstance(structure, LowRank):
+        return structure
+    unranked = structure.with_ranks([[0] * len(region.blocks) for region in structure.regions])
+    spectra = iter([found for option in options if option.structure == unranked for found in option.spectra])
+    return structure.with_ranks([[len(next(spectra).values) for _ in region.blocks] for region in structure.regions])
 
 
 def share_of_ranks(full: Structure, ratio: float) -> Structure:
     """Leave every cluster the same share, 0 to 1, of its ranks, and at least one."""
-    return with_ranks(full, [[max(1, round(ratio * block.rank)) for block in region.blocks] for region in full.regions])
+    if not isinstance(full, LowRank):
+        return full
+    return full.with_ranks([[max(1, round(ratio * block.rank)) for block in region.blocks] for region in full.regions])

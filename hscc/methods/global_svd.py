@@ -1,4 +1,4 @@
-"""Global SVD: the whole layer as one cluster. The paper's baseline, and the referee's control."""
+"""Global SVD: the whole layer as one cluster. The paper's baseline, and the control of regions and clusters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.spectra import LossWeighting
 from hscc.search.low_rank import LayerPlans, factor_low_rank, plan_low_rank
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import plan_uniform, svd_layer, svd_structure
-from hscc.structures.fill import State
-from hscc.structures.structure import Structure
+from hscc.structures.base import State, Structure
+from hscc.structures.low_rank import LowRank
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class GlobalSVD:
     Attributes
     ----------
     adaptive : bool
-        False: one rank ratio for all layers and weights only, as in the paper. True: ranks bought under the budget
-        in the same weighted norm as HSCC, the control that isolates what regions and clusters add.
+        False: one rank ratio for all layers and weights only, as in the paper. True: ranks chosen under the
+        budget in the same weighted norm as HSCC, the control that isolates what regions and clusters add.
     shrinkage, rank_multiple
         As in `HSCC`; only the adaptive form uses them.
     """
@@ -38,7 +38,7 @@ class GlobalSVD:
     def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `hscc.methods.base.Method`."""
         if self.adaptive:
-            space = SearchSpace((WHOLE,), (TOGETHER,), self._measure(), self.rank_multiple)
+            space = SearchSpace((SINGLE_REGION,), (SINGLE_CLUSTER,), self._loss_weighting(), self.rank_multiple)
             return plan_low_rank(model, calibration, limits, space)
         return plan_uniform(model, calibration, limits, svd_structure, self.factor_layer)
 
@@ -47,8 +47,9 @@ class GlobalSVD:
     ) -> tuple[float, State]:
         """See `hscc.methods.base.Method`."""
         if self.adaptive:
-            return factor_low_rank(model, layer, calibration, self._measure(), structure)
+            return factor_low_rank(model, layer, calibration, self._loss_weighting(), structure)
+        assert isinstance(structure, LowRank)
         return svd_layer(model, layer, calibration, structure)
 
-    def _measure(self) -> Measure:
-        return Measure("output", self.shrinkage)
+    def _loss_weighting(self) -> LossWeighting:
+        return LossWeighting("output", self.shrinkage)

@@ -7,11 +7,11 @@ from typing import Literal
 
 from hscc.calibration.collect import Calibration
 from hscc.errors import CompressionError
-from hscc.factorisation.spectra import Measure, Weighting
+from hscc.factorisation.spectra import LossWeighting, Weighting
 from hscc.methods.base import Searched
 from hscc.partitions.clusters import CoActivation, Grouping, SimilarChannels
 from hscc.partitions.regions import Grid, Merged, Partition
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 
 Regions = int | str | tuple[int, int]
 Clusters = int | float | str
@@ -19,7 +19,7 @@ Clusters = int | float | str
 AUTO_REGIONS: tuple[Regions, ...] = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4))
 AUTO_CLUSTERS: tuple[Clusters, ...] = (1, 4)
 # Each block of a linear layer is an eigenproblem of all its outputs, and on AlexNet finer ones were never chosen.
-AUTO_LINEAR = ((WHOLE, TOGETHER), (Grid(2, 2), TOGETHER))
+AUTO_LINEAR = ((SINGLE_REGION, SINGLE_CLUSTER), (Grid(2, 2), SINGLE_CLUSTER))
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class HSCC(Searched):
         partitions, groupings = self.partitions(), self.groupings(seed)
         single = len(partitions) == len(groupings) == 1 and not isinstance(self.clusters, float)
         linear = () if single else AUTO_LINEAR
-        return SearchSpace(partitions, groupings, self.measure(), self.rank_multiple, linear, self.projections())
+        return SearchSpace(partitions, groupings, self.loss_weighting(), self.rank_multiple, linear, self.projections())
 
-    def measure(self) -> Measure:
+    def loss_weighting(self) -> LossWeighting:
         """See `Searched`."""
-        return Measure(self.weighting, self.shrinkage)
+        return LossWeighting(self.weighting, self.shrinkage)
 
     def projections(self) -> tuple[int, ...] | Literal["auto"]:
         """Numbers of directions that `projection` names."""
@@ -140,4 +140,4 @@ def _grouping(clusters: Clusters, seed: int) -> Grouping:
         if clusters > 1:
             raise CompressionError(f"HSCC clusters={clusters:g} is no threshold; give an int, or a float up to 1.")
         return SimilarChannels(clusters)
-    return TOGETHER if clusters == 1 else CoActivation(clusters, seed)
+    return SINGLE_CLUSTER if clusters == 1 else CoActivation(clusters, seed)

@@ -8,21 +8,21 @@ import torch
 
 from hscc.calibration.layers import Layer
 from hscc.search.uniform import Uniform
-from hscc.structures.structure import Structure
+from hscc.structures.spatial import Separable
 
 
 @dataclass(frozen=True)
-class SpatialSVD(Uniform):
+class SpatialSVD(Uniform[Separable]):
     """One rank ratio for all convolutions wider than one tap; the others, and linear layers, by SVD at that ratio."""
 
-    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+    def at_ratio(self, layer: Layer, ratio: float) -> Separable:
         """See `Uniform`."""
         largest = min(layer.inputs * layer.kernel[0], layer.outputs * layer.kernel[1])
-        return Structure("spatial", core=(max(1, round(ratio * largest)), 0))
+        return Separable(max(1, round(ratio * largest)))
 
-    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def decompose(self, weight: torch.Tensor, structure: Separable) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """See `Uniform`."""
-        down, across = separate(weight, core[0])
+        down, across = separate(weight, structure.rank)
         approximation = torch.einsum("rik,orl->oikl", down, across)
         return approximation, [down[:, :, :, None], across[:, :, None, :]]
 

@@ -8,11 +8,11 @@ import torch
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.spectra import LossWeighting
 from hscc.methods.base import Searched
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import Uniform
-from hscc.structures.structure import Structure
+from hscc.structures.tucker import Tucker2
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,26 @@ class AdaptiveTucker(Searched):
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""
-        return SearchSpace((WHOLE,), (TOGETHER,), self.measure(), self.rank_multiple, projections="auto")
+        return SearchSpace(
+            (SINGLE_REGION,), (SINGLE_CLUSTER,), self.loss_weighting(), self.rank_multiple, projections="auto"
+        )
 
-    def measure(self) -> Measure:
+    def loss_weighting(self) -> LossWeighting:
         """See `Searched`."""
-        return Measure("output", self.shrinkage)
+        return LossWeighting("output", self.shrinkage)
 
 
 @dataclass(frozen=True)
-class Tucker(Uniform):
+class Tucker(Uniform[Tucker2]):
     """Ranks of the input and output modes at one ratio for all convolutions; linear layers by SVD at that ratio."""
 
-    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+    def at_ratio(self, layer: Layer, ratio: float) -> Tucker2:
         """See `Uniform`."""
-        return Structure("tucker", core=(max(1, round(ratio * layer.inputs)), max(1, round(ratio * layer.outputs))))
+        return Tucker2((max(1, round(ratio * layer.inputs)), max(1, round(ratio * layer.outputs))))
 
-    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def decompose(self, weight: torch.Tensor, structure: Tucker2) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """See `Uniform`."""
-        inner, kernel, outer = hosvd(weight, core)
+        inner, kernel, outer = hosvd(weight, structure.core)
         approximation = torch.einsum("rskl,or,is->oikl", kernel, outer, inner)
         return approximation, [inner.T[:, :, None, None], kernel, outer[:, :, None, None]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import safetensors.torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.files import replacing
 from hscc.networks.backbones import build
 
 
@@ -42,12 +42,10 @@ class ModelCard:
 
 def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
     """Write weights and card to one safetensors file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in asdict(card).items()}
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(weights, partial, metadata=header)
-    os.replace(partial, path)
+    with replacing(path) as new:
+        safetensors.torch.save_file(weights, new, metadata=header)
 
 
 def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:

@@ -7,7 +7,7 @@ It stands for the cell in ``params.yaml`` and in every table, and names the fold
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -98,6 +98,11 @@ def parse_cell(name: str) -> CellSpec:
     except BudgetError as error:
         raise ParamsError(f"cell {name!r}: {error}") from error
     return CellSpec(match["method"], budget, int(match["seed"]), "int8" if match["precision"] else "fp32")
+
+
+def cell_pattern(methods: Iterable[str]) -> str:
+    """Write the regular expression of the names of floating-point cells of some methods."""
+    return rf"^({'|'.join(sorted(methods))})(-({'|'.join(RESOURCES)})\d+(\.\d+)?)+-seed\d+$"
 
 
 def first_seeds(cells: Sequence[CellSpec]) -> tuple[CellSpec, ...]:

@@ -1,9 +1,9 @@
 """Ranks and structures under a budget: a Lagrangian over every eigenvalue of every cluster of every layer.
 
-For a price of each resource each cluster keeps the ranks that save more than they cost, and each layer the structure
-(dense included) with the smallest loss plus price times cost. Bisection on the price level meets the budget from below;
-what is left over is spent on the best remaining ranks (Everett, 1963, generalised Lagrange multipliers). With more than
-one resource the prices' proportions follow use: a resource that is not used up becomes cheaper.
+At given prices of the resources each cluster keeps the ranks that save more loss than they cost, and each layer the
+structure (dense included) with the smallest loss plus price times cost. Bisection on the price level meets the budget
+from below; what is left over is spent on the best remaining ranks (Everett, 1963, generalised Lagrange multipliers).
+With more than one resource the prices' proportions follow use: a resource that is not used up becomes cheaper.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Cluster:
 
     Attributes
     ----------
-    gains : ndarray of float64, shape (steps,)
+    saved : ndarray of float64, shape (steps,)
         Loss saved by each further step of ranks, non-increasing per rank.
     ranks : ndarray of int64, shape (steps,)
         Ranks of each step.
@@ -35,7 +35,7 @@ class Cluster:
         Of one rank.
     """
 
-    gains: Vector
+    saved: Vector
     ranks: npt.NDArray[np.int64]
     cost: Vector
 
@@ -51,7 +51,7 @@ class Candidate:
     fixed : ndarray of float64, shape (resources,)
         Cost at rank 0.
     lost : float
-        Loss that no rank brings back.
+        Loss that remains at any rank.
     """
 
     clusters: tuple[Cluster, ...]
@@ -119,7 +119,7 @@ def make_cluster(values: Vector, cost: Sequence[float], multiple: int) -> Cluste
 
 
 def loss_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> float:
-    """Sum of the gains that the choices forgo, and of what their structures lose at any rank."""
+    """Loss that the choices do not save, and that their structures have at any rank, summed over layers."""
     return sum(
         _loss(layer.candidates[choice.candidate], choice.steps)
         for layer, choice in zip(layers, choices, strict=True)
@@ -128,7 +128,7 @@ def loss_of(layers: Sequence[LayerOptions], choices: Sequence[Choice]) -> float:
 
 
 def _loss(candidate: Candidate, steps: Sequence[int]) -> float:
-    forgone = (float(c.gains[kept:].sum()) for c, kept in zip(candidate.clusters, steps, strict=True))
+    forgone = (float(c.saved[kept:].sum()) for c, kept in zip(candidate.clusters, steps, strict=True))
     return candidate.lost + sum(forgone)
 
 
@@ -145,13 +145,13 @@ def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Ch
     ----------
     layers : sequence of LayerOptions
         What each layer may become.
-    limits : sequence of float, one a resource
+    limits : sequence of float, one per resource
         For all these layers together.
 
     Returns
     -------
     list of Choice
-        One a layer.
+        One per layer.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Ch
     proportions = np.ones(len(limit))
     for _ in range(_PROPORTIONS if len(limit) > 1 else 1):
         prices = proportions / proportions.sum() * scale
-        choices, met = _at_proportions([_Ladders(layer, prices) for layer in layers], limit)
+        choices, met = _at_proportions([_SortedLayer(layer, prices) for layer in layers], limit)
         if met:
             filled = _spend_rest(layers, choices, limit, prices)
             loss = loss_of(layers, filled)
@@ -181,58 +181,64 @@ def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Ch
     return best[1]
 
 
-class _Ladders:
-    """A layer's candidates with all steps in the order in which a falling price buys them."""
+class _SortedLayer:
+    """A layer's candidates with their rank steps in the order in which a falling price takes them."""
 
     def __init__(self, layer: LayerOptions, prices: Vector) -> None:
         self.layer, self.prices = layer, prices
-        self.rungs = [_Rungs(candidate, prices) for candidate in layer.candidates]
+        self.candidates = [_SortedCandidate(candidate, prices) for candidate in layer.candidates]
 
     def at(self, level: float) -> Choice:
         best, chosen = level * float(self.layer.dense @ self.prices), DENSE
-        for index, rungs in enumerate(self.rungs):
-            value, steps = rungs.at(level)
+        for index, candidate in enumerate(self.candidates):
+            value, steps = candidate.at(level)
             if value < best:
                 best, chosen = value, Choice(index, steps)
         return chosen
 
 
-class _Rungs:
-    """The steps of one candidate, best gain for its price first."""
+class _SortedCandidate:
+    """The rank steps of one candidate, those that save most for their price first."""
 
     def __init__(self, candidate: Candidate, prices: Vector) -> None:
-        owner = np.concatenate([np.full(len(c.gains), i) for i, c in enumerate(candidate.clusters)])
-        gains = np.concatenate([c.gains for c in candidate.clusters])
+        owner = np.concatenate([np.full(len(c.saved), i) for i, c in enumerate(candidate.clusters)])
+        saved = np.concatenate([c.saved for c in candidate.clusters])
         price = np.concatenate([c.ranks * float(c.cost @ prices) for c in candidate.clusters])
-        order = np.argsort(-gains / price, kind="stable")
+        per_price = _per_price(saved, price)
+        order = np.argsort(-per_price, kind="stable")
         self.clusters, self.owner = len(candidate.clusters), owner[order]
-        self.gains, self.price = gains[order], price[order]
-        self.worth = self.gains / self.price
+        self.saved, self.price, self.per_price = saved[order], price[order], per_price[order]
         self.first = np.unique(self.owner, return_index=True)[1]  # where each cluster's first step comes
-        self.fixed, total = float(candidate.fixed @ prices), float(gains.sum())
-        self.losses = candidate.lost + np.maximum(total - np.concatenate([[0.0], np.cumsum(self.gains)]), 0.0)
+        self.fixed, total = float(candidate.fixed @ prices), float(saved.sum())
+        self.losses = candidate.lost + np.maximum(total - np.concatenate([[0.0], np.cumsum(self.saved)]), 0.0)
         self.costs = self.fixed + np.concatenate([[0.0], np.cumsum(self.price)])
 
     def at(self, level: float) -> tuple[float, tuple[int, ...]]:
-        count = int(np.searchsorted(-self.worth, -level, side="left"))
+        count = int(np.searchsorted(-self.per_price, -level, side="left"))
         if count:
             kept = np.bincount(self.owner[:count], minlength=self.clusters)
             return self.losses[count] + level * self.costs[count], tuple(int(number) for number in kept)
-        # A layer must pass something on: the step that is worth most at this level.
-        first = int(self.first[np.argmax(self.gains[self.first] - level * self.price[self.first])])
-        value = self.losses[0] - self.gains[first] + level * (self.fixed + self.price[first])
+        # A layer must have some rank: the step that saves most net of its price.
+        first = int(self.first[np.argmax(self.saved[self.first] - level * self.price[self.first])])
+        value = self.losses[0] - self.saved[first] + level * (self.fixed + self.price[first])
         return float(value), tuple(int(cluster == self.owner[first]) for cluster in range(self.clusters))
 
 
-def _at_proportions(ladders: list[_Ladders], limit: Vector) -> tuple[list[Choice], bool]:
+def _per_price(saved: Vector, price: Vector) -> Vector:
+    """Loss saved per unit of price. A free step is always taken."""
+    per_price: Vector = np.divide(saved, price, out=np.full(len(saved), np.inf), where=price > 0)
+    return per_price
+
+
+def _at_proportions(sorted_layers: list[_SortedLayer], limit: Vector) -> tuple[list[Choice], bool]:
     """Choices at the lowest price level that meets the limits, and whether any does."""
-    layers = [ladder.layer for ladder in ladders]
+    layers = [entry.layer for entry in sorted_layers]
     low, high = -60.0, 60.0  # log2 of the price level
-    found = [ladder.at(2.0**high) for ladder in ladders]
+    found = [entry.at(2.0**high) for entry in sorted_layers]
     met = bool((cost_of(layers, found) <= limit).all())
     for _ in range(_BISECTIONS if met else 0):
         middle = (low + high) / 2
-        decided = [ladder.at(2.0**middle) for ladder in ladders]
+        decided = [entry.at(2.0**middle) for entry in sorted_layers]
         if (cost_of(layers, decided) <= limit).all():
             high, found = middle, decided
         else:
@@ -268,24 +274,25 @@ def _spend_rest(layers: Sequence[LayerOptions], choices: list[Choice], limit: Ve
     spent = [_layer_cost(layer, choice) for layer, choice in zip(layers, choices, strict=True)]
     queue: list[tuple[float, int, int]] = []
 
-    def offer(layer: int, cluster: int) -> None:
+    def enqueue(layer: int, cluster: int) -> None:
         entry, done = layers[layer].candidates[choices[layer].candidate].clusters[cluster], steps[layer][cluster]
-        if done < len(entry.gains):
+        if done < len(entry.saved):
             price = float(entry.cost @ prices) * int(entry.ranks[done])
-            heapq.heappush(queue, (-float(entry.gains[done]) / price, layer, cluster))
+            per_price = float(entry.saved[done]) / price if price > 0 else np.inf
+            heapq.heappush(queue, (-per_price, layer, cluster))
 
     for layer, choice in enumerate(choices):
         for cluster in range(len(choice.steps)):
-            offer(layer, cluster)
+            enqueue(layer, cluster)
     while queue:
         _, layer, cluster = heapq.heappop(queue)
         entry = layers[layer].candidates[choices[layer].candidate].clusters[cluster]
         cost = entry.cost * int(entry.ranks[steps[layer][cluster]])
-        # A factored layer that is nowhere below dense is no use; what does not fit is passed over for good.
+        # A factored layer as costly as the dense one is useless; a step that does not fit is never tried again.
         if (cost <= left).all() and (spent[layer] + cost < layers[layer].dense).any():
             left, spent[layer] = left - cost, spent[layer] + cost
             steps[layer][cluster] += 1
-            offer(layer, cluster)
+            enqueue(layer, cluster)
     filled = [Choice(choice.candidate, tuple(row)) for choice, row in zip(choices, steps, strict=True)]
     return _restore_dense(layers, filled, limit)
 

@@ -1,4 +1,7 @@
-"""The structures a layer may take, with the spectra of their clusters; kept with the calibration for a next budget."""
+"""The structures that a layer may take, their spectra, and what their ranks save and cost.
+
+Spectra are kept with the calibration for the next budget.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,18 @@ from hscc.budgets.resources import CostModel
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.projection import projection_ranks
-from hscc.factorisation.region_context import WHOLE_TILES, Place, Places, correlation
+from hscc.factorisation.region_context import LayerContext, RegionContext, correlation
 from hscc.factorisation.spectra import Spectrum, columns_of, spectrum
 from hscc.partitions.clusters import Correlation, Grouping, channel_correlation
 from hscc.partitions.regions import Grid, Partition
 from hscc.search.allocation import Candidate, Choice, Cluster, LayerOptions, Vector, make_cluster
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
-from hscc.structures.structure import DENSE, Block, Region, Structure, Tiles, with_ranks
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
+from hscc.structures.base import WHOLE_TILES, Tiles
+from hscc.structures.dense import DENSE
+from hscc.structures.low_rank import Block, LowRank, Region
 
-_FEWEST_CHANNELS = 8  # in a cluster: under the width of a SIMD register nothing is gained
+FEWEST_CHANNELS = 8  # in a cluster: under the width of a SIMD register nothing is gained
+_STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Option:
 
     Attributes
     ----------
-    structure : Structure
+    structure : LowRank
         All ranks 0.
     spectra : list of Spectrum
         Of its blocks, flat.
@@ -37,12 +43,12 @@ class Option:
         Loss that no rank brings back.
     """
 
-    structure: Structure
+    structure: LowRank
     spectra: list[Spectrum]
     lost: float = 0.0
 
 
-def layer_options(places: Places, calibration: Calibration, space: SearchSpace) -> list[Option]:
+def layer_options(context: LayerContext, calibration: Calibration, space: SearchSpace) -> list[Option]:
     """List the structures of a search space that a layer can take, with their spectra.
 
     Spectra are kept in ``calibration.memo``, so that another budget or a smaller space on the same calibration finds
@@ -50,8 +56,8 @@ def layer_options(places: Places, calibration: Calibration, space: SearchSpace) 
 
     Parameters
     ----------
-    places : Places
-        Of the layer, in the space's measure.
+    context : LayerContext
+        Of the layer, with the loss weighting of the space.
     calibration : Calibration
         Of its network.
     space : SearchSpace
@@ -62,18 +68,18 @@ def layer_options(places: Places, calibration: Calibration, space: SearchSpace) 
     list of Option
         At least one: a layer with too few positions or channels for anything else has one region and one cluster.
     """
-    layer = places.layer
+    layer = context.layer
     found = [
         option
         for partition, grouping in space.pairs(layer.kind)
         for projection in _projections(layer, partition, grouping, space)
-        if (option := _remembered(calibration, places, partition, grouping, projection)) is not None
+        if (option := _remembered(calibration, context, partition, grouping, projection)) is not None
     ]
     if not found:
-        option = _remembered(calibration, places, WHOLE, TOGETHER, 0)
+        option = _remembered(calibration, context, SINGLE_REGION, SINGLE_CLUSTER, 0)
         assert option is not None
         found = [option]
-    places.forget()
+    context.forget()
     return found
 
 
@@ -83,74 +89,73 @@ def block_columns(layer: Layer, block: Block) -> torch.Tensor:
 
 
 def _projections(layer: Layer, partition: Partition, grouping: Grouping, space: SearchSpace) -> tuple[int, ...]:
-    """Directions to try: none, and for kernels of several taps those of the space; they take the place of clusters."""
-    possible = space.projections and layer.taps > 1 and grouping == TOGETHER and space.measure.weighting != "none"
+    """Numbers of directions to try: 0, and for kernels of several taps those of the space, in place of clusters."""
+    possible = space.projections and layer.taps > 1 and grouping == SINGLE_CLUSTER and space.weighting.by != "none"
     if not possible:
         return (0,)
     if space.projections == "auto":
-        return (0, *projection_ranks(layer.inputs, regional=partition != WHOLE))
+        return (0, *projection_ranks(layer.inputs, regional=partition != SINGLE_REGION))
     return tuple(number for number in space.projections if number < layer.inputs) or (0,)
 
 
 def _remembered(
-    calibration: Calibration, places: Places, partition: Partition, grouping: Grouping, projection: int
+    calibration: Calibration, context: LayerContext, partition: Partition, grouping: Grouping, projection: int
 ) -> Option | None:
-    key = (places.layer.name, partition, grouping, projection, places.measure)
+    key = (context.layer.name, partition, grouping, projection, context.weighting)
     if key not in calibration.memo:
-        if places.layer.kind == "linear":
-            calibration.memo[key] = _linear_option(places, partition, grouping)
+        if context.layer.kind == "linear":
+            calibration.memo[key] = _linear_option(context, partition, grouping)
         else:
-            calibration.memo[key] = _conv_option(places, partition, grouping, projection)
+            calibration.memo[key] = _conv_option(context, partition, grouping, projection)
     return calibration.memo[key]  # type: ignore[return-value]
 
 
-def _conv_option(places: Places, partition: Partition, grouping: Grouping, projection: int) -> Option | None:
-    layer = places.layer
-    tiles: list[Tiles] | None = [WHOLE_TILES] if partition == WHOLE else partition.tiles(layer, places.moments)
-    single = layer.positions == 1 and grouping != TOGETHER
+def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping, projection: int) -> Option | None:
+    layer = context.layer
+    tiles: list[Tiles] | None = [WHOLE_TILES] if partition == SINGLE_REGION else partition.tiles(layer, context.moments)
+    single = layer.positions == 1 and grouping != SINGLE_CLUSTER
     if tiles is None or single or _too_narrow(layer.inputs, grouping):
         return None
     regions, spectra, lost = [], [], 0.0
-    for place in places.of_regions(tiles, projection):
+    for region in context.of_regions(tiles, projection):
         groups = [tuple(range(projection or layer.inputs))]
-        if grouping != TOGETHER:
-            groups = grouping.groups(correlation(layer, place.seen), places.correlation)
-        spectra += [_scaled(places, _block_spectrum(layer, place, group)) for group in groups]
-        regions.append(Region(place.tiles, tuple(Block(group) for group in groups)))
-        lost += place.lost * place.seen.positions * places.scale()
-    cells = 1 if partition == WHOLE else places.moments.cells
-    return Option(Structure("low_rank", cells, tuple(regions), projection=projection), spectra, lost)
+        if grouping != SINGLE_CLUSTER:
+            groups = grouping.groups(correlation(layer, region.moments), context.correlation)
+        spectra += [_scaled(context, _block_spectrum(layer, region, group)) for group in groups]
+        regions.append(Region(region.tiles, tuple(Block(group) for group in groups)))
+        lost += region.lost * region.moments.positions * context.scale()
+    cells = 1 if partition == SINGLE_REGION else context.moments.cells
+    return Option(LowRank(cells, tuple(regions), projection=projection), spectra, lost)
 
 
-def _block_spectrum(layer: Layer, place: Place, group: tuple[int, ...]) -> Spectrum:
+def _block_spectrum(layer: Layer, region: RegionContext, group: tuple[int, ...]) -> Spectrum:
     columns = columns_of(group, layer.taps)
-    whole = len(columns) == place.weight.shape[1]
-    return spectrum(place.weight, place.seen, place.norm, columns, place.outputs if whole else None)
+    whole = len(columns) == region.weight.shape[1]
+    return spectrum(region.weight, region.moments, region.norm, columns, region.outputs if whole else None)
 
 
-def _linear_option(places: Places, partition: Partition, grouping: Grouping) -> Option | None:
+def _linear_option(context: LayerContext, partition: Partition, grouping: Grouping) -> Option | None:
     """Blocks of input features: a region of the flattened feature map times a cluster of its channels."""
-    layer = places.layer
+    layer = context.layer
     grid = layer.input_grid
     if not isinstance(partition, Grid) or partition.rows > grid[0] or partition.columns > grid[1]:
         return None
     channels = layer.inputs // (grid[0] * grid[1])
-    if _too_narrow(channels, grouping) or (grouping != TOGETHER and grid == (1, 1)):
+    if _too_narrow(channels, grouping) or (grouping != SINGLE_CLUSTER and grid == (1, 1)):
         return None
-    (place,) = places.of_regions([WHOLE_TILES], 0)
+    (whole,) = context.of_regions([WHOLE_TILES], 0)
     blocks = [
         Block(tuple(sorted(features[list(group)].reshape(-1).tolist())))
         for features in _input_regions(partition, grid, channels)
-        for group in _linear_groups(places, grouping, features)
+        for group in _linear_groups(context, grouping, features)
     ]
-    known = place.outputs if len(blocks) == 1 else None
+    known = whole.outputs if len(blocks) == 1 else None
     spectra = [
-        _scaled(places, spectrum(place.weight, place.seen, place.norm, torch.tensor(block.channels), known))
+        _scaled(context, spectrum(whole.weight, whole.moments, whole.norm, torch.tensor(block.channels), known))
         for block in blocks
     ]  # fmt: skip
-    region = Region(place.tiles, tuple(blocks))
-    structure = Structure("low_rank", 1, (region,), input_regions=partition.rows * partition.columns)
-    return Option(structure, spectra)
+    region = Region(whole.tiles, tuple(blocks))
+    return Option(LowRank(1, (region,), input_regions=partition.rows * partition.columns), spectra)
 
 
 def _input_regions(partition: Grid, grid: tuple[int, int], channels: int) -> list[torch.Tensor]:
@@ -160,10 +165,10 @@ def _input_regions(partition: Grid, grid: tuple[int, int], channels: int) -> lis
     return [part.flatten(1) for band in bands for part in band.tensor_split(partition.columns, dim=2)]
 
 
-def _linear_groups(places: Places, grouping: Grouping, features: torch.Tensor) -> list[tuple[int, ...]]:
-    if grouping == TOGETHER:
+def _linear_groups(context: LayerContext, grouping: Grouping, features: torch.Tensor) -> list[tuple[int, ...]]:
+    if grouping == SINGLE_CLUSTER:
         return [tuple(range(len(features)))]
-    root = places.whole.root
+    root = context.whole.root
     assert root is not None
 
     def among(columns: torch.Tensor) -> Correlation:
@@ -171,25 +176,24 @@ def _linear_groups(places: Places, grouping: Grouping, features: torch.Tensor) -
         return channel_correlation(part.T @ part, len(features))
 
     def everywhere() -> Correlation:
-        return places.once("features", lambda: among(torch.arange(places.layer.inputs)))
+        return context.once("features", lambda: among(torch.arange(context.layer.inputs)))
 
     return grouping.groups(among(features.reshape(-1)), everywhere)
 
 
 def _too_narrow(channels: int, grouping: Grouping) -> bool:
     clusters = getattr(grouping, "clusters", 1)
-    return clusters > 1 and channels < clusters * _FEWEST_CHANNELS
+    return clusters > 1 and channels < clusters * FEWEST_CHANNELS
 
 
-def _scaled(places: Places, found: Spectrum) -> Spectrum:
-    return Spectrum(found.values * places.scale(), found.directions)
+def _scaled(context: LayerContext, found: Spectrum) -> Spectrum:
+    return Spectrum(found.values * context.scale(), found.directions)
 
 
-_STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
-
-
-def offers(layer: Layer, options: Sequence[Option], multiple: int, models: Sequence[CostModel]) -> LayerOptions:
-    """Gains and costs of a layer's options.
+def rank_candidates(
+    layer: Layer, options: Sequence[Option], multiple: int, models: Sequence[CostModel]
+) -> LayerOptions:
+    """What the ranks of a layer's options save and cost.
 
     Parameters
     ----------
@@ -198,23 +202,23 @@ def offers(layer: Layer, options: Sequence[Option], multiple: int, models: Seque
     options : sequence of Option
         What it may become.
     multiple : int
-        Ranks come in multiples of this, if no resource asks for larger ones.
+        Ranks come in multiples of this, unless a resource needs larger ones.
     models : sequence of CostModel
-        One a resource.
+        One per resource.
     """
     dense = np.asarray([model.of_structure(layer, DENSE) for model in models], dtype=np.float64)
     return LayerOptions(tuple(_candidate(layer, option, multiple, models) for option in options), dense)
 
 
-def chosen_structure(option: Option, candidate: Candidate, choice: Choice) -> Structure:
+def chosen_structure(option: Option, candidate: Candidate, choice: Choice) -> LowRank:
     """Put the ranks that were chosen into an option's structure."""
     ranks = [int(c.ranks[:n].sum()) for c, n in zip(candidate.clusters, choice.steps, strict=True)]
     remaining = iter(ranks)
     if len(ranks) == sum(len(region.blocks) for region in option.structure.regions):
         rows = [[next(remaining) for _ in region.blocks] for region in option.structure.regions]
-    else:  # a rank a region, shared by its clusters
+    else:  # one rank per region, shared by its clusters
         rows = [[rank] * len(region.blocks) for region, rank in zip(option.structure.regions, ranks, strict=True)]
-    return with_ranks(option.structure, rows)
+    return option.structure.with_ranks(rows)
 
 
 def _candidate(layer: Layer, option: Option, multiple: int, models: Sequence[CostModel]) -> Candidate:
@@ -245,5 +249,5 @@ def _cluster(values: Vector, cost: Vector, multiple: int, coarse: int) -> Cluste
 
 def _forgone(option: Option, clusters: Sequence[Cluster]) -> float:
     """What equal ranks cannot reach: directions of a cluster beyond those of the narrowest of its region."""
-    offered = sum(float(cluster.gains.sum()) for cluster in clusters)
-    return max(sum(float(found.values.sum()) for found in option.spectra) - offered, 0.0)
+    reachable = sum(float(cluster.saved.sum()) for cluster in clusters)
+    return max(sum(float(found.values.sum()) for found in option.spectra) - reachable, 0.0)

@@ -1,4 +1,4 @@
-"""Plans whose layers are factored region by region and cluster by cluster, with ranks bought under one budget."""
+"""Plans whose layers are factored region by region and cluster by cluster, with ranks chosen under one budget."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.factors import Encoder, RegionFactors, region_factors
 from hscc.factorisation.projection import balance_projection
-from hscc.factorisation.region_context import Places, dense_bias
-from hscc.factorisation.spectra import Measure, Spectrum, spectrum
+from hscc.factorisation.region_context import LayerContext, dense_bias
+from hscc.factorisation.spectra import LossWeighting, Spectrum, spectrum
 from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError, allocate, loss_of
-from hscc.search.candidates import block_columns, chosen_structure, layer_options, offers
+from hscc.search.candidates import block_columns, chosen_structure, layer_options, rank_candidates
 from hscc.search.parallel import each_layer
-from hscc.search.space import TOGETHER, WHOLE, SearchSpace
-from hscc.structures.fill import State, low_rank_state
-from hscc.structures.structure import DENSE, Structure
+from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
+from hscc.structures.base import State, Structure
+from hscc.structures.dense import DENSE
+from hscc.structures.low_rank import LowRank
 
-_WORTH_A_LOOK = 1.25  # a uniform structure this near to the search's own choice is measured exactly as well
+_NEAR = 1.25  # a uniform structure whose estimated loss is within this factor of the best is measured exactly too
 
 LayerPlans = tuple[list[LayerPlan], dict[str, State]]
 
@@ -51,7 +52,7 @@ def plan_low_rank(
     Returns
     -------
     plans : list of LayerPlan
-        One a layer.
+        One per layer.
     weights : dict
         Layer name to the state of its replacement.
 
@@ -60,9 +61,9 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
-    layers = [Places(model, layer, calibration, space.measure) for layer in calibration.layers]
-    options = each_layer(lambda places: layer_options(places, calibration, space), layers, "spectra")
-    wanted = [(layer, DENSE) for layer in calibration.layers]
+    layers = [LayerContext(model, layer, calibration, space.weighting) for layer in calibration.layers]
+    options = each_layer(lambda context: layer_options(context, calibration, space), layers, "spectra")
+    wanted: list[tuple[Layer, Structure]] = [(layer, DENSE) for layer in calibration.layers]
     wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
     for limit in limits:
         limit.model.prepare(wanted)
@@ -70,7 +71,7 @@ def plan_low_rank(
     assert best is not None
     for uniform in _uniform(space):
         try:
-            loss, plans = _plan_within(layers, calibration, limits, uniform, _WORTH_A_LOOK * best_loss)
+            loss, plans = _plan_within(layers, calibration, limits, uniform, _NEAR * best_loss)
         except UnreachableError:
             continue
         if plans is not None and loss < best_loss:
@@ -79,16 +80,17 @@ def plan_low_rank(
 
 
 def factor_low_rank(
-    model: nn.Module, layer: Layer, calibration: Calibration, measure: Measure, structure: Structure
+    model: nn.Module, layer: Layer, calibration: Calibration, weighting: LossWeighting, structure: Structure
 ) -> tuple[float, State]:
     """Factors of a layer whose structure and ranks are known: predicted loss and state of the replacement."""
-    places = Places(model, layer, calibration, measure)
+    assert isinstance(structure, LowRank)
+    context = LayerContext(model, layer, calibration, weighting)
     spectra = []
-    for region, place in zip(structure.regions, places.of_structure(structure), strict=True):
-        known = place.outputs if len(region.blocks) == 1 else None
-        columns = [block_columns(places.layer, block) for block in region.blocks]
-        spectra += [spectrum(place.weight, place.seen, place.norm, part, known) for part in columns]
-    return _factor(places, structure, spectra)
+    for region, found in zip(structure.regions, context.of_structure(structure), strict=True):
+        known = found.outputs if len(region.blocks) == 1 else None
+        columns = [block_columns(layer, block) for block in region.blocks]
+        spectra += [spectrum(found.weight, found.moments, found.norm, part, known) for part in columns]
+    return _factor(context, structure, spectra)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
@@ -97,33 +99,34 @@ def _uniform(space: SearchSpace) -> list[SearchSpace]:
         for partition in space.partitions
         for grouping in space.groupings
     ]
-    if space.projections and WHOLE in space.partitions and TOGETHER in space.groupings:
-        spaces.append(replace(space, partitions=(WHOLE,), groupings=(TOGETHER,)))
+    if space.projections and SINGLE_REGION in space.partitions and SINGLE_CLUSTER in space.groupings:
+        spaces.append(replace(space, partitions=(SINGLE_REGION,), groupings=(SINGLE_CLUSTER,)))
     return spaces if len(spaces) > 1 or space.projections else []
 
 
 def _plan_within(
-    layers: Sequence[Places], calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, worth: float
+    layers: Sequence[LayerContext], calibration: Calibration, limits: Sequence[Limit], space: SearchSpace, below: float
 ) -> tuple[float, LayerPlans | None]:
-    """Plan, or give up (None) where the allocation's own estimate of the loss is not below `worth`."""
-    options = [layer_options(places, calibration, space) for places in layers]
+    """Plan, or give up (None) where the allocation's own estimate of the loss is not below a loss."""
+    options = [layer_options(context, calibration, space) for context in layers]
     models = [limit.model for limit in limits]
-    offered = [
-        offers(places.layer, found, space.multiple, models) for places, found in zip(layers, options, strict=True)
+    candidates = [
+        rank_candidates(context.layer, found, space.multiple, models)
+        for context, found in zip(layers, options, strict=True)
     ]
-    chosen = allocate(offered, [limit.most for limit in limits])
-    if loss_of(offered, chosen) >= worth:
+    chosen = allocate(candidates, [limit.most for limit in limits])
+    if loss_of(candidates, chosen) >= below:
         return float("inf"), None
 
     def factor(index: int) -> tuple[LayerPlan, State | None]:
-        places, choice = layers[index], chosen[index]
+        context, choice = layers[index], chosen[index]
         if choice.candidate < 0:
-            return LayerPlan(places.layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
+            return LayerPlan(context.layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
         option = options[index][choice.candidate]
-        structure = chosen_structure(option, offered[index].candidates[choice.candidate], choice)
-        loss, state = _factor(places, structure, option.spectra)
-        places.forget()
-        return LayerPlan(places.layer, structure, loss), state
+        structure = chosen_structure(option, candidates[index].candidates[choice.candidate], choice)
+        loss, state = _factor(context, structure, option.spectra)
+        context.forget()
+        return LayerPlan(context.layer, structure, loss), state
 
     made = each_layer(factor, range(len(chosen)), "factors")
     weights = {entry.layer.name: state for entry, state in made if state is not None}
@@ -131,24 +134,25 @@ def _plan_within(
     return sum(entry.loss for entry in plans), (plans, weights)
 
 
-def _factor(places: Places, structure: Structure, spectra: Sequence[Spectrum]) -> tuple[float, State]:
-    bias = dense_bias(places.model, places.layer)
+def _factor(context: LayerContext, structure: LowRank, spectra: Sequence[Spectrum]) -> tuple[float, State]:
+    bias = dense_bias(context.model, context.layer)
     factors: list[RegionFactors] = []
     loss, remaining = 0.0, iter(spectra)
-    for region, place in zip(structure.regions, places.of_structure(structure, halved=False), strict=True):
-        columns = [block_columns(places.layer, block) for block in region.blocks]
+    for region, known in zip(structure.regions, context.of_structure(structure, halved=False), strict=True):
+        columns = [block_columns(context.layer, block) for block in region.blocks]
         rows = [
-            next(remaining).encoder(_part(place.weight, part), block.rank)
+            next(remaining).encoder(_part(known.weight, part), block.rank)
             for block, part in zip(region.blocks, columns, strict=True)
         ]
-        carried = bias if place.offset is None else place.offset + (0 if bias is None else bias)
-        found = region_factors(place.weight, carried, place.seen, place.norm, place.energy, Encoder(columns, rows))
+        offset_bias = bias if known.offset is None else known.offset + (0 if bias is None else bias)
+        encoder = Encoder(columns, rows)
+        found = region_factors(known.weight, offset_bias, known.moments, known.norm, known.energy, encoder)
         factors.append(found)
-        loss += found.loss + place.lost * place.seen.positions
+        loss += found.loss + known.lost * known.moments.positions
     if not structure.projection:
-        return loss, low_rank_state(places.layer, structure, factors)
-    directions, factors = _balanced(places.projected(structure.projection).matrix[: structure.projection], factors)
-    return loss, low_rank_state(places.layer, structure, factors, directions)
+        return loss, structure.state(context.layer, factors)
+    directions, factors = _balanced(context.projected(structure.projection).matrix[: structure.projection], factors)
+    return loss, structure.state(context.layer, factors, directions)
 
 
 def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[torch.Tensor, list[RegionFactors]]:

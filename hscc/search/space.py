@@ -1,16 +1,16 @@
-"""What a search may choose from, and how it measures."""
+"""What a search may choose from, and how it weights losses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from hscc.factorisation.spectra import Measure
+from hscc.factorisation.spectra import LossWeighting
 from hscc.partitions.clusters import ContiguousGroups, Grouping
 from hscc.partitions.regions import Grid, Partition
 
-WHOLE = Grid(1, 1)
-TOGETHER = ContiguousGroups(1)
+SINGLE_REGION = Grid(1, 1)
+SINGLE_CLUSTER = ContiguousGroups(1)
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class SearchSpace:
         Of output positions; for a linear layer after a flattened feature map, of its input positions.
     groupings : tuple of Grouping
         Of channels inside a region.
-    measure : Measure
-        How to choose among them.
+    weighting : LossWeighting
+        How losses are measured in choosing among them.
     multiple : int
         Ranks come in multiples of this, one by one in clusters narrower than four multiples.
     linear : tuple of (Partition, Grouping)
@@ -36,7 +36,7 @@ class SearchSpace:
 
     partitions: tuple[Partition, ...]
     groupings: tuple[Grouping, ...]
-    measure: Measure
+    weighting: LossWeighting
     multiple: int
     linear: tuple[tuple[Partition, Grouping], ...] = ()
     projections: tuple[int, ...] | Literal["auto"] = ()

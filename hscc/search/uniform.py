@@ -1,9 +1,10 @@
-"""One ratio for all layers: the largest that meets the budget."""
+"""The largest rank ratio, one for all layers, that meets the budget."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,25 +20,27 @@ from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError
 from hscc.search.low_rank import LayerPlans
 from hscc.search.parallel import each_layer
-from hscc.structures.fill import State, low_rank_state
-from hscc.structures.structure import DENSE, Block, Region, Structure
+from hscc.structures.base import WHOLE_TILES, State, Structure, sequential_state
+from hscc.structures.dense import DENSE
+from hscc.structures.low_rank import Block, LowRank, Region
 
 _BISECTIONS = 40
+_S = TypeVar("_S", bound=Structure)
 
 
-class Uniform(ABC):
+class Uniform(ABC, Generic[_S]):
     """Base of the methods that decompose each convolution's weight alone, at one ratio for all layers.
 
     Linear layers and 1 x 1 convolutions go by SVD at that ratio.
     """
 
     @abstractmethod
-    def at_ratio(self, layer: Layer, ratio: float) -> Structure:
+    def at_ratio(self, layer: Layer, ratio: float) -> _S:
         """Structure of a layer at a rank ratio, 0 to 1."""
 
     @abstractmethod
-    def decompose(self, weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Approximate a weight (C_out, C_in, kh, kw): itself again, and the kernels of the replacement in order."""
+    def decompose(self, weight: torch.Tensor, structure: _S) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Approximate a weight (C_out, C_in, kh, kw): the approximation, and the module's kernels in order."""
 
     def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `hscc.methods.base.Method`."""
@@ -47,16 +50,13 @@ class Uniform(ABC):
         self, model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure
     ) -> tuple[float, State]:
         """See `hscc.methods.base.Method`."""
-        if structure.kind == "low_rank":
+        if isinstance(structure, LowRank):
             return svd_layer(model, layer, calibration, structure)
         weight, bias = dense_weight(model, layer), dense_bias(model, layer)
         kernel = weight.reshape(layer.outputs, layer.inputs, *layer.kernel)
-        approximation, kernels = self.decompose(kernel, structure.core)
-        state = {f"{index}.weight": part.contiguous().clone() for index, part in enumerate(kernels)}
-        if bias is not None:
-            state[f"{len(kernels) - 1}.bias"] = bias.contiguous().clone()
-        seen = whole_layer(calibration.moments[layer.name], calibration.images)
-        return weight_loss(weight - approximation.flatten(1), seen), state
+        approximation, kernels = self.decompose(kernel, structure)  # type: ignore[arg-type]
+        moments = whole_layer(calibration.moments[layer.name], calibration.images)
+        return weight_loss(weight - approximation.flatten(1), moments), sequential_state(kernels, bias)
 
     def _structure(self, layer: Layer, ratio: float) -> Structure:
         if layer.kind == "linear" or layer.taps == 1:
@@ -91,7 +91,7 @@ def plan_uniform(
 
     def made(index: int) -> tuple[LayerPlan, State | None]:
         layer, structure = calibration.layers[index], structures[index]
-        if structure.kind == "dense":
+        if structure == DENSE:
             return LayerPlan(layer, structure, 0.0, "its factors would cost more than itself"), None
         loss, state = factor(model, layer, calibration, structure)
         return LayerPlan(layer, structure, loss), state
@@ -149,21 +149,20 @@ def _cost(layers: Sequence[Layer], structures: Sequence[Structure], limit: Limit
     return sum(limit.model.of_structure(layer, structure) for layer, structure in zip(layers, structures, strict=True))
 
 
-def svd_structure(layer: Layer, ratio: float) -> Structure:
+def svd_structure(layer: Layer, ratio: float) -> LowRank:
     """One region and one cluster with a share of the largest rank, at least 1."""
     rank = max(1, round(ratio * min(layer.outputs, layer.features)))
-    whole = Region(((0, 1, 0, 1),), (Block(tuple(range(layer.inputs)), rank),))
-    return Structure("low_rank", 1, (whole,))
+    return LowRank(1, (Region(WHOLE_TILES, (Block(tuple(range(layer.inputs)), rank),)),))
 
 
-def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structure: Structure) -> tuple[float, State]:
+def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structure: LowRank) -> tuple[float, State]:
     """Truncated SVD of the weight alone: predicted loss and state of the replacement."""
     rank = structure.regions[0].rank
     weight, bias = dense_weight(model, layer), dense_bias(model, layer)
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     root = values[:rank].sqrt()
     encoder, decoder = root[:, None] * right[:rank], left[:, :rank] * root
-    seen = whole_layer(calibration.moments[layer.name], calibration.images)
-    loss = weight_loss(weight - decoder @ encoder, seen)
+    moments = whole_layer(calibration.moments[layer.name], calibration.images)
+    loss = weight_loss(weight - decoder @ encoder, moments)
     kept_bias = bias if bias is not None else weight.new_zeros(layer.outputs)
-    return loss, low_rank_state(layer, structure, [RegionFactors([encoder], decoder, kept_bias, loss)])
+    return loss, structure.state(layer, [RegionFactors([encoder], decoder, kept_bias, loss)])

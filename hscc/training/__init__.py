@@ -1,1 +1,1 @@
-"""Training: one loop, two losses (labels for the baseline, its logits for what is compressed)."""
+"""Training: one loop, two losses (labels for the dense baseline, its logits for compressed networks)."""

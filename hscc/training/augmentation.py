@@ -1,18 +1,34 @@
-"""Random views of a slice: a flip and a small affine motion."""
+"""Random views of an image: a flip and a small affine motion."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-ROTATION = math.radians(10.0)  # at most, either way
-SHIFT = 0.06  # of the side
-ZOOM = 0.10
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Largest motions, either way; half of the views are flipped left to right as well.
+
+    Attributes
+    ----------
+    rotation : float
+        Degrees.
+    shift : float
+        Share of the side.
+    zoom : float
+        Share of the size.
+    """
+
+    rotation: float = 10.0
+    shift: float = 0.06
+    zoom: float = 0.10
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augmentation | None = None) -> torch.Tensor:
     """Flip left to right (one in two), rotate, shift and zoom each image on its own.
 
     Parameters
@@ -21,24 +37,26 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         Grey levels. What moves in from outside is black, as it is around a head.
     generator : torch.Generator
         Source of all randomness.
+    augmentation : Augmentation, optional
+        How far; the defaults if absent.
 
     Returns
     -------
     Tensor of float32, shape (N, S, S)
         Grey levels 0 to 255, bilinear.
     """
-    n = images.shape[0]
+    n, most = images.shape[0], augmentation or Augmentation()
 
     def uniform(width: float) -> torch.Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * width
 
     flip = (torch.rand(n, generator=generator) < 0.5).float() * -2 + 1
-    angle, zoom = uniform(ROTATION), 1 + uniform(ZOOM)
+    angle, zoom = uniform(math.radians(most.rotation)), 1 + uniform(most.zoom)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = torch.stack(
         (
-            torch.stack((cos * flip, -sin, uniform(2 * SHIFT)), dim=1),
-            torch.stack((sin * flip, cos, uniform(2 * SHIFT)), dim=1),
+            torch.stack((cos * flip, -sin, uniform(2 * most.shift)), dim=1),
+            torch.stack((sin * flip, cos, uniform(2 * most.shift)), dim=1),
         ),
         dim=1,
     )

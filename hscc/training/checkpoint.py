@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import partial
+from inspect import unwrap
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+
+from hscc.files import replacing
 
 Row = dict[str, float]
 
@@ -31,7 +37,7 @@ class State:
     best_epoch : int
         Epoch of those weights; -1 for the weights as given.
     history : list of dict
-        A row an epoch.
+        One row per epoch.
     """
 
     epoch: int = 0
@@ -47,12 +53,12 @@ class Checkpoint:
     ----------
     folder : Path
         Made if it is missing.
-    recipe : Mapping
-        How the run trains, as JSON can hold it: a state is only taken up by a run that trains alike.
+    identity : str
+        From `identity_of` all that decides the result: a state is only taken up by a run of the same identity.
     """
 
-    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        self._recipe = json.dumps(recipe, sort_keys=True)
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._identity = identity
         self._state, self._best = folder / "state.safetensors", folder / "best.safetensors"
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,7 +67,7 @@ class Checkpoint:
         tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
-        header = {"recipe": self._recipe, "state": json.dumps(asdict(state))}
+        header = {"identity": self._identity, "state": json.dumps(asdict(state))}
         _write({key: value.cpu().contiguous() for key, value in tensors.items()}, self._state, header)
 
     def resume(
@@ -83,16 +89,21 @@ class Checkpoint:
         Returns
         -------
         State
-            That of the killed run; a fresh one where there is none, where it is of another recipe, or where a crash of
-            the machine left half a file, which is said and removed.
+            That of the killed run; a fresh one where there is none, or where it is of another identity or damaged (a
+            crash of the machine may leave half a file): then it is removed and a line is printed.
         """
         try:
-            return self._resume(model, optimizer, schedule, steps)
+            state = self._resume(model, optimizer, schedule, steps)
         except safetensors.SafetensorError:
-            print(f"{self._state.parent} holds half a state, perhaps of a machine that went down; training begins anew")
-            for path in (self._state, self._best):
-                path.unlink(missing_ok=True)
-            return State()
+            reason = "a damaged state, perhaps of a machine that went down"
+        else:
+            if state is not None:
+                return state
+            reason = "the state of a run with other settings"
+        if self._state.is_file() or self._best.is_file():
+            print(f"{self._state.parent} holds {reason}; training begins anew")
+        self._remove_files()
+        return State()
 
     def _resume(
         self,
@@ -100,13 +111,13 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         steps: int,
-    ) -> State:
+    ) -> State | None:
         if not self._state.is_file():
-            return State()
+            return None
         with safetensors.safe_open(self._state, framework="pt") as file:
             header = file.metadata() or {}
-        if header.get("recipe") != self._recipe:
-            return State()  # the file is replaced after the first epoch
+        if header.get("identity") != self._identity:
+            return None
         if self._best.is_file():
             safetensors.torch.load_file(self._best)  # or the end would find it damaged, after all the epochs
         tensors = safetensors.torch.load_file(self._state)
@@ -138,13 +149,69 @@ class Checkpoint:
             model.load_state_dict(safetensors.torch.load_file(self._best))
 
     def clear(self) -> None:
-        """Remove the state of a run that is over."""
+        """Remove the folder of a run that is over."""
+        self._remove_files()
+        self._state.parent.rmdir()
+
+    def _remove_files(self) -> None:
         for path in (self._state, self._best):
             path.unlink(missing_ok=True)
-        self._state.parent.rmdir()
+
+
+def identity_of(*parts: object) -> str:
+    """Digest of settings, data and weights, 32 hexadecimal digits: equal for what gives equal results.
+
+    Parameters
+    ----------
+    parts
+        Dataclasses, tensors, arrays, modules, functions and `functools.partial` of them, numbers, strings, None, and
+        tuples, lists and dictionaries of these.
+
+    Raises
+    ------
+    TypeError
+        If a part is something else, or a function that captures variables.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for token in _tokens(parts):
+        digest.update(token)
+    return digest.hexdigest()
+
+
+def _tokens(value: object) -> Iterator[bytes | memoryview]:
+    """Yield an encoding of a value that no other value shares."""
+    yield f"<{type(value).__qualname__}>".encode()
+    if value is None or isinstance(value, bool | int | float | str):
+        yield repr(value).encode()
+    elif isinstance(value, torch.Tensor):
+        yield from _tokens(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype}{value.shape}".encode()
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+    elif isinstance(value, nn.Module):
+        yield repr(value).encode()
+        yield from _tokens(dict(value.state_dict()))
+    elif isinstance(value, partial):
+        yield from _tokens((value.func, value.args, value.keywords))
+    elif isinstance(value, FunctionType) and not unwrap(value).__closure__:
+        yield f"{value.__module__}.{value.__qualname__}".encode()
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from _tokens({each.name: getattr(value, each.name) for each in fields(value)})
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tokens(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tokens((key, item))
+    else:
+        raise TypeError(
+            f"{value!r} cannot be part of a training's identity; pass a module-level function, or functools.partial of "
+            "one with its settings, instead of a closure or an object of another type."
+        )
+    yield b"</>"
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(tensors, partial, metadata=header)
-    os.replace(partial, path)
+    with replacing(path) as new:
+        safetensors.torch.save_file(tensors, new, metadata=header)

@@ -1,9 +1,10 @@
-"""Fine-tuning of a compressed network by its own baseline: one recipe, whatever made it small."""
+"""Fine-tuning of a compressed network by distillation from its own baseline, with one recipe for every method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,12 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.training.checkpoint import Row
-from hscc.training.loop import Loss, Place, Recipe, Split, autocast, batches, epoch_batches, fit
+from hscc.training.images import Split, batches
+from hscc.training.loop import BatchIndex, Recipe, autocast, epoch_batches, fit
 
 
 def distil(
     student: nn.Module,
-    lessons: torch.Tensor,
+    teacher: torch.Tensor,
     train: Split,
     val: Split,
     targets: torch.Tensor,
@@ -31,8 +33,8 @@ def distil(
     ----------
     student : nn.Module
         The compressed network.
-    lessons : Tensor, shape (epochs, steps, n, classes)
-        The teacher's logits on every batch of the recipe, from `teacher_lessons`.
+    teacher : Tensor, shape (epochs, steps, n, classes)
+        The teacher's logits on every batch of the recipe, from `teacher_batch_logits`.
     train, val : Split
         Labels are not used for learning.
     targets : Tensor, shape (N, classes)
@@ -49,9 +51,10 @@ def distil(
     list of dict
         The history: epoch, learning_rate, train_loss, train_accuracy, val_kl, val_accuracy.
     """
-    loss = distillation_loss(lessons, temperature)
+    loss = partial(distillation_loss, teacher=teacher, temperature=temperature)
+    evaluate = partial(agreement, targets=targets, split=val)
     with _without_dropout(student):
-        return fit(student, loss, lambda model: agreement(model, targets, val), train, recipe, checkpoint, on_epoch)
+        return fit(student, loss, evaluate, train, recipe, checkpoint, on_epoch)
 
 
 @contextmanager
@@ -68,40 +71,42 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
             layer.p = rate
 
 
-def distillation_loss(lessons: torch.Tensor, temperature: float) -> Loss:
+def distillation_loss(
+    student: nn.Module,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    index: BatchIndex,
+    *,
+    teacher: torch.Tensor,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Kullback-Leibler divergence to the teacher's softened outputs (Hinton et al., 2015), times T^2."""
-
-    def loss(
-        student: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, place: Place
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, step = place
-        target = F.log_softmax(lessons[epoch, step].to(inputs.device) / temperature, dim=1)
-        logits = student(inputs)
-        softened = F.log_softmax(logits.float() / temperature, dim=1)
-        return F.kl_div(softened, target, log_target=True, reduction="batchmean") * temperature**2, logits
-
-    return loss
+    epoch, step = index
+    target = F.log_softmax(teacher[epoch, step].to(inputs.device) / temperature, dim=1)
+    logits = student(inputs)
+    softened = F.log_softmax(logits.float() / temperature, dim=1)
+    return F.kl_div(softened, target, log_target=True, reduction="batchmean") * temperature**2, logits
 
 
 @torch.no_grad()
-def teacher_lessons(teacher: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
-    """Outputs of a teacher on every batch that a recipe draws, float32 (epochs, steps, n, classes), on the CPU.
+def teacher_batch_logits(teacher: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+    """Logits of a teacher on every batch that a recipe draws, float32 (epochs, steps, n, classes), on the CPU.
 
-    Order and views depend on the recipe alone, so that all students of one recipe learn from the same few megabytes.
+    Order and views depend on the recipe alone, so all students of one recipe share these few megabytes.
     """
     teacher.eval()
     device = next(teacher.parameters()).device
     epochs = []
     for epoch in range(recipe.epochs):
         with autocast(recipe.precision, device):
-            taught = [teacher(inputs).float().cpu() for inputs, _ in epoch_batches(train, recipe, epoch, device)]
-        epochs.append(torch.stack(taught))
+            logits = [teacher(inputs).float().cpu() for inputs, _ in epoch_batches(train, recipe, epoch, device)]
+        epochs.append(torch.stack(logits))
     return torch.stack(epochs)
 
 
 @torch.no_grad()
 def teacher_logits(teacher: nn.Module, split: Split) -> torch.Tensor:
-    """Outputs of a network on a whole split, float32 (N, classes), on the CPU."""
+    """Logits of a network on a whole split, float32 (N, classes), on the CPU."""
     teacher.eval()
     device = next(teacher.parameters()).device
     return torch.cat([teacher(inputs.to(device)).float().cpu() for inputs, _ in batches(split)])

@@ -1,4 +1,4 @@
-"""The training loop: deterministic a seed, selected on validation, resumable after a kill.
+"""The training loop: deterministic for a seed, selected on validation, resumable after a kill.
 
 Every epoch draws its randomness from (seed, epoch) alone, and the state after an epoch is written whole, so a run
 that was killed and resumed ends with the same weights as one that was not.
@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from hscc.networks.backbones import pick_device
-from hscc.pipeline.data.images import to_input
-from hscc.training.augmentation import augment
-from hscc.training.checkpoint import Checkpoint, Row
+from hscc.training.augmentation import Augmentation, augment
+from hscc.training.checkpoint import Checkpoint, Row, identity_of
+from hscc.training.images import Split, to_input
 
-Place = tuple[int, int]  # epoch and step
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor, Place], tuple[torch.Tensor, torch.Tensor]]
-EVALUATION_BATCH = 64
+BatchIndex = tuple[int, int]  # epoch and step
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor, BatchIndex], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Recipe:
         Share of the steps in which the rate rises to its peak.
     keep_start : bool
         Whether the weights as given count among those to keep, so that training never makes them worse.
+    augmentation : Augmentation
+        Of the training images.
     """
 
     epochs: int
@@ -59,34 +59,7 @@ class Recipe:
     precision: str = "bf16"
     warm_up: float = 0.3
     keep_start: bool = False
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and labels of one split.
-
-    Attributes
-    ----------
-    images : ndarray of uint8, shape (M, S, S)
-        All decoded images (a memory map).
-    rows : ndarray of int64, shape (N,)
-        Which of them belong to the split.
-    labels : ndarray of int64, shape (N,)
-        Class index of each.
-    """
-
-    images: npt.NDArray[np.uint8]
-    rows: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.rows)
-
-    def batch(self, index: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return uint8 images (n, S, S) and labels (n,) at positions `index` of the split."""
-        rows = self.rows[index]
-        return torch.from_numpy(np.ascontiguousarray(self.images[rows])), torch.from_numpy(self.labels[index])
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 def fit(
@@ -105,24 +78,32 @@ def fit(
     model : nn.Module
         Trained in place, moved to CUDA or MPS where there is one and back to the CPU at the end.
     loss : callable
-        (model, inputs (n, 3, S, S), labels (n,), (epoch, step)) -> (scalar loss, logits (n, classes)).
+        (model, inputs (n, 3, S, S), labels (n,), (epoch, step)) -> (scalar loss, logits (n, classes)). A function, or
+        `functools.partial` of one with its settings.
     evaluate : callable
-        Model -> the validation columns of a history row.
+        Model -> the validation columns of a history row; a function or a partial as well.
     train : Split
         What to train on.
     recipe : Recipe
         How.
     checkpoint : Path
-        Folder for the state after each epoch. One left by a killed run with the same recipe is taken up; it
-        is removed at the end. A damaged one is left out of account, with a word.
+        Folder for the state after each epoch; removed at the end. The state of a killed run is taken up if everything
+        that decides the result was the same (recipe, loss, evaluation, images, labels and the weights as given);
+        otherwise training begins anew.
     on_epoch : callable
         Called with (epoch, row) after each epoch, also for those a resumed run finds done.
 
     Returns
     -------
     list of dict
-        A row an epoch: epoch, learning_rate, train_loss, train_accuracy and what `evaluate` gives.
+        One row per epoch: epoch, learning_rate, train_loss, train_accuracy and what `evaluate` gives.
+
+    Raises
+    ------
+    TypeError
+        If `loss` or `evaluate` is a closure: its settings could not be told apart after a kill.
     """
+    store = Checkpoint(checkpoint, identity_of(recipe, loss, evaluate, train, model))
     device = pick_device()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
@@ -132,7 +113,6 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_up
     )
-    store = Checkpoint(checkpoint, asdict(recipe))
     state = store.resume(model, optimizer, schedule, steps)
     for done in state.history:
         on_epoch(int(done["epoch"]), done)
@@ -141,9 +121,9 @@ def fit(
         state.best = sign * evaluate(model)[recipe.select]
         store.keep_best(model)
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch <= recipe.patience:
-        learned = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
+        trained = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
         rate = float(schedule.get_last_lr()[0])
-        row: Row = {"epoch": state.epoch, "learning_rate": rate, **learned, **evaluate(model)}
+        row: Row = {"epoch": state.epoch, "learning_rate": rate, **trained, **evaluate(model)}
         state.history.append(row)
         if sign * row[recipe.select] < state.best:
             state.best, state.best_epoch = sign * row[recipe.select], state.epoch
@@ -158,15 +138,8 @@ def fit(
     return state.history
 
 
-def batches(split: Split, size: int = EVALUATION_BATCH) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield network inputs (n, 3, S, S) and labels (n,) of a split, in order."""
-    for start in range(0, len(split), size):
-        images, labels = split.batch(np.arange(start, min(start + size, len(split))))
-        yield to_input(images), labels
-
-
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Bfloat16 autocast where it was asked for and the processor computes in it."""
+    """Bfloat16 autocast where `precision` is "bf16" and the processor computes in it."""
     native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and native)
 
@@ -200,7 +173,7 @@ def _train_epoch(
 def epoch_batches(
     train: Split, recipe: Recipe, epoch: int, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield what one epoch learns from: augmented inputs and labels, the same for every network trained by the recipe.
+    """Yield the augmented inputs and labels of one epoch, the same for every network trained by the recipe.
 
     Parameters
     ----------
@@ -217,12 +190,14 @@ def epoch_batches(
     order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
     for step in range(steps_of(train, recipe)):
         images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-        inputs = to_input(augment(images, draw).to(device)).contiguous(memory_format=torch.channels_last)
+        inputs = to_input(augment(images, draw, recipe.augmentation).to(device)).contiguous(
+            memory_format=torch.channels_last
+        )
         yield inputs, labels.to(device)
 
 
 def steps_of(train: Split, recipe: Recipe) -> int:
-    """Steps of an epoch; a rest smaller than a batch is left for another epoch's order."""
+    """Steps of an epoch; the last images, fewer than a batch, are left out of it."""
     return max(1, len(train) // recipe.batch_size)
 
 

@@ -1,8 +1,9 @@
-"""The dense baseline: cross-entropy on labels, kept by validation accuracy."""
+"""Training of the dense baseline: cross-entropy on labels, kept by validation accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.training.checkpoint import Row
-from hscc.training.loop import Loss, Place, Recipe, Split, autocast, batches, fit
+from hscc.training.images import Split, batches
+from hscc.training.loop import BatchIndex, Recipe, autocast, fit
 
 
 def train_baseline(
@@ -29,20 +31,16 @@ def train_baseline(
     list of dict
         The history: epoch, learning_rate, train_loss, train_accuracy, val_loss, val_accuracy.
     """
-    loss = cross_entropy(label_smoothing)
-    return fit(model, loss, lambda m: score(m, val, recipe.precision), train, recipe, checkpoint, on_epoch)
+    loss = partial(cross_entropy, label_smoothing=label_smoothing)
+    return fit(model, loss, partial(score, split=val, precision=recipe.precision), train, recipe, checkpoint, on_epoch)
 
 
-def cross_entropy(smoothing: float) -> Loss:
+def cross_entropy(
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, index: BatchIndex, *, label_smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss."""
-
-    def loss(
-        model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, place: Place
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = model(inputs)
-        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
-
-    return loss
+    logits = model(inputs)
+    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing), logits
 
 
 @torch.no_grad()

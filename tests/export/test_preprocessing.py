@@ -13,7 +13,8 @@ from PIL import Image
 from hscc.errors import ExportError
 from hscc.export.deployed import Preprocess
 from hscc.export.preprocessing import PillowResize, Preprocessing
-from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.images import load_images
+from hscc.training.images import to_input
 from tests.export.conftest import as_batch
 
 # The last four are tall by Pillow's rule and are resized in height first, which shows in the bytes.

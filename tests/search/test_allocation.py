@@ -83,7 +83,7 @@ def test_a_budget_that_does_not_bind_changes_nothing(layers, data) -> None:
     alone = [
         LayerOptions(
             tuple(
-                Candidate(tuple(make_cluster(c.gains, c.cost[:1], 1) for c in candidate.clusters), candidate.fixed[:1])
+                Candidate(tuple(make_cluster(c.saved, c.cost[:1], 1) for c in candidate.clusters), candidate.fixed[:1])
                 for candidate in layer.candidates
             ),
             layer.dense[:1],
@@ -93,7 +93,7 @@ def test_a_budget_that_does_not_bind_changes_nothing(layers, data) -> None:
     both = [
         LayerOptions(
             tuple(
-                Candidate(tuple(make_cluster(c.gains, c.cost, 1) for c in candidate.clusters), candidate.fixed)
+                Candidate(tuple(make_cluster(c.saved, c.cost, 1) for c in candidate.clusters), candidate.fixed)
                 for candidate in layer.candidates
             ),
             layer.dense,
@@ -137,3 +137,15 @@ def test_the_scarcer_resource_decides_the_structure() -> None:
     layer = LayerOptions((cheap_first, cheap_second), np.array([100.0, 100.0]))
     assert allocate([layer], [2, 50])[0].candidate == 0
     assert allocate([layer], [50, 2])[0].candidate == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_free_step_is_always_taken() -> None:
+    # A latency table may find that further ranks of a structure take no time; some may save nothing either.
+    free = make_cluster(np.array([3.0, 2.0, 1.0, 0.0]), [0.0], 1)
+    paid = make_cluster(np.array([4.0, 3.0, 2.0]), [1.0], 1)
+    layers = [
+        LayerOptions((Candidate((cluster,), np.ones(1)),), np.array([10.0])) for cluster in (free, paid)
+    ]  # fmt: skip
+    choices = allocate(layers, [4.0])
+    assert [choice.steps for choice in choices] == [(4,), (2,)]

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hscc.networks.backbones import build
-from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
-from hscc.training.loop import Recipe, Split, fit
+from hscc.training.augmentation import Augmentation
+from hscc.training.checkpoint import identity_of
+from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split
+from hscc.training.loop import Recipe, fit
 from hscc.training.supervised import cross_entropy, score, train_baseline
 
 RECIPE = Recipe(
@@ -37,12 +44,22 @@ def _ignore(epoch: int, row: dict[str, float]) -> None:
     return None
 
 
-def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore):
+def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore, smoothing: float = 0.05):
     torch.manual_seed(0)
     model = build("smallcnn", 4)
     train, val = _splits()
-    history = train_baseline(model, train, val, recipe, 0.05, folder, on_epoch)
+    history = train_baseline(model, train, val, recipe, smoothing, folder, on_epoch)
     return model, history
+
+
+def _next(scores: list[float], model: nn.Module) -> dict[str, float]:
+    return {"val_accuracy": scores.pop(0)}
+
+
+def _compared(model, inputs, labels, index, seen, teacher, logits):
+    with torch.no_grad():
+        seen.append(torch.equal(teacher(inputs), logits[index]))
+    return model(inputs).sum() * 0.0, model(inputs)
 
 
 def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
@@ -79,23 +96,88 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_another_recipe_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recipe": replace(RECIPE, learning_rate=1e-3)},
+        {"recipe": replace(RECIPE, weight_decay=0.02)},
+        {"recipe": replace(RECIPE, warm_up=0.2)},
+        {"recipe": replace(RECIPE, augmentation=Augmentation(zoom=0.2))},
+        {"smoothing": 0.1},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_changed_settings_start_anew(changed: dict[str, Any], tmp_path: Path) -> None:
     _killed(tmp_path / "c", 0)
-    _, history = _run(tmp_path / "c", replace(RECIPE, learning_rate=1e-3))
-    _, fresh = _run(tmp_path / "d", replace(RECIPE, learning_rate=1e-3))
+    model, history = _run(tmp_path / "c", **changed)
+    other, fresh = _run(tmp_path / "d", **changed)
     assert history == fresh
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def _distilled(folder: Path, temperature: float, last: int | None, start: int = 1) -> int:
+    """Number of epochs that a distillation trains itself, killed after the `last`."""
+    torch.manual_seed(start)
+    student = build("smallcnn", 4)
+    train, val = _splits()
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(4, 4, 16, 4, generator=generator)
+    trained: list[int] = []
+    student.register_forward_hook(lambda module, inputs, output: trained.append(1) if module.training else None)
+    recipe = replace(RECIPE, select="val_kl", select_lower=True)
+
+    def kill(epoch: int, row: dict[str, float]) -> None:
+        if epoch == last:
+            raise KilledError
+
+    with suppress(KilledError):
+        distil(student, teacher, train, val, torch.randn(32, 4, generator=generator), recipe, temperature, folder, kill)
+    return len(trained) // 4
+
+
+@pytest.mark.parametrize(("temperature", "start", "epochs"), [(2.0, 1, 2), (3.0, 1, 4), (2.0, 2, 4)])
+def test_distillation_resumes_under_the_same_settings_only(
+    temperature: float, start: int, epochs: int, tmp_path: Path
+) -> None:
+    assert _distilled(tmp_path / "c", 2.0, last=1) == 2
+    assert _distilled(tmp_path / "c", temperature, last=None, start=start) == epochs
+
+
+def test_a_closure_is_refused_as_a_loss(tmp_path: Path) -> None:
+    smoothing = 0.1
+
+    def loss(model, inputs, labels, index):
+        return cross_entropy(model, inputs, labels, index, label_smoothing=smoothing)
+
+    with pytest.raises(TypeError, match=r"functools\.partial"):
+        fit(build("smallcnn", 4), loss, partial(_next, []), _splits()[0], RECIPE, tmp_path / "c", _ignore)
+
+
+def test_an_identity_differs_with_each_of_its_parts() -> None:
+    train, val = _splits()
+    relabelled = replace(train, labels=(train.labels + 1) % 4)
+    repainted = replace(train, images=train.images + 1)
+    parts: list[tuple[object, ...]] = [
+        (RECIPE, train), (RECIPE, val), (RECIPE, relabelled), (RECIPE, repainted), (RECIPE, None), (RECIPE,),
+        (replace(RECIPE, seed=6), train), (cross_entropy,), (score,), (partial(score, split=val),),
+        (1,), (1.0,), ("1",), (nn.Linear(2, 2),),
+        (nn.Sequential(nn.Linear(2, 2)),), (torch.zeros(0),), (torch.zeros(2, 2),),
+        (torch.zeros(4),),
+    ]  # fmt: skip
+    assert len({identity_of(*each) for each in parts}) == len(parts)
+    assert identity_of(RECIPE, train) == identity_of(replace(RECIPE), replace(train, images=train.images.copy()))
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("bytes_left", [0, 1000])
-def test_half_a_checkpoint_is_said_and_training_begins_anew(
+def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(
     name: str, bytes_left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, history = _run(tmp_path / "a")
     _killed(tmp_path / "b", 1)
     os.truncate(tmp_path / "b" / name, bytes_left)
     again, after = _run(tmp_path / "b")
-    assert f"{tmp_path / 'b'} holds half a state" in capsys.readouterr().out
+    assert str(tmp_path / "b") in capsys.readouterr().out
     assert after == history
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in whole.state_dict().items())
 
@@ -103,11 +185,10 @@ def test_half_a_checkpoint_is_said_and_training_begins_anew(
 def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, (train, _) = build("smallcnn", 4), _splits()
-    scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4])
+    scores = partial(_next, [0.1, 0.5, 0.4, 0.4, 0.4, 0.4])
     recipe = replace(RECIPE, epochs=6, patience=2)
-    history = fit(
-        model, cross_entropy(0.0), lambda m: {"val_accuracy": next(scores)}, train, recipe, tmp_path / "c", _ignore
-    )
+    loss = partial(cross_entropy, label_smoothing=0.0)
+    history = fit(model, loss, scores, train, recipe, tmp_path / "c", _ignore)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
 
 
@@ -121,25 +202,20 @@ def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> Non
     dropout = next(module for module in student.modules() if isinstance(module, torch.nn.Dropout))
     rates = []
     dropout.register_forward_hook(lambda module, inputs, output: rates.append(module.p))
-    lessons = teacher_lessons(teacher, train, recipe)
-    distil(student, lessons, train, val, targets, recipe, 2.0, tmp_path / "s", _ignore)
+    logits = teacher_batch_logits(teacher, train, recipe)
+    distil(student, logits, train, val, targets, recipe, 2.0, tmp_path / "s", _ignore)
     assert set(rates) == {0.0} and dropout.p > 0
     assert agreement(student, targets, val)["val_kl"] < before / 2
 
 
-def test_lessons_are_the_teachers_outputs_on_the_very_batches_of_the_loop(tmp_path: Path) -> None:
+def test_the_teachers_logits_are_of_the_very_batches_of_the_loop(tmp_path: Path) -> None:
     teacher = build("smallcnn", 4).eval()
     train, _ = _splits()
-    lessons = teacher_lessons(teacher, train, RECIPE)
-    seen = []
-
-    def loss(model, inputs, labels, place):
-        with torch.no_grad():
-            seen.append(torch.equal(teacher(inputs), lessons[place]))
-        return model(inputs).sum() * 0.0, model(inputs)
-
-    fit(build("smallcnn", 4), loss, lambda model: {"val_accuracy": 0.0}, train, RECIPE, tmp_path / "c", _ignore)
-    assert len(seen) == lessons.shape[0] * lessons.shape[1] and all(seen)
+    logits = teacher_batch_logits(teacher, train, RECIPE)
+    seen: list[bool] = []
+    loss = partial(_compared, seen=seen, teacher=teacher, logits=logits)
+    fit(build("smallcnn", 4), loss, partial(_next, [0.0] * 4), train, RECIPE, tmp_path / "c", _ignore)
+    assert len(seen) == logits.shape[0] * logits.shape[1] and all(seen)
 
 
 def test_a_network_agrees_with_itself(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hscc.errors import ArtifactError
 from hscc.export.graph.permutations import fold_orders
 from hscc.export.graph.products import merge_pairs
 from hscc.export.graph.tiles import merge_windows, push_activations, sink_pads
+from hscc.files import replacing
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 _REWRITES = (fold_orders, sink_pads, merge_windows, push_activations, merge_pairs)
@@ -86,9 +86,8 @@ def simplify_file(path: Path, inputs: Inputs | None = None) -> None:
             f"{path}: the simplified network differs by {difference:.1e} (allowed {_TOLERANCE:.0e}); deploy the file "
             "as it is and report the network and its plan as a defect."
         )
-    partial = path.with_suffix(".partial")
-    onnx.save(after, partial)
-    os.replace(partial, path)
+    with replacing(path) as new:
+        onnx.save(after, new)
 
 
 def _difference(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Inputs | None) -> float:

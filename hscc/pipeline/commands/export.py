@@ -6,9 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -22,22 +19,11 @@ from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
 from hscc.pipeline.cell_spec import parse_cell
-from hscc.pipeline.data.images import rows_of
-from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.results import flatten
 from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
-
-LICENCE = "The images that it was trained on came without a licence; none is stated for the weights."
-PHANTOM = " Trained on drawn phantom images, no patient."
-
-_PICTURES = 12
-_SCORES = (
-    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
-    "params_ratio",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,22 +125,6 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
 
 
-def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:
-    """Decode test images, of as many different sizes and modes as there are; none where data/ is not there."""
-    if not (workspace / layout.DATA).is_dir():
-        return []
-    manifest = read_manifest(workspace / layout.MANIFEST)
-    rows = manifest.iloc[rows_of(manifest, protocol, "test")]
-    unlike = rows.drop_duplicates(["width", "height", "mode"])
-    chosen = pd.concat([unlike, rows]).drop_duplicates("path").iloc[:count]
-    return [_decode(workspace / layout.DATA / path) for path in chosen["path"]]
-
-
-def _decode(path: Path) -> Picture:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
 def _registered(workspace: Path) -> str:
     path = workspace / layout.REGISTRATION
     name = json.loads(path.read_text(encoding="utf-8"))["registered"] if path.is_file() else None
@@ -188,12 +158,6 @@ def _subject(network: Network, workspace: Path) -> Subject:
         notice=NOTICE + PHANTOM * phantom,
     )
     return Subject(model, network.model, origin.image_size, card)
-
-
-def scores_of(row: NetworkRow) -> dict[str, float]:
-    """Pick the figures of a network that go into its card."""
-    columns = flatten(row)
-    return {name: columns[name] for name in _SCORES if columns.get(name) is not None}
 
 
 def _results(digest: str, workspace: Path) -> tuple[NetworkRow | None, bool]:

@@ -6,9 +6,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.report.blocks import BLOCKS, Reports, fill
-from hscc.pipeline.statistics.results import replace_text
 from hscc.pipeline.statistics.robustness import read_protocols
 from hscc.pipeline.statistics.structure_schema import read_structure_grid
 

@@ -12,17 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
+from hscc.files import replacing
 from hscc.pipeline.data.classes import CLASSES
 
 _CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decoding changes
-# Channel statistics of ImageNet, as torchvision's pretrained weights expect them.
-_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1)
-_STD = torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1)
 
 
 def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> npt.NDArray[np.uint8]:
@@ -53,13 +50,8 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        _decode_all([root / p for p in manifest["path"]], size, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, shared=True) as new:
+        _decode_all([root / p for p in manifest["path"]], size, new)
     return _opened(path)
 
 
@@ -87,24 +79,6 @@ def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataError(f"{path} cannot be decoded ({error}); restore it with `hscc fetch` or remove it.") from error
-
-
-def to_input(images: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
-    """Turn grey images into a network's input.
-
-    Parameters
-    ----------
-    images : ndarray or Tensor of uint8 or float, shape (N, S, S)
-        Grey levels 0 to 255.
-
-    Returns
-    -------
-    Tensor of float32, shape (N, 3, S, S)
-        Three equal channels, each normalised by ImageNet's mean and standard deviation.
-    """
-    grey = torch.as_tensor(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
-    scaled = grey.unsqueeze(1).to(torch.float32) / 255.0
-    return (scaled - _MEAN.to(scaled.device)) / _STD.to(scaled.device)
 
 
 def labels_of(manifest: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
-from hscc.training.loop import Split
+from hscc.training.images import Split
 
 
 def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:

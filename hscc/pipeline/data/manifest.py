@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
+from hscc.files import replace_text
 from hscc.pipeline.data.near_duplicates import THUMBNAIL_SIDE, conflicting, near_duplicate_groups, thumbnail
 
 COLUMNS: tuple[str, ...] = (
@@ -207,10 +208,7 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> None:
     path : Path
         The file to replace; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    frame.loc[:, list(COLUMNS)].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, frame.loc[:, list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The spatio-channel clusters of a compressed network, and the modules that hold them."""
+"""Importance of each spatio-channel cluster: how far the logit of an image's own class falls without it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
 from hscc.pipeline.insight.rank_maps import RankMap
 from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 from hscc.plans import LayerPlan, Plan
-from hscc.structures.modules import ClusteredConv2d, ClusteredLinear
-from hscc.structures.structure import Tiles
+from hscc.structures.base import Tiles
+from hscc.structures.low_rank import ClusteredConv2d, ClusteredLinear, LowRank
+
+Importances = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Batch = tuple[torch.Tensor, torch.Tensor]
+Row = dict[str, Any]
+_Calls = dict[nn.Module, list[torch.Tensor]]  # a module that serves several tiles is called several times
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,11 @@ class Cluster:
     layer : str
         Module path of its layer.
     region, cluster : int
-        Index of its region in the plan, and of it in the region.
+        Index of its region in the plan, and its own in the region.
     tiles : Tiles
-        Where the region is, in cells of the layer's grid.
+        Of the region, in cells of the layer's grid.
     cells : int
-        Cells a side that tiles are counted in.
+        Cells per side that tiles are counted in.
     channels : int
         Input channels (or features, or directions of a projection) that it reads.
     rank : int
@@ -56,8 +62,8 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A region's module with the clusters inside.
+class ClusteredRegion:
+    """The module of a region, with its clusters.
 
     Attributes
     ----------
@@ -71,7 +77,7 @@ class Place:
     clusters: tuple[Cluster, ...]
 
 
-def clustered_layers(model: nn.Module, plan: Plan) -> dict[str, list[Place]]:
+def clustered_layers(model: nn.Module, plan: Plan) -> dict[str, list[ClusteredRegion]]:
     """Find the modules of the layers that have more than one cluster.
 
     Parameters
@@ -83,14 +89,16 @@ def clustered_layers(model: nn.Module, plan: Plan) -> dict[str, list[Place]]:
 
     Returns
     -------
-    dict of str to list of Place
-        By layer, in the order of execution; regions of rank 0, which put out a constant, have no place.
+    dict of str to list of ClusteredRegion
+        By layer, in the order of execution, without regions of rank 0, whose output is constant.
     """
-    found = {entry.layer.name: list(_places(model, entry)) for entry in plan.layers}
-    return {name: places for name, places in found.items() if sum(len(place.clusters) for place in places) > 1}
+    found = {entry.layer.name: list(_regions(model, entry)) for entry in plan.layers}
+    return {name: regions for name, regions in found.items() if sum(len(each.clusters) for each in regions) > 1}
 
 
-def _places(model: nn.Module, entry: LayerPlan) -> Iterator[Place]:
+def _regions(model: nn.Module, entry: LayerPlan) -> Iterator[ClusteredRegion]:
+    if not isinstance(entry.structure, LowRank):
+        return
     top = model.get_submodule(entry.layer.name)
     modules = [module for module in top.modules() if isinstance(module, ClusteredConv2d | ClusteredLinear)]
     ranked = [(index, region) for index, region in enumerate(entry.structure.regions) if region.rank]
@@ -102,18 +110,13 @@ def _places(model: nn.Module, entry: LayerPlan) -> Iterator[Place]:
                 where = (region.tiles, entry.structure.cells)
                 clusters.append(Cluster(entry.layer.name, index, number, *where, size, block.rank, start))
                 start += block.rank
-        yield Place(module, tuple(clusters))
+        yield ClusteredRegion(module, tuple(clusters))
 
 
-Worths = npt.NDArray[np.float64]
-Batch = tuple[torch.Tensor, torch.Tensor]
-_Calls = dict[nn.Module, list[torch.Tensor]]  # a module that serves several tiles is called several times
+def cluster_importances(model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> tuple[list[Cluster], Importances]:
+    """Remove every cluster of the layers that have several in turn: the decoder reads the mean of its rank channels.
 
-
-def cluster_worths(model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> tuple[list[Cluster], Worths]:
-    """Take every cluster of the layers that have several away in turn.
-
-    What does not depend on the cluster, earlier layers and the other regions of its own, is computed once a batch.
+    What does not depend on the cluster, earlier layers and the other regions of its own, is computed once per batch.
 
     Parameters
     ----------
@@ -128,28 +131,28 @@ def cluster_worths(model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> tu
     -------
     clusters : list of Cluster
         Those with a rank.
-    worths : ndarray of float64, shape (clusters, N)
+    importances : ndarray of float64, shape (clusters, N)
         Fall of the centred logit of each image's own class.
     """
     layers = clustered_layers(model, plan)
-    places = [place for found in layers.values() for place in found]
-    clusters = [cluster for place in places for cluster in place.clusters]
+    regions = [region for found in layers.values() for region in found]
+    clusters = [cluster for region in regions for cluster in region.clusters]
     if not clusters:
         return [], np.zeros((0, sum(len(labels) for _, labels in batches)))
     order = [model.get_submodule(entry.layer.name) for entry in plan.layers]
     with torch.inference_mode():
-        means = _means(model, [place.module.decoder for place in places], batches)
-        parts = [_batch_worths(model, order, layers, means, *batch) for batch in track(batches, "taking clusters away")]
+        means = _means(model, [region.module.decoder for region in regions], batches)
+        parts = [_of_batch(model, order, layers, means, *batch) for batch in track(batches, "removing clusters")]
     return clusters, np.concatenate(parts, axis=1)
 
 
 def _means(model: nn.Module, decoders: Sequence[nn.Module], batches: Sequence[Batch]) -> _Calls:
-    """Mean of the rank channels that each decoder reads, (1, ranks, rows, columns) a call."""
+    """Mean of the rank channels that each decoder reads, (1, ranks, rows, columns) per call."""
     sums: _Calls = {}
     for inputs, _ in batches:
-        with _recording(decoders, inputs_too=True) as seen:
+        with _recording(decoders, inputs_too=True) as recorded:
             model(inputs)
-        for decoder, calls in seen.items():
+        for decoder, calls in recorded.items():
             added = [call.sum(0, keepdim=True) for call in calls]
             before = sums.get(decoder)
             sums[decoder] = added if before is None else [a + b for a, b in zip(before, added, strict=True)]
@@ -157,27 +160,27 @@ def _means(model: nn.Module, decoders: Sequence[nn.Module], batches: Sequence[Ba
     return {decoder: [total / images for total in totals] for decoder, totals in sums.items()}
 
 
-def _batch_worths(
+def _of_batch(
     model: nn.Module,
     order: Sequence[nn.Module],
-    layers: Mapping[str, Sequence[Place]],
+    layers: Mapping[str, Sequence[ClusteredRegion]],
     means: _Calls,
     inputs: torch.Tensor,
     labels: torch.Tensor,
-) -> Worths:
-    modules = [place.module for places in layers.values() for place in places]
+) -> Importances:
+    modules = [region.module for regions in layers.values() for region in regions]
     with _recording([*order, *modules]) as outputs:
         whole = _centred(model(inputs), labels)
-    worths = []
-    for name, places in layers.items():
+    falls = []
+    for name, regions in layers.items():
         earlier = order[: order.index(model.get_submodule(name))]
-        for place in places:
-            beside = [other.module for other in places if other is not place]
-            with _recalling({module: outputs[module] for module in (*earlier, *beside)}):
-                for cluster in place.clusters:
-                    with _without(cluster, place.module.decoder, means[place.module.decoder]):
-                        worths.append(whole - _centred(model(inputs), labels))
-    return torch.stack(worths).double().cpu().numpy()
+        for region in regions:
+            others = [other.module for other in regions if other is not region]
+            with _recalling({module: outputs[module] for module in (*earlier, *others)}):
+                for cluster in region.clusters:
+                    with _without(cluster, region.module.decoder, means[region.module.decoder]):
+                        falls.append(whole - _centred(model(inputs), labels))
+    return torch.stack(falls).double().cpu().numpy()
 
 
 def _centred(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -187,16 +190,16 @@ def _centred(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _recording(modules: Sequence[nn.Module], inputs_too: bool = False) -> Iterator[_Calls]:
-    """Keep what modules put out, or take in, call by call."""
-    seen: _Calls = {module: [] for module in modules}
+    """Keep the outputs of modules, or their inputs, call by call."""
+    recorded: _Calls = {module: [] for module in modules}
 
-    def keep(module: nn.Module, taken: tuple[torch.Tensor, ...], given: torch.Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         # A copy: an activation that works in place may follow.
-        seen[module].append((taken[0] if inputs_too else given).clone())
+        recorded[module].append((inputs[0] if inputs_too else output).clone())
 
-    handles = [module.register_forward_hook(keep) for module in seen]
+    handles = [module.register_forward_hook(keep) for module in recorded]
     try:
-        yield seen
+        yield recorded
     finally:
         for handle in handles:
             handle.remove()
@@ -204,7 +207,7 @@ def _recording(modules: Sequence[nn.Module], inputs_too: bool = False) -> Iterat
 
 @contextmanager
 def _recalling(outputs: _Calls) -> Iterator[None]:
-    """Let modules answer what they answered before, without computing it."""
+    """Let modules return their recorded outputs, without computing them."""
     for module, calls in outputs.items():
         module.forward = _Recall(calls)
     try:
@@ -230,8 +233,8 @@ def _without(cluster: Cluster, decoder: nn.Module, means: Sequence[torch.Tensor]
     turn = cycle(means)
     span = slice(cluster.start, cluster.start + cluster.rank)
 
-    def replace(_: nn.Module, taken: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        hidden = taken[0].clone()
+    def replace(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden = inputs[0].clone()
         hidden[:, span] = next(turn)[:, span]
         return (hidden,)
 
@@ -242,27 +245,23 @@ def _without(cluster: Cluster, decoder: nn.Module, means: Sequence[torch.Tensor]
         handle.remove()
 
 
-Row = dict[str, Any]
-Ints = npt.NDArray[np.int64]
-
-
 def importance_rows(
     clusters: Sequence[Cluster],
-    worths: Worths,
+    importances: Importances,
     labels: Ints,
     groups: Ints,
     classes: Sequence[str],
     resamples: int,
     seed: int,
 ) -> list[Row]:
-    """Average worths over the images of each class.
+    """Average importances over the images of each class.
 
     Parameters
     ----------
     clusters : sequence of Cluster
-        Rows of `worths`.
-    worths : ndarray of float64, shape (clusters, N)
-        From `hscc.pipeline.insight.cluster_importance.cluster_worths`.
+        Rows of `importances`.
+    importances : ndarray of float64, shape (clusters, N)
+        From `cluster_importances`.
     labels, groups : ndarray of int64, shape (N,)
         Class index and group of near-copies of each image.
     classes : sequence of str
@@ -273,7 +272,7 @@ def importance_rows(
     Returns
     -------
     list of dict
-        A row a cluster; None for a class without images.
+        One row per cluster; None for a class without images.
     """
     drawn: dict[int, tuple[Ints, Draws]] = {}
     for index in range(len(classes)):
@@ -281,24 +280,24 @@ def importance_rows(
         if members.size:
             drawn[index] = members, resample(groups[members], resamples, seed)
     rows = []
-    for cluster, worth in zip(clusters, worths, strict=True):
+    for cluster, falls in zip(clusters, importances, strict=True):
         means: list[float | None] = [None] * len(classes)
         errors: list[float | None] = [None] * len(classes)
         for index, (members, weights) in drawn.items():
-            error = standard_error(resampled_mean(worth[members], weights))
-            means[index] = round(float(worth[members].mean()), 4)
+            error = standard_error(resampled_mean(falls[members], weights))
+            means[index] = round(float(falls[members].mean()), 4)
             errors[index] = round(error, 4) if math.isfinite(error) else None
         where = {"layer": cluster.layer, "region": cluster.region, "cluster": cluster.cluster}
-        place = {"tiles": [list(tile) for tile in cluster.tiles], "cells": cluster.cells}
+        position = {"tiles": [list(tile) for tile in cluster.tiles], "cells": cluster.cells}
         size = {"channels": cluster.channels, "rank": cluster.rank}
-        rows.append({**where, **place, **size, "per_class": means, "per_class_se": errors})
+        rows.append({**where, **position, **size, "per_class": means, "per_class_se": errors})
     return rows
 
 
 def importance_pictures(
     rows: Sequence[Row], maps: Sequence[RankMap], classes: Sequence[str], means: Mapping[str, Grey]
 ) -> tuple[list[Row], Pictures]:
-    """Draw the last layer that has regions, a picture a class.
+    """Draw the last layer that has regions, one picture per class.
 
     Parameters
     ----------
@@ -322,16 +321,16 @@ def importance_pictures(
     if not regional:
         return [], {}
     last = regional[-1]
-    worth = np.zeros((int(last.region.max()) + 1, len(classes)))
+    total = np.zeros((int(last.region.max()) + 1, len(classes)))
     for row in rows:
         if row["layer"] == last.layer.name:
-            worth[row["region"]] += [value or 0.0 for value in row["per_class"]]
+            total[row["region"]] += [value or 0.0 for value in row["per_class"]]
     index, pictures = [], {}
     for number, name in enumerate(classes):
         if name in means:
-            own = worth[:, number]
+            own = total[:, number]
             texts = [f"{round(value, 2) + 0.0:+.2f}" for value in own]  # never minus zero; the font has no true minus
             picture = f"importance-{last.layer.name}-{name}.png"
-            pictures[picture] = cells_over(means[name], own[last.region], last.region, texts, float(worth.max()))
+            pictures[picture] = cells_over(means[name], own[last.region], last.region, texts, float(total.max()))
             index.append({"layer": last.layer.name, "class": name, "picture": picture})
     return index, pictures

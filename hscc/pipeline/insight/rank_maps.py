@@ -1,4 +1,4 @@
-"""Where a layer kept its rank: the share of the full rank, cell by cell of the feature map."""
+"""Maps of the rank over the feature map of a layer: the share of the full rank, cell by cell."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hscc.calibration.layers import Layer
 from hscc.partitions.regions import region_cells
 from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
 from hscc.plans import LayerPlan
+from hscc.structures.base import Structure
 
 Shares = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
@@ -26,28 +27,19 @@ class RankMap:
     ----------
     layer : Layer
         The dense layer.
-    kind : str
-        "dense", "low_rank", "tucker" or "spatial".
+    structure : Structure
+        What became of it.
     shares : ndarray of float64, shape (cells, cells), or None
         Rank of the region that covers a cell, divided by the layer's full rank; 0 to 1. None where the factors have no
         rank over the whole layer that a share could be taken of (spatial SVD).
     region : ndarray of int64, shape (cells, cells)
         Index of the region that covers a cell.
-    regions : int
-        Regions of output positions, or of the input of a linear layer.
-    clusters : int
-        Spatio-channel clusters, of all regions together.
-    kept : int
-        Those of them whose rank is not 0.
     """
 
     layer: Layer
-    kind: str
+    structure: Structure
     shares: Shares | None
     region: Ids
-    regions: int
-    clusters: int
-    kept: int
 
     @property
     def is_flat(self) -> bool:
@@ -76,46 +68,33 @@ def rank_map(entry: LayerPlan) -> RankMap:
     RankMap
         Of one cell where the layer has one region.
     """
-    layer, structure = entry.layer, entry.structure
-    full = full_rank(layer)
-    region = np.zeros((structure.cells, structure.cells), dtype=np.int64)
-    if structure.kind == "low_rank":
-        shares = np.zeros(region.shape)
-        for index, found in enumerate(structure.regions):
-            cells = region_cells(found.tiles, structure.cells)
-            region.flat[cells] = index
-            shares.flat[cells] = min(found.rank, full) / full
-        blocks = [block for found in structure.regions for block in found.blocks]
-        kept = sum(block.rank > 0 for block in blocks)
-        return RankMap(layer, structure.kind, shares, region, structure.region_count, len(blocks), kept)
-    return RankMap(layer, structure.kind, _uniform(entry, full), region, 1, 1, 1)
+    full = full_rank(entry.layer)
+    cells, regions = entry.structure.cell_tiles
+    region = np.zeros((cells, cells), dtype=np.int64)
+    for index, tiles in enumerate(regions):
+        region.flat[region_cells(tiles, cells)] = index
+    ranks = entry.structure.region_ranks(entry.layer)
+    shares = None if ranks is None else (np.minimum(ranks, full) / full)[region]
+    return RankMap(entry.layer, entry.structure, shares, region)
 
 
 def describe(found: RankMap) -> str:
     """Say in one sentence what a picture of the map would show."""
-    if found.kind == "dense":
-        return "left as it was, full rank everywhere"
-    if found.shares is None:
-        return "spatial SVD: no rank over the whole layer"
+    structure = found.structure
+    if structure.rank_note or found.shares is None:
+        return structure.rank_note
     full = full_rank(found.layer)
     ranks = np.rint(found.shares * full).astype(int)
     low, high = int(ranks.min()), int(ranks.max())
     spread = f"{low}" if low == high else f"{low} to {high}"
-    places = "one region" if found.regions == 1 else f"{found.regions} regions"
-    places += " of the input" if found.is_flat and found.regions > 1 else ""
-    clusters = "" if found.clusters <= found.regions else f", {found.kept} of {found.clusters} clusters kept"
+    count, clusters = structure.region_count, structure.cluster_count
+    regions = "one region" if count == 1 else f"{count} regions"
+    regions += " of the input" if found.is_flat and count > 1 else ""
+    kept = "" if clusters <= count else f", {structure.kept_clusters} of {clusters} clusters kept"
     dropped = int((ranks == 0).sum())
     constant = f", {dropped} of {ranks.size} cells constant" if dropped else ""
     where = ", the same everywhere" if found.is_flat else ""
-    return f"{places}{clusters}{constant}: rank {spread} of {full}{where}"
-
-
-def _uniform(entry: LayerPlan, full: int) -> Shares | None:
-    kind, (inner, outer) = entry.structure.kind, entry.structure.core
-    if kind == "spatial":
-        return None
-    rank = full if kind == "dense" else min(inner * entry.layer.taps, outer)
-    return np.full((1, 1), min(rank, full) / full)
+    return f"{regions}{kept}{constant}: rank {spread} of {full}{where}"
 
 
 Row = dict[str, Any]
@@ -130,9 +109,9 @@ def rank_scale(maps: Sequence[RankMap]) -> float:
 def summary(maps: Sequence[RankMap]) -> str:
     """Say in one sentence whether a network has regions and clusters to look at."""
     regional = [found.layer.name for found in maps if not found.is_flat]
-    several = [found for found in maps if found.clusters > 1]
-    kept, all_of_them = sum(found.kept for found in several), sum(found.clusters for found in several)
-    clusters = f"; {kept} of their {all_of_them} spatio-channel clusters have a rank" if several else ""
+    several = [found.structure for found in maps if found.structure.cluster_count > 1]
+    kept, total = sum(each.kept_clusters for each in several), sum(each.cluster_count for each in several)
+    clusters = f"; {kept} of their {total} spatio-channel clusters have a rank" if several else ""
     if not regional:
         return f"no layer has regions: its rank is the same everywhere, there is no map to draw{clusters}"
     return f"{len(regional)} of {len(maps)} layers have regions{clusters}"
@@ -151,7 +130,7 @@ def rank_rows(maps: Sequence[RankMap], mean: Grey) -> tuple[list[Row], Pictures]
     Returns
     -------
     rows : list of dict
-        A row a layer, as `hscc.pipeline.stages.insight` lists them.
+        One row per layer, as `hscc.pipeline.stages.insight` lists them.
     pictures : dict of str to Image
         By file name; a number in a region is its share of the full rank in per cent.
     """
@@ -171,10 +150,10 @@ def rank_rows(maps: Sequence[RankMap], mean: Grey) -> tuple[list[Row], Pictures]
 def _row(found: RankMap, picture: str | None) -> Row:
     return {
         "layer": found.layer.name,
-        "kind": found.kind,
-        "regions": found.regions,
-        "clusters": found.clusters,
-        "kept": found.kept,
+        "kind": found.structure.kind,
+        "regions": found.structure.region_count,
+        "clusters": found.structure.cluster_count,
+        "kept": found.structure.kept_clusters,
         "positions": found.layer.positions,
         "grid": list(found.layer.grid),
         "full_rank": full_rank(found.layer),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replacing
 from hscc.pipeline.registry.answers import read_evidence
 from hscc.pipeline.registry.connection import RegistryError, as_registry_error, connect, store
 from hscc.pipeline.registry.promotion_policy import Standing
@@ -146,15 +145,14 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
     target = cache / f"{sha256}.onnx"
     if target.is_file() and file_sha256(target) == sha256:
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        found = _download(version, DEPLOYED, uri, Path(folder))
+    with replacing(target, shared=True) as new:
+        found = _download(version, DEPLOYED, uri, new.parent)
         if file_sha256(found) != sha256:
             raise VersionDamaged(
                 f"the network of version {version.number} of {version.name} is damaged in the registry; run "
                 "`hscc register` again, or roll back."
             )
-        os.replace(found, target)
+        found.rename(new)
     return target
 
 

@@ -316,7 +316,8 @@ def _seeds(summaries: Sequence[SeedSummary]) -> str | None:
     return (
         f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the "
         f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the "
-        f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} networks."
+        f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} "
+        "networks."
     )
 
 

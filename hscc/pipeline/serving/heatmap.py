@@ -8,7 +8,6 @@ object into the dark air. It needs the deployed file and ONNX Runtime, no gradie
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from hscc.files import replacing
 from hscc.pipeline.insight.pictures import glow_over
 from hscc.pipeline.serving.reading import Grey
 
@@ -76,10 +76,8 @@ def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
     path : Path
         Target, replaced whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    glow_over(image, heat).save(partial, format="PNG")
-    os.replace(partial, path)
+    with replacing(path) as new:
+        glow_over(image, heat).save(new, format="PNG")
 
 
 def _cover(image: Grey, blurred: Grey, row: int, column: int) -> Grey:

@@ -17,12 +17,11 @@ from hscc.calibration.storage import save_calibration
 from hscc.networks.backbones import pick_device
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.tracking import stage_run
-from hscc.training.loop import Split
+from hscc.training.images import Split, to_input
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +16,8 @@ from hscc.api import apply, plan
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, HSCCError
 from hscc.export.graph.simplify import simplify_file
-from hscc.export.to_onnx import export_onnx
-from hscc.files import file_sha256
+from hscc.export.to_onnx import write_onnx
+from hscc.files import replacing
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
@@ -32,9 +29,10 @@ from hscc.pipeline.params import FinetuneParams, Params
 from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.storage import Origin, save
-from hscc.training.checkpoint import Row
-from hscc.training.distillation import agreement, distil, teacher_lessons, teacher_logits
-from hscc.training.loop import Recipe, Split
+from hscc.training.checkpoint import Row, identity_of
+from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split
+from hscc.training.loop import Recipe
 
 Metrics = dict[str, str | int | float]
 
@@ -82,14 +80,11 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
 
         print(f"{cell.name} before  {_short(before)}", flush=True)
         if params.compress.finetune.epochs:
-            # A checkpoint belongs to one plan: its JSON holds every rank and predicted loss.
-            identity = hashlib.sha256(made.to_json().encode()).hexdigest()[:12]
-            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}-{identity}"
+            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
             tuning = params.compress.finetune
             recipe = _recipe(tuning, cell.seed)
-            weights = workspace / layout.baseline(protocol) / "model.safetensors"
-            logits = _teacher_logits(workspace / layout.TEACHER_LOGITS, weights, dense, train, recipe)
-            distil(small, logits, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+            teacher = _teacher_batch_logits(workspace / layout.TEACHER_LOGITS, dense, train, recipe)
+            distil(small, teacher, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
         after = agreement(small, targets, val)
         metrics: Metrics = {
             "cell": cell.name,
@@ -115,23 +110,13 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _teacher_logits(folder: Path, weights: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
+def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
     """Compute the baseline's logits once for all cells that are fine-tuned on the same batches."""
-    batches = (
-        file_sha256(weights),
-        train.rows.tolist(),
-        recipe.epochs,
-        recipe.batch_size,
-        recipe.seed,
-        recipe.precision,
-    )
-    path = folder / f"{hashlib.sha256(repr(batches).encode()).hexdigest()[:16]}.safetensors"
+    path = folder / f"{identity_of(dense, train, recipe)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return safetensors.torch.load_file(path)["logits"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")  # cells that run side by side may both come here
-    safetensors.torch.save_file({"logits": teacher_lessons(dense, train, recipe)}, partial)
-    os.replace(partial, path)
+    with replacing(path, shared=True) as new:  # cells that run side by side may both come here
+        safetensors.torch.save_file({"logits": teacher_batch_logits(dense, train, recipe)}, new)
     return safetensors.torch.load_file(path)["logits"]
 
 
@@ -166,11 +151,8 @@ def _short(row: Row) -> str:
 
 
 def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save(small, partial, Origin(card.backbone, len(card.classes)))
-    export_onnx(small, partial / "model.onnx", card.image_size)
-    simplify_file(partial / "model.onnx")
-    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(target) as new:
+        save(small, new, Origin(card.backbone, len(card.classes)))
+        write_onnx(small, new / "model.onnx", (3, card.image_size, card.image_size))
+        simplify_file(new / "model.onnx")
+        (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
+from hscc.files import replace_bytes, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_others, read_own
 from hscc.pipeline.benchmark.measurement import Bench, read_bench
@@ -33,8 +34,6 @@ from hscc.pipeline.statistics.results import (
     frame,
     headline_figures,
     pareto_frame,
-    replace_bytes,
-    replace_text,
     to_csv,
 )
 from hscc.pipeline.statistics.robustness import summarise_seeds

@@ -5,8 +5,6 @@ Pictures go to ``artifacts/insight/``, figures to ``reports/insight.json`` (`hsc
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +18,12 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text, replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import labels_of, load_images, rows_of, to_input
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
@@ -37,7 +36,7 @@ from hscc.pipeline.insight.class_activation import (
     grad_cam,
     last_feature_map,
 )
-from hscc.pipeline.insight.cluster_importance import cluster_worths, importance_pictures, importance_rows
+from hscc.pipeline.insight.cluster_importance import cluster_importances, importance_pictures, importance_rows
 from hscc.pipeline.insight.opened_cells import OpenedCell, list_clusters, open_cells
 from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_png
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
@@ -58,9 +57,9 @@ from hscc.pipeline.insight.schema import (
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
-from hscc.pipeline.statistics.results import replace_text
 from hscc.pipeline.statistics.schema import network_name, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
+from hscc.training.images import to_input
 
 FLIP_SIDE = 192  # pixels; there are dozens of them
 BATCH = 32  # images at a time, with the outputs of all cluster modules kept
@@ -204,9 +203,9 @@ def _structure(material: _Material) -> _Structure:
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
     sampled = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
-    clusters, losses = cluster_worths(shown.model, shown.plan, sampled.batches())
+    clusters, importances = cluster_importances(shown.model, shown.plan, sampled.batches())
     drawing = (material.classes, settings[1].resamples, settings[1].seed)
-    importance = importance_rows(clusters, losses, sampled.labels, sampled.groups, *drawing)
+    importance = importance_rows(clusters, importances, sampled.labels, sampled.groups, *drawing)
     means = {
         name: mean_image(train.pixels, train.rows[labels == index])
         for index, name in enumerate(material.classes)
@@ -307,12 +306,8 @@ def _by_name(classes: Sequence[str], probabilities: npt.NDArray[np.float64]) -> 
 
 def _write(workspace: Path, found: Insight, pictures: Pictures) -> None:
     """Replace the pictures as a whole, then the figures."""
-    target = workspace / layout.INSIGHT
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, picture in pictures.items():
-        write_png(picture, partial / name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(workspace / layout.INSIGHT) as new:
+        new.mkdir()
+        for name, picture in pictures.items():
+            write_png(picture, new / name)
     replace_text(workspace / layout.INSIGHT_JSON, write_record(found))

@@ -22,7 +22,7 @@ from hscc.api import plan
 from hscc.budgets.latency_table import LatencyTable, new_table
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError
-from hscc.files import file_sha256, replacing
+from hscc.files import file_sha256, replace_text
 from hscc.methods import METHODS
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
@@ -61,7 +61,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for cell in cells:
         if not cell.timed:
-            _replace(workspace / layout.timed_plan(cell.name), _NO_PLAN)
+            replace_text(workspace / layout.timed_plan(cell.name), _NO_PLAN)
     names = {layout.timed_plan(cell.name).name for cell in cells}
     for path in (workspace / layout.timed_plan("any")).parent.iterdir():
         if path.name not in names:
@@ -89,7 +89,7 @@ def _plan_all(timed: Sequence[CellSpec], params: Params, workspace: Path) -> Non
             # One plan for all seeds of fine-tuning: what is timed has errors of its own.
             for other in timed:
                 if other.any_seed == cell.any_seed:
-                    _replace(workspace / layout.timed_plan(other.name), made.to_json())
+                    replace_text(workspace / layout.timed_plan(other.name), made.to_json())
 
 
 def _take_up(workspace: Path, inputs: dict[str, Any], new: LatencyTable) -> LatencyTable:
@@ -99,7 +99,7 @@ def _take_up(workspace: Path, inputs: dict[str, Any], new: LatencyTable) -> Late
         if json.loads(record.read_text(encoding="utf-8")) == inputs:
             return LatencyTable.load(workspace / layout.LATENCY_TABLE)
     shutil.rmtree(record.parent, ignore_errors=True)
-    _replace(record, json.dumps(inputs, indent=2) + "\n")
+    replace_text(record, json.dumps(inputs, indent=2) + "\n")
     return new
 
 
@@ -107,8 +107,3 @@ def _read_plan(workspace: Path, cell: CellSpec) -> Plan | None:
     path = workspace / layout.timed_plan(cell.name)
     made = Plan.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
     return made if made is not None and made.seed == cell.seed else None
-
-
-def _replace(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

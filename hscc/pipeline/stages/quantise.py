@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from hscc.export.quantisation import quantise
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replacing
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, deployable, read_own
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
@@ -46,16 +45,12 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         If a network or the manifest is missing, or a network cannot be quantised; earlier variants stay then.
     """
     networks = deployable(read_own(params, workspace)) if params.quantise.enabled else []
-    partial = workspace / layout.QUANTISED.with_name(f".{layout.QUANTISED.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if networks:
-        tags = {"protocol": params.data.protocol}
-        with stage_run("quantise", params.data.protocol, params.quantise.model_dump(), tags, workspace) as tracked:
-            _quantise_all(networks, params, workspace, partial, tracked)
-    target = workspace / layout.QUANTISED
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with replacing(workspace / layout.QUANTISED) as new:
+        new.mkdir()
+        if networks:
+            tags = {"protocol": params.data.protocol}
+            with stage_run("quantise", params.data.protocol, params.quantise.model_dump(), tags, workspace) as tracked:
+                _quantise_all(networks, params, workspace, new, tracked)
 
 
 def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path, tracked: StageRun) -> None:

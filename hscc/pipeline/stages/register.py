@@ -17,10 +17,10 @@ import pandas as pd
 from hscc.errors import ArtifactError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
-from hscc.files import file_sha256
+from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.commands.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.aliases import move, who
 from hscc.pipeline.registry.answers import evidence_frame
@@ -40,7 +40,7 @@ from hscc.pipeline.registry.registration import (
 from hscc.pipeline.registry.registration_policy import decide
 from hscc.pipeline.registry.versions import Version, is_intact, resolve
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import flatten, headline, replace_text, to_csv, to_json
+from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
@@ -118,8 +118,8 @@ def _candidate(row: NetworkRow, results: Results, workspace: Path) -> Candidate:
     if file_sha256(model) != row.model_sha256:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
     columns = {name: value for name, value in flatten(row).items() if value is not None}
-    asked = {name: columns[name] for name in _TAGS if name in columns}
-    tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in asked.items()}
+    spec = {name: columns[name] for name in _TAGS if name in columns}
+    tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in spec.items()}
     phantom = str(results.phantom).lower()
     return Candidate(
         files=(model, folder / PLAN),
@@ -178,8 +178,8 @@ def _log(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path)
 
 
 def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
-    model, kept_plan = candidate.files
-    plan = Plan.from_json(kept_plan.read_text(encoding="utf-8"))
+    model, plan_file = candidate.files
+    plan = Plan.from_json(plan_file.read_text(encoding="utf-8"))
     deployed, network, evidence, scores = (folder / name for name in (DEPLOYED, NETWORK, EVIDENCE, SCORES))
     card = DeploymentCard(
         classes=candidate.classes,
@@ -199,7 +199,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
     shutil.copyfile(model, network)
     evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
     scores.write_text(to_json(flatten(row)), encoding="utf-8")
-    return deployed, network, kept_plan, evidence, scores
+    return deployed, network, plan_file, evidence, scores
 
 
 def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:

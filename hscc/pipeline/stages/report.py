@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from hscc.files import replace_text, replacing
 from hscc.pipeline import layout
 from hscc.pipeline.insight.schema import read_insight
 from hscc.pipeline.params import Params
@@ -23,7 +22,7 @@ from hscc.pipeline.report.html.sources import (
     read_runs,
 )
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import replace_text, to_csv
+from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.robustness import read_protocols
 from hscc.pipeline.statistics.structure_schema import read_structure_grid
 from hscc.pipeline.tracking import stage_run
@@ -87,10 +86,7 @@ def _write(page: Report, reliability: pd.DataFrame, workspace: Path) -> None:
 
 def _replace_figures(folder: Path, figures: Mapping[str, str]) -> None:
     """Replace the folder as a whole, so that no figure of an earlier grid stays."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, svg in figures.items():
-        (partial / f"{name}.svg").write_text(svg, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(folder) as new:
+        new.mkdir()
+        for name, svg in figures.items():
+            (new / f"{name}.svg").write_text(svg, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
@@ -55,7 +54,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
                 flush=True,
             )
 
-        checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}-{_identity(manifest, params, protocol)}"
+        checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
         smoothing = params.train.label_smoothing
         history = train_baseline(model, train, val, _recipe(params.train), smoothing, checkpoint, on_epoch)
         best = max(history, key=lambda row: row["val_accuracy"])
@@ -101,19 +100,12 @@ def _new_model(params: Params) -> tuple[nn.Module, bool]:
     return model, params.train.weights == "imagenet" and load_imagenet(model, params.train.backbone)
 
 
-def _identity(manifest: pd.DataFrame, params: Params, protocol: str) -> str:
-    # A checkpoint belongs to one data set, split, network and input size; the recipe it checks itself.
-    splits = manifest[["path", "label", "sha256", f"split_{protocol}"]].to_csv(index=False)
-    key = f"{params.train.backbone}:{params.train.weights}:{params.data.image_size}:{splits}"
-    return hashlib.sha256(key.encode()).hexdigest()[:12]
-
-
 def _write(
     workspace: Path, protocol: str, model: nn.Module, card: ModelCard, history: list[Row], metrics: dict[str, object]
 ) -> None:
     folder = workspace / layout.baseline(protocol)
     save_dense(model, card, folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", card.image_size)
+    write_onnx(model, folder / "model.onnx", (3, card.image_size, card.image_size))
     text = json.dumps(metrics, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     target = workspace / layout.train_metrics(protocol)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -15,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from hscc.errors import DataError
+from hscc.files import move_into_place
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
 from hscc.pipeline.data.sources.fetch import check_pin
@@ -90,9 +90,9 @@ def _validate(params: Params, workspace: Path) -> dict[str, Any]:
         validation.publish()
         write_manifest(frame, new / "manifest.csv")
         (new / "data.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-        _replace(new / "validation", workspace / layout.VALIDATION)
-        _replace(new / "manifest.csv", workspace / layout.MANIFEST)
-        _replace(new / "data.json", workspace / layout.DATA_REPORT)
+        move_into_place(new / "validation", workspace / layout.VALIDATION)
+        move_into_place(new / "manifest.csv", workspace / layout.MANIFEST)
+        move_into_place(new / "data.json", workspace / layout.DATA_REPORT)
     shutil.rmtree(workspace / FAILED, ignore_errors=True)
     return known
 
@@ -125,7 +125,7 @@ def _stop_on_errors(validation: Validation, outcomes: Sequence[Outcome], new: Pa
     if not validation.failed:
         return
     validation.publish()
-    _replace(new / "validation", workspace / FAILED)
+    move_into_place(new / "validation", workspace / FAILED)
     errors = [outcome for outcome in outcomes if outcome.check.severity == "error" and not outcome.passed]
     faults = "; ".join(_fault(outcome) for outcome in errors)
     raise DataError(
@@ -138,11 +138,3 @@ def _fault(outcome: Outcome) -> str:
     named = ", ".join(outcome.paths[:_NAMED])
     more = f" and {len(outcome.paths) - _NAMED} more" if len(outcome.paths) > _NAMED else ""
     return f"{outcome.check.fault}: {named}{more} ({outcome.check.mend})"
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put a finished file or folder in the place of the old one."""
-    old.parent.mkdir(parents=True, exist_ok=True)
-    if old.is_dir():
-        old.rename(new.with_name(f"{new.name}.old"))  # removed with the temporary folder
-    os.replace(new, old)

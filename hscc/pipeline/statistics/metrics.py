@@ -2,7 +2,8 @@
 
 A metric takes labels, probabilities and weights, and gives one figure for each row of the weights. With weights of one
 that figure is the score itself, see `hscc.pipeline.statistics.bootstrap`. To add a metric, write such a function and
-enter it in `METRICS`; ``evaluate.metrics`` in ``params.yaml`` names those beyond `SCORES`.
+enter it in `METRICS`, or name it in an entry point of the group ``hscc.metrics``; ``evaluate.metrics`` in
+``params.yaml`` lists those beyond `SCORES`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from scipy.special import log_softmax
 
 from hscc.pipeline.statistics.bootstrap import Draws, Ints, resampled_mean
+from hscc.plugins import Registry
 
 Floats = npt.NDArray[np.floating]
 
@@ -89,7 +91,7 @@ def brier_score(labels: Ints, probabilities: Floats, weights: Draws) -> Draws:
 
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier")  # of every network
-METRICS: dict[str, Metric] = {
+_OWN: dict[str, Metric] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
@@ -97,6 +99,7 @@ METRICS: dict[str, Metric] = {
     "ece": expected_calibration_error,
     "brier": brier_score,
 }
+METRICS = Registry("hscc.metrics", _OWN)
 
 
 def confidence_bins(probabilities: Floats, bins: int = ECE_BINS) -> Ints:

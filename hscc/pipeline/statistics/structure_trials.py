@@ -22,24 +22,24 @@ from hscc.calibration.collect import Calibration
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import to_onnx
+from hscc.files import replace_text
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
-from hscc.pipeline.data.images import to_input
-from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
-from hscc.pipeline.statistics.results import replace_text
+from hscc.pipeline.statistics.predictions import run_images, run_session
 from hscc.pipeline.statistics.structure_grid import Logits, Trial
 from hscc.pipeline.statistics.structure_schema import FIXED, Setting, StructureCosts, StructureTiming
-from hscc.search.space import TOGETHER
+from hscc.search.candidates import FEWEST_CHANNELS
+from hscc.search.space import SINGLE_CLUSTER
 from hscc.timing.alternation import PairTiming, time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_graph
+from hscc.training.images import to_input
 
 Images = npt.NDArray[np.uint8]
 
 _REPEATS = 101  # pairs of calls at most; seconds end a measurement earlier
-_FEWEST_CHANNELS = 8  # in a cluster, as in hscc.search.candidates
 _CHECKED = 4  # images on which the graph is compared with torch
 _TOLERANCE = 1e-3  # of the largest logit
 
@@ -86,9 +86,7 @@ class DenseReference:
     def outputs(self, graph: onnx.ModelProto) -> Logits:
         """Return a graph's logits on the images, shape (N, C)."""
         session = open_graph(graph, self.clock.threads)
-        starts = range(0, len(self.images), CHUNK)
-        chunks = [run_session(session, as_input(self.images[start : start + CHUNK])) for start in starts]
-        return np.concatenate(chunks)
+        return run_images(session, self.images, np.arange(len(self.images)))
 
     def times(self, graph: onnx.ModelProto) -> dict[int, PairTiming]:
         """Time a graph in alternation with the dense network, by batch size."""
@@ -163,7 +161,7 @@ class WideEnough:
 
     def groups(self, here: Correlation, everywhere: object) -> Groups:
         """See `hscc.partitions.clusters.Grouping`."""
-        if len(here) < self.number * _FEWEST_CHANNELS:
+        if len(here) < self.number * FEWEST_CHANNELS:
             return [tuple(range(len(here)))]
         return cluster_channels(here, self.number, self.seed)
 
@@ -178,7 +176,7 @@ class FixedStructure(HSCC):
 
     def groupings(self, seed: int) -> tuple[Grouping, ...]:
         """See `HSCC`."""
-        return (TOGETHER if self.clusters == 1 else WideEnough(int(self.clusters), seed),)  # type: ignore[arg-type]
+        return (SINGLE_CLUSTER if self.clusters == 1 else WideEnough(int(self.clusters), seed),)  # type: ignore[arg-type]
 
 
 def deployed(model: nn.Module, images: Images) -> onnx.ModelProto:

@@ -8,7 +8,6 @@ A journal belongs to one process at a time; its lock dies with the process.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from hscc.files import replace_text
 from hscc.pipeline import layout
 
 JOURNALS = layout.SCRATCH / "tracking"
@@ -145,9 +145,8 @@ class Journal:
         return self._folder / "files" / name
 
     def _write_state(self, trying: int | None = None) -> None:
-        draft = self._folder / "state.tmp"
-        draft.write_text(json.dumps({"run_id": self.run_id, "sent": self._sent, "trying": trying}), encoding="utf-8")
-        os.replace(draft, self._folder / "state.json")
+        state = {"run_id": self.run_id, "sent": self._sent, "trying": trying}
+        replace_text(self._folder / "state.json", json.dumps(state))
 
 
 def new_journal(workspace: Path) -> Journal:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from hscc.errors import HSCCError
+from hscc.files import replace_text
 from hscc.pipeline.tracking import outage
 from hscc.pipeline.tracking.delivery import deliver
 from hscc.pipeline.tracking.journal import JOURNALS, left_behind
@@ -39,12 +39,8 @@ def begin(workspace: Path, reason: str) -> None:
     """
     note = _read(workspace)
     wait = min(2 * note["wait"], _LONGEST_WAIT) if note else _FIRST_WAIT
-    path = workspace / _NOTE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    now = time.time()
-    draft.write_text(json.dumps({"store": _store(workspace), "until": now + wait, "wait": wait}), encoding="utf-8")
-    os.replace(draft, path)
+    content = {"store": _store(workspace), "until": time.time() + wait, "wait": wait}
+    replace_text(workspace / _NOTE, json.dumps(content), shared=True)
     if not note:
         print(
             f"warning: the MLflow store {shown_uri(workspace)} does not answer ({reason}); the work goes on, its "

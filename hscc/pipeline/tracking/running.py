@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.tracking.journal import Journal, new_journal, open_journal
 from hscc.pipeline.tracking.store import EXPERIMENT, shown_uri
@@ -57,10 +57,7 @@ class Memo:
 
     def note(self, run_id: str, key: str) -> None:
         """Write down which run is under way."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps({"digest": self._digest, "run_id": run_id, "key": key}), encoding="utf-8")
-        os.replace(draft, self._path)
+        replace_text(self._path, json.dumps({"digest": self._digest, "run_id": run_id, "key": key}))
 
     def forget(self) -> None:
         """Let no later job continue the run."""
@@ -127,8 +124,5 @@ def write_link(workspace: Path, name: str, run_id: str) -> None:
         MLflow's id of it.
     """
     path = workspace / layout.RUNS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".partial")
     note = {"experiment": EXPERIMENT, "run_id": run_id, "store": shown_uri(workspace)}
-    draft.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    replace_text(path, json.dumps(note, indent=2) + "\n")

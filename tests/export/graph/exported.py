@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from hscc.calibration.layers import find_layers
-from hscc.export.to_onnx import export_onnx
-from hscc.structures.modules import replacement
-from hscc.structures.structure import Block, Region, Structure, Tiles
+from hscc.export.to_onnx import write_onnx
+from hscc.structures.base import Structure, Tiles
+from hscc.structures.low_rank import Block, LowRank, Region
 
 SIDE = 18
 
@@ -24,15 +24,15 @@ def region(tiles: Tiles, *blocks: tuple[list[int], int]) -> Region:
     return Region(tiles, tuple(Block(tuple(channels), rank) for channels, rank in blocks))
 
 
-def low_rank(*regions: Region) -> Structure:
-    return Structure("low_rank", 4, regions)
+def low_rank(*regions: Region) -> LowRank:
+    return LowRank(4, regions)
 
 
 def factored(network: nn.Sequential, structures: dict[str, Structure]) -> nn.Sequential:
     """Put factored layers with random weights into a network."""
     layers = {layer.name: layer for layer in find_layers(network, (3, SIDE, SIDE))[0]}
     for name, structure in structures.items():
-        network[int(name)] = replacement(layers[name], structure)
+        network[int(name)] = structure.module(layers[name])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in [*network.parameters(), *network.buffers()]:
@@ -48,7 +48,7 @@ def factored(network: nn.Sequential, structures: dict[str, Structure]) -> nn.Seq
 
 def exported(network: nn.Module) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(network, Path(folder) / "model.onnx", SIDE, tolerance=1e-3)
+        write_onnx(network, Path(folder) / "model.onnx", (3, SIDE, SIDE), tolerance=1e-3)
         return onnx.load(Path(folder) / "model.onnx")
 
 

@@ -18,16 +18,17 @@ from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import DeploymentCard
 from hscc.export.onnx_file import read_card
 from hscc.export.preprocessing import Preprocessing
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.files import file_sha256
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.commands import export
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import load_images, to_input
+from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.storage import Origin
+from hscc.training.images import to_input
 from tests.pipeline.committed import committed
 
 SIDE = 32
@@ -46,7 +47,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dense(dense, ModelCard("smallcnn", CLASSES, SIDE, "grouped", 0), baseline / "model.safetensors")
     hscc.save(small, cell, Origin("smallcnn", len(CLASSES)))
     for folder, model, method in ((baseline, dense, "dense"), (cell, small, "tucker")):
-        export_onnx(model, folder / "model.onnx", SIDE)
+        write_onnx(model, folder / "model.onnx", (3, SIDE, SIDE))
         (folder / "metrics.json").write_text(json.dumps({**FACTS, "method": method, "budget": 2, "seed": 0}))
     (root / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
     _write_images(root)

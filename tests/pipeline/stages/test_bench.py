@@ -11,10 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hscc.errors import ArtifactError
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
+from hscc.pipeline.benchmark.measurement import read_bench
 from hscc.pipeline.params import BenchParams, CompressParams
 from hscc.pipeline.stages.bench import compare, run
 from tests.pipeline.committed import committed
@@ -38,7 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = workspace / layout.baseline("grouped")
     model = build("smallcnn", 4)
     save_dense(model, ModelCard("smallcnn", ("a", "b", "c", "d"), SIDE, "grouped", 0), folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", SIDE)
+    write_onnx(model, folder / "model.onnx", (3, SIDE, SIDE))
     facts = {"protocol": "grouped", "seed": 0, "macs": 1000, "params": 200, "val_accuracy": 0.9}
     (folder / "metrics.json").write_text(json.dumps(facts))
     run(PARAMS, workspace)
@@ -57,14 +58,13 @@ def save_doubling(path: Path, kind: int = TensorProto.UINT8, batch: str | int = 
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def test_the_bench_has_a_row_a_runtime_and_batch(workspace: Path) -> None:
-    document = json.loads((workspace / layout.BENCH_JSON).read_text())
-    rows = document["rows"]
-    assert [(row["runtime"], row["batch"]) for row in rows] == [
+def test_the_bench_has_one_row_per_runtime_and_batch(workspace: Path) -> None:
+    bench = read_bench(workspace / layout.BENCH_JSON)
+    assert [(row.runtime, row.batch) for row in bench.rows] == [
         ("onnxruntime", 1), ("onnxruntime", 4), ("torch", 1), ("torch", 4),
     ]  # fmt: skip
-    assert all(row["pairs"] == 3 and row["ms"] > 0 and row["speedup"] > 0 for row in rows)
-    assert document["reference"] == "dense-grouped"
+    assert all(row.pairs == 3 and row.ms > 0 and row.speedup > 0 for row in bench.rows)
+    assert (bench.reference, bench.protocol) == ("dense-grouped", "grouped")
     assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4, 1, 4]
 
 
@@ -81,8 +81,8 @@ def test_files_of_a_user_s_own_are_compared(tmp_path: Path, capsys: pytest.Captu
     for name in ("one.onnx", "two.onnx"):
         save_doubling(tmp_path / name)
     compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings(2), 24, tmp_path / "out.json")
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [(row["network"], row["runtime"], row["batch"]) for row in rows] == [
+    rows = read_bench(tmp_path / "out.json").rows
+    assert [(row.network, row.runtime, row.batch) for row in rows] == [
         ("one.onnx", "onnxruntime", 2), ("two.onnx", "onnxruntime", 2),
     ]  # fmt: skip
     assert "two.onnx" in capsys.readouterr().out
@@ -94,8 +94,8 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
         file.parent.mkdir()
         save_doubling(file)
     compare(files, settings(1), 8, tmp_path / "out.json")
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["network"] for row in rows] == [str(file) for file in files]
+    rows = read_bench(tmp_path / "out.json").rows
+    assert [row.network for row in rows] == [str(file) for file in files]
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import to_input
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
 from hscc.pipeline.data.phantom.slices import draw_slice
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import insight
 from hscc.pipeline.statistics.predictions import LOGIT
 from hscc.storage import Origin, save
+from hscc.training.images import to_input
 from tests.pipeline.committed import committed
 
 SIDE = 64

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hscc.errors import DataError
+from hscc.files import replace_text
 
 _Memo = dict[str, tuple[int, int, int, str]]  # path -> size, mtime in ns, inode, md5
 
@@ -98,10 +99,7 @@ def _read_memo(memo: Path | None) -> _Memo:
 
 
 def _write_memo(memo: Path, content: _Memo) -> None:
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    part = memo.with_name(f"{memo.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(memo)
+    replace_text(memo, json.dumps(content), shared=True)
 
 
 DATA = "data"

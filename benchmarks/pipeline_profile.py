@@ -1,0 +1,125 @@
+"""Where the time of `make repro` goes: images, training, calibration, planning, fine-tuning.
+
+    python -m benchmarks.pipeline_profile      # in a folder with data/ and the artifacts of `dvc repro`
+
+Each row is one measurement of this process. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import hscc
+from benchmarks.common import new_table
+from hscc.calibration.storage import load_calibration
+from hscc.export.to_onnx import to_onnx
+from hscc.networks.storage import load_dense
+from hscc.pipeline import layout
+from hscc.pipeline.data.images import load_images
+from hscc.pipeline.data.loading import balanced_sample, read_splits
+from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.memory import keep_freed
+from hscc.pipeline.params import Params, read_params
+from hscc.training.distillation import distillation_loss, teacher_batch_logits, teacher_logits
+from hscc.training.images import Split, to_input
+from hscc.training.loop import Loss, Recipe, autocast, epoch_batches, steps_of
+from hscc.training.supervised import cross_entropy
+
+STEPS = 12  # timed
+PLANS = (("hscc", 6), ("hscc", 12), ("tucker_adaptive", 6), ("global_svd_adaptive", 6))
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class _Profile:
+    table: Table
+
+    @contextmanager
+    def row(self, part: str, amount: str, frequency: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.table.add_row(part, amount, frequency, f"{time.perf_counter() - started:.2f}")
+
+
+def main() -> None:
+    """Print the table."""
+    keep_freed()
+    title = f"Parts of make repro ({torch.get_num_threads()} threads)"
+    table = new_table(title, "part, amount, how often", "seconds")
+    profile, params = _Profile(table), read_params(layout.PARAMS)
+    _images(profile, params)
+    with profile.row("load the baseline", params.train.backbone, "per process"):
+        dense, card = load_dense(layout.baseline(params.data.protocol) / "model.safetensors")
+    train, val = read_splits(read_manifest(layout.MANIFEST), card.image_size, params.data.protocol, Path("."))
+    small = _compression(profile, params, dense, train, card.image_size)
+    _training(profile, params, dense, small, train, val)
+    Console(width=120).print(table)
+
+
+def _images(profile: _Profile, params: Params) -> None:
+    manifest = read_manifest(layout.MANIFEST)
+    with tempfile.TemporaryDirectory() as folder:
+        for part, frequency in (("decode and resize", "per workspace"), ("open the decoded images", "per process")):
+            with profile.row(part, f"{len(manifest)} images", frequency):
+                load_images(manifest, layout.DATA, params.data.image_size, Path(folder))
+
+
+def _compression(profile: _Profile, params: Params, dense: nn.Module, train: Split, side: int) -> nn.Module:
+    backbone = params.train.backbone
+    images, _ = train.batch(balanced_sample(train.labels, 64, 0))
+    with profile.row("calibrate", f"64 of {params.calibrate.images} images", "once"):
+        hscc.calibrate(dense, [to_input(images)], params.calibrate.cells)
+    with profile.row("read the moments", backbone, "per cell"):
+        calibration = load_calibration(layout.MOMENTS)
+    for name, ratio in PLANS:
+        with profile.row(f"plan {name} at {ratio}x", backbone, "per cell; later plans reuse the spectra"):
+            plan = hscc.plan(dense, calibration, hscc.METHODS[name], hscc.Budget(ratio))
+    small = hscc.apply(dense, plan)
+    with profile.row("export to ONNX", f"{backbone} at {plan.budget}", "per cell"):
+        to_onnx(small, (3, side, side))
+    return small
+
+
+def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Module, train: Split, val: Split) -> None:
+    recipe = Recipe(
+        epochs=1, batch_size=params.train.batch_size, learning_rate=1e-6, weight_decay=0.0, patience=1, seed=0,
+        select="val_kl", select_lower=True, precision=params.train.precision,
+    )  # fmt: skip
+    steps = f"{STEPS} of {steps_of(train, recipe)} steps, batch {recipe.batch_size}"
+    few = replace(train, rows=train.rows[: STEPS * recipe.batch_size], labels=train.labels[: STEPS * recipe.batch_size])
+    with profile.row("augment the images", steps, "per epoch"):
+        batches = list(epoch_batches(few, recipe, 0, CPU))
+    with profile.row("the baseline's logits", f"{len(val)} validation images", "per cell"):
+        teacher_logits(dense, val)
+    with profile.row("teacher logits", steps, "per epoch of a seed's first cell"):
+        logits = teacher_batch_logits(dense, few, recipe)
+    with profile.row("fine-tune", steps, "per epoch of a cell"):
+        _learn(small, partial(distillation_loss, teacher=logits, temperature=2.0), batches, recipe.precision)
+    with profile.row("train", steps, "per epoch of a baseline"):
+        _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, recipe.precision)
+
+
+def _learn(model: nn.Module, loss: Loss, batches: list[tuple[torch.Tensor, torch.Tensor]], precision: str) -> None:
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    for step, (inputs, labels) in enumerate(batches):
+        with autocast(precision, CPU):
+            value, _ = loss(model, inputs, labels, (0, step))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+
+
+if __name__ == "__main__":
+    main()

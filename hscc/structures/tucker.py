@@ -1,0 +1,67 @@
+"""Tucker-2: a convolution as 1 x 1, k x k on a core, 1 x 1 (Kim et al., 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from hscc.calibration.layers import Layer
+from hscc.structures.base import Structure, conv_padding, conv_padding_mode
+
+
+class TuckerConv2d(nn.Sequential):
+    """Input basis, core and output basis."""
+
+
+@dataclass(frozen=True)
+class Tucker2(Structure):
+    """Bases of the input and of the output channels with a small kernel between them.
+
+    Attributes
+    ----------
+    core : (int, int)
+        Ranks of the input and of the output mode.
+    """
+
+    kind: ClassVar[str] = "tucker"
+    core: tuple[int, int]
+
+    def macs(self, layer: Layer) -> int:
+        """See `Structure`."""
+        inner, outer = self.core
+        input_positions = layer.input_grid[0] * layer.input_grid[1]
+        core_and_out = (inner * outer * layer.taps + outer * layer.outputs) * layer.positions
+        return layer.inputs * inner * input_positions + core_and_out
+
+    def params(self, layer: Layer) -> int:
+        """See `Structure`."""
+        inner, outer = self.core
+        bias = layer.outputs if layer.bias else 0
+        return layer.inputs * inner + inner * outer * layer.taps + outer * layer.outputs + bias
+
+    def build(self, layer: Layer) -> nn.Module:
+        """See `Structure`."""
+        inner, outer = self.core
+        return TuckerConv2d(
+            nn.Conv2d(layer.inputs, inner, 1, bias=False),
+            nn.Conv2d(
+                inner, outer, layer.kernel, layer.stride, conv_padding(layer), layer.dilation,
+                bias=False, padding_mode=conv_padding_mode(layer),
+            ),
+            nn.Conv2d(outer, layer.outputs, 1, bias=layer.bias),
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        """See `Structure`."""
+        return "Tucker-2"
+
+    def ranks_text(self) -> str:
+        """See `Structure`."""
+        return "x".join(map(str, self.core))
+
+    def region_ranks(self, layer: Layer) -> list[int]:
+        """See `Structure`."""
+        inner, outer = self.core
+        return [min(inner * layer.taps, outer)]
