@@ -308,6 +308,6 @@ def material(folder: Path, seeds: tuple[int, ...] = (0,), **changes: Any) -> Mat
         "protocols": {"grouped": own, "pooled": pooled}, "predictions": predictions(own), "pictures": folder,
         "tradeoff": tradeoff(), "insight": insight(folder), "histories": {"grouped": history(), "pooled": history()},
         "findings": findings(),
-        "origin": Origin((Lock("train@grouped", "artifacts/baseline/grouped", "c" * 32),), {"evaluate": "d" * 32}),
+        "origin": Origin((Lock("train@grouped", "artifacts/baseline/grouped", "c" * 32),), {"train": "d" * 32}),
         **changes,
     })  # fmt: skip

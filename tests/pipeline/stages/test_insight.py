@@ -158,7 +158,7 @@ def test_every_picture_is_there_and_no_other(looked_into: Path) -> None:
 def test_maps_are_compared_for_every_network_and_class(looked_into: Path) -> None:
     cams = read(looked_into)["cams"]
     assert (cams["layer"], cams["at"], cams["method"]) == ("12", "14", "Grad-CAM")
-    assert [(row["network"], row["class"]) for row in cams["similarity"]] == [
+    assert [(row["network"], row["label"]) for row in cams["similarity"]] == [
         (name, label) for name in (PLAIN, REGIONAL) for label in CLASSES
     ]
     assert all(row["n"] <= 3 and -1 <= row["mean"] <= 1 for row in cams["similarity"])
