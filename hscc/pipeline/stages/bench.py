@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hscc.errors import ArtifactError
+from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_own
 from hscc.pipeline.benchmark.measurement import Bench, Clock, measure
@@ -21,7 +22,7 @@ from hscc.pipeline.params import BenchParams, Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.renderings import to_rich
 from hscc.pipeline.report.tables.bench_table import bench_note, bench_table
-from hscc.pipeline.statistics.results import replace_text, to_csv
+from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.timing.pinning import pinned

@@ -9,13 +9,13 @@ import pandas as pd
 
 from hscc.files import replace_text, replacing
 from hscc.pipeline import layout
+from hscc.pipeline.data.report import read_data_report
 from hscc.pipeline.insight.schema import read_insight
 from hscc.pipeline.params import Params
 from hscc.pipeline.report.html.page import Material, Report, render
 from hscc.pipeline.report.html.sections.calibration_section import bins_of, reliability_frame
 from hscc.pipeline.report.html.sections.provenance_section import Origin
 from hscc.pipeline.report.html.sources import (
-    read_findings,
     read_history,
     read_locks,
     read_registered,
@@ -57,13 +57,14 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 def _read(params: Params, workspace: Path, run_id: str) -> Material:
     curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
     locks = tuple(lock for lock in read_locks(workspace / layout.LOCK) if lock.stage != "report")
-    tradeoff, insight = workspace / layout.TRADEOFF_JSON, workspace / layout.INSIGHT_JSON
+    optional = (layout.DATA_REPORT, layout.TRADEOFF_JSON, layout.INSIGHT_JSON)
+    data, tradeoff, insight = (workspace / path for path in optional)
     return Material(
         protocols=read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS),
         predictions=read_predictions(workspace / layout.PREDICTIONS),
         pictures=workspace / layout.INSIGHT,
         histories={name: curve for name, curve in curves.items() if curve is not None},
-        findings=read_findings(workspace / layout.DATA_REPORT),
+        findings=read_data_report(data).findings if data.is_file() else (),
         tradeoff=read_structure_grid(tradeoff) if tradeoff.is_file() else None,
         insight=read_insight(insight) if insight.is_file() else None,
         registered=read_registered(workspace / layout.REGISTRATION),

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from hscc.pipeline.data.report import Finding
 from hscc.pipeline.insight.schema import Insight
 from hscc.pipeline.report.html.page import Material
 from hscc.pipeline.report.html.sections.provenance_section import Lock, Origin
-from hscc.pipeline.report.html.sources import Finding
 from hscc.pipeline.statistics.robustness import summarise_seeds
 from hscc.pipeline.statistics.schema import (
     AblationRow,
@@ -282,13 +282,12 @@ def insight(folder: Path, **changes: Any) -> Insight:
 
 def findings() -> tuple[Finding, ...]:
     """Two findings in the data."""
+    facts = {"finding": "Some files are copies.", "what_we_do": "Nothing."}
+    images = tuple(f"Testing/{number}.jpg" for number in range(60))
     return (
-        Finding(title="Sizes differ"),
-        Finding(
-            title="Copies & <twins>", severity="warning", finding="Some files are copies.", what_we_do="Nothing.",
-            images=tuple(f"Testing/{number}.jpg" for number in range(60)), count=237,
-        ),
-    )  # fmt: skip
+        Finding(id="sizes", severity="note", title="Sizes differ", images=(), count=0, **facts),
+        Finding(id="copies", severity="warning", title="Copies & <twins>", images=images, count=237, **facts),
+    )
 
 
 def history() -> pd.DataFrame:

@@ -92,9 +92,9 @@ def write_predictions(workspace: Path, frame: pd.DataFrame, networks: dict[str, 
     for number, name in enumerate(networks):
         # Made up, so that some answers differ: the network as it is says the same of all.
         logits = np.random.default_rng(number).normal(size=(len(test), len(CLASSES)))
-        told = pd.DataFrame(logits, columns=[f"{LOGIT}{label}" for label in CLASSES], index=test.index)
+        answers = pd.DataFrame(logits, columns=[f"{LOGIT}{label}" for label in CLASSES], index=test.index)
         parts.append(
-            pd.concat([test[["path", "label", "group"]].assign(protocol="grouped", network=name), told], axis=1)
+            pd.concat([test[["path", "label", "group"]].assign(protocol="grouped", network=name), answers], axis=1)
         )
     (workspace / layout.PREDICTIONS).parent.mkdir(parents=True, exist_ok=True)
     pd.concat(parts).to_parquet(workspace / layout.PREDICTIONS, index=False)

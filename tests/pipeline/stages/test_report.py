@@ -41,11 +41,17 @@ def write_needed(workspace: Path) -> None:
     (workspace / layout.PREDICTIONS).write_bytes(to_parquet(predictions(results)))
 
 
+def data_report() -> dict[str, object]:
+    """The committed report on the data, with the findings of the tests."""
+    content = json.loads((Path(__file__).parents[3] / layout.DATA_REPORT).read_text(encoding="utf-8"))
+    return {**content, "findings": [found.model_dump() for found in findings()]}
+
+
 def write_optional(workspace: Path) -> None:
     """What may be missing: documents of other stages, curves, findings, another protocol, notes of runs."""
     write(workspace / layout.INSIGHT_JSON, write_record(insight(workspace / layout.INSIGHT)))
     write(workspace / layout.TRADEOFF_JSON, write_record(tradeoff()))
-    write(workspace / layout.DATA_REPORT, json.dumps({"findings": [found.model_dump() for found in findings()]}))
+    write(workspace / layout.DATA_REPORT, json.dumps(data_report()))
     write(workspace / layout.train_history("grouped"), history().to_csv(index=False))
     pooled = results_of(network(protocol="pooled"), protocol="pooled")
     write(workspace / layout.PROTOCOLS / "pooled.json", write_record(pooled))

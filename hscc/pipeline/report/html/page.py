@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from hscc.pipeline.data.report import Finding
 from hscc.pipeline.insight.schema import Insight
 from hscc.pipeline.names import network_label
 from hscc.pipeline.report.html.section import Absent, Section
@@ -25,7 +26,6 @@ from hscc.pipeline.report.html.sections.provenance_section import Origin, proven
 from hscc.pipeline.report.html.sections.results_section import results_section
 from hscc.pipeline.report.html.sections.tradeoff_section import tradeoff_section
 from hscc.pipeline.report.html.sections.training_section import training_section
-from hscc.pipeline.report.html.sources import Finding
 from hscc.pipeline.report.html.svg import standalone
 from hscc.pipeline.report.sentences import title, verdict
 from hscc.pipeline.statistics.results import signed

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
 from hscc.errors import ArtifactError
 from hscc.pipeline.report.html.sections.provenance_section import Lock
-
-SEVERITIES = {"error": "Error", "warning": "Warning", "note": "Note"}  # the most severe first
-
-
-class Finding(BaseModel):
-    """What a check found in the data; `images` that belong together are named in one text."""
-
-    model_config = ConfigDict(frozen=True)
-
-    title: str
-    severity: Literal["error", "warning", "note"] = "note"
-    finding: str = ""
-    what_we_do: str = ""
-    images: tuple[str, ...] = ()
-    count: int | None = None
-
-    @field_validator("images", mode="before")
-    @classmethod
-    def _join(cls, images: list[str | list[str]]) -> list[str]:
-        return [image if isinstance(image, str) else " · ".join(image) for image in images]
-
-
-class _DataReport(BaseModel):
-    findings: tuple[Finding, ...]
 
 
 class _Registration(BaseModel):
@@ -73,22 +48,6 @@ def read_history(path: Path) -> pd.DataFrame | None:
     if absent:
         raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc train` again.")
     return history
-
-
-def read_findings(path: Path) -> tuple[Finding, ...]:
-    """Read what the checks found in the data, ``reports/data.json``; empty where there is no such file.
-
-    Raises
-    ------
-    ArtifactError
-        If the file holds no such list.
-    """
-    if not path.is_file():
-        return ()
-    try:
-        return _DataReport.model_validate_json(path.read_bytes()).findings
-    except ValidationError as error:
-        raise ArtifactError(f"{path} holds no list of findings; run `hscc validate` again.") from error
 
 
 def read_registered(path: Path) -> str | None:

@@ -7,8 +7,6 @@ import pytest
 from hscc.errors import ArtifactError
 from hscc.pipeline.report.html.sections.provenance_section import Lock
 from hscc.pipeline.report.html.sources import (
-    Finding,
-    read_findings,
     read_history,
     read_locks,
     read_registered,
@@ -18,7 +16,6 @@ from hscc.pipeline.report.html.sources import (
 
 def test_what_is_absent_is_left_out(tmp_path: Path) -> None:
     assert read_history(tmp_path / "grouped.csv") is None
-    assert read_findings(tmp_path / "data.json") == ()
 
 
 def test_a_curve_is_read(tmp_path: Path) -> None:
@@ -34,19 +31,6 @@ def test_a_curve_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "grouped.csv").write_text(text)
     with pytest.raises(ArtifactError, match="hscc train"):
         read_history(tmp_path / "grouped.csv")
-
-
-def test_findings_are_read(tmp_path: Path) -> None:
-    text = '{"findings": [{"title": "copies", "images": ["a.png", ["b.png", "c.png"]], "id": "copies"}], "checks": []}'
-    (tmp_path / "data.json").write_text(text)
-    assert read_findings(tmp_path / "data.json") == (Finding(title="copies", images=("a.png", "b.png · c.png")),)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_findings_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "data.json").write_text(text)
-    with pytest.raises(ArtifactError, match="hscc validate"):
-        read_findings(tmp_path / "data.json")
 
 
 def test_the_registered_network_is_read(tmp_path: Path) -> None:
