@@ -37,7 +37,8 @@ from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
-from hscc.pipeline.report.terminal import render_tradeoff
+from hscc.pipeline.report.renderings import to_rich
+from hscc.pipeline.report.tables.structure_tables import settings_note, settings_table
 from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
 from hscc.pipeline.statistics.results import frame, to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
@@ -254,6 +255,6 @@ def _show(grid: StructureGrid) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to fit
-    console.print(render_tradeoff(grid))
+    console.print(to_rich(settings_table(grid), settings_note(grid)))
     for claim in grid.claims:
         console.print(f"{claim.claim}.\n  {claim.answer}")
