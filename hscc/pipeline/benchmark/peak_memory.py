@@ -34,8 +34,8 @@ class Peaks:
     loading : float or None
         While it is loaded; None on systems that do not report it.
     running : dict of int to float
-        By batch size, while it runs, weights included; empty on systems that do not report it. Where the high-water mark
-        cannot be reset (elsewhere than on Linux), no less than `loading`.
+        By batch size, while it runs, weights included; empty on systems that do not report it. No less than `loading`
+        where the high-water mark cannot be reset (elsewhere than on Linux).
     """
 
     loading: float | None
