@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from hscc.pipeline.data.report import Finding
 from hscc.pipeline.report.html.section import Absent, Section
 
 HEADING = "What was found in the images"
 _BADGES = {"warning": "Warning", "note": "Note"}  # the most severe first
-_SHOWN = 40  # images named per finding; a file holds the others
 
 
 def data_section(findings: Sequence[Finding]) -> Section | Absent:
@@ -18,9 +16,4 @@ def data_section(findings: Sequence[Finding]) -> Section | Absent:
     if not findings:
         return Absent(HEADING, "reports/data.json names no finding.")
     ordered = sorted(findings, key=lambda found: list(_BADGES).index(found.severity))
-    return Section("data", HEADING, {"findings": [_shown(found) for found in ordered]})
-
-
-def _shown(found: Finding) -> Mapping[str, Any]:
-    images = found.images[:_SHOWN]
-    return {"found": found, "badge": _BADGES[found.severity], "images": images, "is_cut": found.count > len(images)}
+    return Section("data", HEADING, {"findings": ordered, "badges": _BADGES})
