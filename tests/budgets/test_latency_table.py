@@ -113,7 +113,7 @@ class Clock:
             self.rounds.append(self.dense(1) / (spent * slow))
             return {batch: self.rounds[-1] for batch in table.batches}
 
-        monkeypatch.setattr("hscc.api.start", start)
+        monkeypatch.setattr(clock, "start", start)
         monkeypatch.setattr(clock, "speedups", keep)
         monkeypatch.setattr(Latency, "rank_multiple", 4)  # the tiny layers have no use for 16
         self.layers: list[Layer] = []
