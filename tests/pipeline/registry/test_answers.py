@@ -9,7 +9,7 @@ from hscc.errors import ArtifactError
 from hscc.pipeline.registry.answers import COLUMNS, evidence_frame, read_evidence
 
 
-def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
+def predictions(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
     logits = {f"logit_{name}": [float(said == name) for said in predicted] for name in "xy"}
     return pd.DataFrame(
         {"path": list(paths), "protocol": protocol, "label": list(labels), "network": network, **logits}
@@ -18,9 +18,9 @@ def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -
 
 PREDICTIONS = pd.concat(
     [
-        told("dense-grouped", "grouped", "abc", "xyx", "xxx"),
-        told("hscc-macs6-seed0", "grouped", "abc", "xyx", "xyy"),
-        told("dense-pooled", "pooled", "d", "x", "x"),
+        predictions("dense-grouped", "grouped", "abc", "xyx", "xxx"),
+        predictions("hscc-macs6-seed0", "grouped", "abc", "xyx", "xyy"),
+        predictions("dense-pooled", "pooled", "d", "x", "x"),
     ]
 )
 MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"], "group": [5, 6, 5, 7]})
