@@ -12,10 +12,10 @@ from hscc.pipeline.cli.options import HERE, Workspace, console
 
 RESULTS = "Results"
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
 def results(
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Print the controls and the means over the seeds instead.")
@@ -38,7 +38,7 @@ def results(
         console().print(to_rich(seeds_table(found.seeds)))
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
 def protocols(workspace: Workspace = HERE) -> None:
     """Print the same networks under each split protocol, side by side, and how much accuracy near-copies give.
 
@@ -52,7 +52,7 @@ def protocols(workspace: Workspace = HERE) -> None:
     console().print(to_rich(protocols_table(found)))
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
 def figures(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a document disagrees.")] = False,
     workspace: Workspace = HERE,

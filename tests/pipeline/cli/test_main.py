@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from hscc.errors import ArtifactError, HSCCError
+from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.cli import main as cli
 from hscc.pipeline.data.sources.pin import directory_hash, hash_files
 
@@ -21,7 +22,7 @@ STAGES = (
     "register",
 )  # fmt: skip
 COMMANDS = (
-    "fetch", "phantom", "check", "export", "results", "protocols", "figures", "report", *STAGES,
+    "fetch", "phantom", "check", "code", "export", "results", "protocols", "figures", "report", *STAGES,
     "registry", "promote", "rollback", "predict", "track", "doctor",
 )  # fmt: skip
 runner = CliRunner()
@@ -106,11 +107,15 @@ def test_train_refuses_an_unknown_protocol(calls: list) -> None:
     assert calls == []
 
 
-@pytest.mark.parametrize(("spelled", "budget"), [("3", 3.0), ("6.5", 6.5)])
-def test_compress_gets_its_cell(spelled: str, budget: float, calls: list) -> None:
-    arguments = ["compress", "--method", "hscc", "--budget", spelled, "--seed", "2"]
-    assert runner.invoke(cli.app, arguments).exit_code == 0
-    assert calls == [("compress", ("params", Path(".")), {"method": "hscc", "budget": budget, "seed": 2})]
+def test_compress_gets_its_cell(calls: list) -> None:
+    assert runner.invoke(cli.app, ["compress", "hscc-macs6.5-seed2"]).exit_code == 0
+    assert calls == [("compress", ("params", Path(".")), {"cell": parse_cell("hscc-macs6.5-seed2")})]
+
+
+def test_compress_refuses_what_is_no_cell(calls: list) -> None:
+    result = runner.invoke(cli.app, ["compress", "hscc-6"])
+    assert (result.exit_code, calls) == (1, [])
+    assert "hscc-6" in result.stderr
 
 
 def test_a_missing_workspace_is_a_usage_error(calls: list, tmp_path: Path) -> None:
@@ -201,9 +206,9 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 
 def test_export_gets_its_network_from_the_graph(exports: list, tmp_path: Path) -> None:
-    arguments = ["export", "--cell", "hscc-6-0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
+    arguments = ["export", "--cell", "hscc-macs6-seed0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
     assert runner.invoke(cli.app, arguments).exit_code == 0
-    named = {"out": Path("a.onnx"), "cell": "hscc-6-0", "baseline": None, "pt2": True}
+    named = {"out": Path("a.onnx"), "cell": "hscc-macs6-seed0", "baseline": None, "pt2": True}
     assert exports == [(("params", tmp_path), named)]
 
 
@@ -213,7 +218,9 @@ def test_export_of_a_folder_needs_no_parameters(exports: list) -> None:
     assert exports == [(Path("small"), 64, ("a", "b"), Path("a.onnx"), False)]
 
 
-@pytest.mark.parametrize("more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-6-0"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-macs6-seed0"]]
+)
 def test_export_of_a_folder_names_the_options_that_go_with_it(more: list[str], exports: list) -> None:
     result = runner.invoke(cli.app, ["export", "--folder", "small", "--out", "a.onnx", *more])
     assert (result.exit_code, exports) == (1, [])

@@ -19,10 +19,10 @@ TAGS = {"protocol": "grouped", "phantom": "false"}
 
 def evidence(wrong: set[int], images: range = range(400), dense_wrong: set[int] = frozenset()) -> pd.DataFrame:
     label = np.array([f"class {number % 4}" for number in images])
-    told = [np.where([number in errors for number in images], "other", label) for errors in (wrong, dense_wrong)]
+    predicted = [np.where([number in errors for number in images], "other", label) for errors in (wrong, dense_wrong)]
     return pd.DataFrame(
         {"sha256": [f"{number:04}" for number in images], "copy": 0, "group": images, "label": label,
-         "predicted": told[0], "dense": told[1]}
+         "predicted": predicted[0], "dense": predicted[1]}
     )  # fmt: skip
 
 
