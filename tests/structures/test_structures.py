@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hscc.budgets.latency_table import frame_graph, layer_graph
+from hscc.budgets.latency_table import frame_graph, layer_graphs
 from hscc.calibration.layers import Layer, find_layers
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import grid_tiles
@@ -151,6 +151,24 @@ def test_the_timed_graph_computes_what_the_module_does(case: tuple[Layer, Struct
         with torch.no_grad():
             expected = module(images).relu()
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
+def layer_graph(layer: Layer, structure: Structure) -> onnx.ModelProto:
+    return next(layer_graphs(layer, [structure]))
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(convolutions().flatmap(lambda layer: st.tuples(st.just(layer), low_rank(layer))))
+def test_a_graph_at_another_rank_is_the_export_at_that_rank(case: tuple[Layer, LowRank]) -> None:
+    layer, structure = case
+    levels = [timed for _, timed in structure.rank_levels(layer)]
+    torch.manual_seed(0)  # building a module leaves the generator as it was
+    for level, graph in zip(levels, layer_graphs(layer, levels), strict=True):
+        alone = layer_graph(layer, level)
+        assert [node.op_type for node in graph.graph.node] == [node.op_type for node in alone.graph.node]
+        images = np.random.default_rng(0).standard_normal((2, *input_shape(layer)), dtype=np.float32)
+        found, expected = (open_graph(each, 1).run(None, {"image": images})[0] for each in (graph, alone))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def conv(inputs: int = 16, outputs: int = 24) -> Layer:
