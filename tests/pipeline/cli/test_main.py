@@ -10,8 +10,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from hscc.budgets.budget import Budget
 from hscc.errors import ArtifactError, HSCCError
-from hscc.pipeline.cell_spec import parse_cell
+from hscc.pipeline.cell_spec import CellSpec
 from hscc.pipeline.cli import main as cli
 from hscc.pipeline.data.sources.pin import directory_hash, hash_files
 
@@ -109,13 +110,17 @@ def test_train_refuses_an_unknown_protocol(calls: list) -> None:
 
 def test_compress_gets_its_cell(calls: list) -> None:
     assert runner.invoke(cli.app, ["compress", "hscc-macs6.5-seed2"]).exit_code == 0
-    assert calls == [("compress", ("params", Path(".")), {"cell": parse_cell("hscc-macs6.5-seed2")})]
+    cell = CellSpec("hscc", Budget(macs=6.5), seed=2)
+    assert calls == [("compress", ("params", Path(".")), {"cell": cell})]
 
 
-def test_compress_refuses_what_is_no_cell(calls: list) -> None:
-    result = runner.invoke(cli.app, ["compress", "hscc-6"])
-    assert (result.exit_code, calls) == (1, [])
-    assert "hscc-6" in result.stderr
+@pytest.mark.parametrize(
+    ("name", "fault"), [("hscc-6-0", "such as hscc-macs6-seed0"), ("hsc-macs6-seed0", "mean hscc")]
+)
+def test_compress_refuses_a_wrong_name(name: str, fault: str, calls: list) -> None:
+    result = runner.invoke(cli.app, ["compress", name])
+    assert result.exit_code == 1 and fault in result.output
+    assert calls == []
 
 
 def test_a_missing_workspace_is_a_usage_error(calls: list, tmp_path: Path) -> None:
