@@ -10,6 +10,8 @@ PREFECT_PORT ?= 4200
 VENV := .venv
 READY := $(VENV)/.ready
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
+# The locked torchvision is PyPI's, built for CUDA. Where PyTorch's own index answers, its CPU build replaces it.
+TORCHVISION = torchvision==$(shell sed -n 's/^torchvision==\([0-9.]*\).*/\1/p' requirements.lock)+cpu
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := true
@@ -37,6 +39,8 @@ $(READY): pyproject.toml requirements.lock requirements-torch.lock
 	@echo "Installing $$(grep -c == requirements.lock) locked packages, a minute or two"
 	@pip install -qq --require-hashes --no-deps -r requirements.lock
 	@pip install -qq --no-deps --no-build-isolation -e .
+	@$(if $(TORCH),true,pip install -qq --no-deps --retries 0 --timeout 10 --index-url $(CPU_WHEELS) $(TORCHVISION) 2>/dev/null) || true
+	@python hscc/networks/torchvision_operators.py
 	@pip check
 	@touch $@
 
@@ -93,7 +97,7 @@ ui: $(READY) ## Show runs and models in the browser, on http://127.0.0.1:5000
 	@cd $(WORKSPACE) && mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 lock: $(READY) ## Resolve pyproject.toml into requirements.lock anew
-	pip-compile --upgrade --quiet --strip-extras --generate-hashes --extra dev --unsafe-package torch --unsafe-package pip \
+	pip-compile --upgrade --quiet --strip-extras --generate-hashes --extra dev --unsafe-package torch --unsafe-package pip --unsafe-package hscc \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the demo and caches; data, outputs and records stay

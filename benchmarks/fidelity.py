@@ -28,10 +28,10 @@ from hscc.calibration.storage import load_calibration
 from hscc.errors import BudgetError
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.data.loading import read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
-from hscc.pipeline.stages.train import read_splits
 from hscc.training.distillation import teacher_logits
 
 

@@ -27,11 +27,10 @@ from hscc.export.to_onnx import to_onnx
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import load_images
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.memory import keep_freed
 from hscc.pipeline.params import Params, read_params
-from hscc.pipeline.stages.calibrate import balanced_sample
-from hscc.pipeline.stages.train import read_splits
 from hscc.training.distillation import distillation_loss, teacher_batch_logits, teacher_logits
 from hscc.training.images import Split, to_input
 from hscc.training.loop import Loss, Recipe, autocast, epoch_batches, steps_of

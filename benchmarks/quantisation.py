@@ -21,11 +21,11 @@ from benchmarks.common import new_table
 from hscc.export.quantisation import Int8, quantise
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, read_params
-from hscc.pipeline.stages.calibrate import balanced_sample
+from hscc.pipeline.statistics.metrics import kl_divergence
 from hscc.pipeline.statistics.predictions import as_input, predict
-from hscc.pipeline.statistics.scores import kl_divergence
 from hscc.timing.alternation import time_pair
 from hscc.timing.pinning import pinned
 from hscc.timing.sessions import bind_session, open_session

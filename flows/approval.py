@@ -31,11 +31,11 @@ DAY = 86_400  # seconds
 
 
 class Approval(RunInput):
-    """What the person who resumes the run is asked."""
+    """The form that the person who resumes the run fills in."""
 
     approve: bool = Field(default=False, description="Make this version the champion?")
-    by: str = Field(min_length=1, description="Your name, kept in the registry's trail.")
-    reason: str = Field(default="", description="Why, kept in the registry's trail.")
+    by: str = Field(min_length=1, description="Your name, kept in the registry's audit log.")
+    reason: str = Field(default="", description="Why, kept in the registry's audit log.")
 
 
 @flow(name="promote", validate_parameters=False, persist_result=False)
@@ -52,7 +52,7 @@ def ask_and_promote(which: parameters.Version = CHALLENGER, wait_seconds: parame
     Returns
     -------
     State
-        Completed, with who approved; or Failed with the rule that refuses, or the person's no.
+        Completed, with who approved; or Failed with the rule that refuses, or the person's refusal.
     """
     try:
         params = read_params(layout.PARAMS)
@@ -93,8 +93,8 @@ def _ask(proposal: Proposal, wait_seconds: int) -> Approval:
     question = f"Promote version {proposal.challenger} of {proposal.name}?\n\n" + "\n".join(
         f"- {line}" for line in proposal.lines
     )
-    asked = Approval.with_initial_data(description=question)
-    return pause_flow_run(wait_for_input=asked, timeout=wait_seconds, poll_interval=2)
+    form = Approval.with_initial_data(description=question)
+    return pause_flow_run(wait_for_input=form, timeout=wait_seconds, poll_interval=2)
 
 
 def main(

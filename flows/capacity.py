@@ -1,4 +1,4 @@
-"""How many stages this machine can carry side by side."""
+"""How many stages this machine can run side by side."""
 
 from __future__ import annotations
 

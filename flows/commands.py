@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flows import guard
-from flows.lease import Lease
+from flows.lock import FlowLock
 from hscc.pipeline.redaction import redactor
 
 _MARK = "error: "
@@ -28,7 +28,7 @@ def run_commands(
     folder: Path,
     address: str,
     say: Callable[[str], object],
-    lease: Lease,
+    lock: FlowLock,
     variables: Mapping[str, str] | None = None,
 ) -> None:
     """Run shell commands one after another, stopping at the first that fails.
@@ -43,7 +43,7 @@ def run_commands(
         The stage they belong to; they see it as ``DVC_STAGE``, as under ``dvc repro``.
     say : Callable[[str], object]
         Takes each line of standard output and standard error as it comes, secrets masked.
-    lease : Lease
+    lock : FlowLock
         Of the flow; when it ends, so do they.
     variables : Mapping[str, str], optional
         Further environment variables.
@@ -63,17 +63,17 @@ def run_commands(
 
     for command in commands:
         pass_on(f"> {command}")
-        status, last = _stream(command, folder, known, pass_on, lease)
+        status, last = _stream(command, folder, known, pass_on, lock)
         if status != 0:
             raise CommandError(f"stage {address} {_ending(status)}: {_last_words(last)}")
 
 
 def _stream(
-    command: str, folder: Path, variables: Mapping[str, str], pass_on: Callable[[str], str], lease: Lease
+    command: str, folder: Path, variables: Mapping[str, str], pass_on: Callable[[str], str], lock: FlowLock
 ) -> tuple[int, Sequence[str]]:
     last: deque[str] = deque(maxlen=_LAST_WORDS)
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(lease.path), lease.owner, command],
+        [sys.executable, "-I", "-S", guard.__file__, str(lock.path), lock.owner, command],
         cwd=folder,
         env=variables,
         stdin=subprocess.PIPE,  # its end tells the guard that this process is gone
@@ -95,7 +95,7 @@ def _stream(
 
 
 def _last_words(lines: Sequence[str]) -> str:
-    if lines and lines[-1].startswith(_MARK):  # one of our own verbs: its sentence says it all
+    if lines and lines[-1].startswith(_MARK):  # one of our own commands: its sentence says it all
         return lines[-1].removeprefix(_MARK)
     return " / ".join(lines) or "it printed nothing"
 

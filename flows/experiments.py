@@ -101,8 +101,8 @@ def name_of(workspace: Path, overrides: Mapping[str, Any]) -> str:
     origin = workspace.resolve()
     head = _git(origin, "rev-parse", "HEAD")
     tree = _git(origin, "rev-parse", f"{_snapshot(origin)}^{{tree}}")
-    asked = json.dumps(dict(overrides), sort_keys=True)
-    return f"sweep-{hashlib.sha256(f'{head}{tree}{asked}'.encode()).hexdigest()[:_DIGITS]}"
+    changes = json.dumps(dict(overrides), sort_keys=True)
+    return f"sweep-{hashlib.sha256(f'{head}{tree}{changes}'.encode()).hexdigest()[:_DIGITS]}"
 
 
 def kept_reports(workspace: Path, name: str) -> Path:

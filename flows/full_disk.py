@@ -31,7 +31,7 @@ class WholeFiles(LocalFileSystem):
         self._failed: OSError | None = None
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def raising_failed_copies(self) -> Iterator[None]:
         """Raise the error of a copy that failed in the block: DVC logs it and goes on, to fail elsewhere or not at all.
 
         Raises

@@ -37,7 +37,7 @@ class Stage:
     Parameters
     ----------
     address : str
-        What DVC calls it, such as ``compress@hscc-6-0`` or ``data.dvc``.
+        What DVC calls it, such as ``compress@hscc-macs6-seed0`` or ``data.dvc``.
     commands : tuple of str
         Shell commands, run one after another; none for pinned data.
     folder : Path
@@ -47,7 +47,7 @@ class Stage:
     outputs : frozenset of Path
         What it writes, absolute.
     alone : bool
-        Nothing may run beside it, as where it reads the clock: ``meta: {alone: true}`` in ``dvc.yaml``.
+        Nothing may run beside it, as where it measures time: ``meta: {alone: true}`` in ``dvc.yaml``.
     memory : float
         GiB it takes: ``meta: {memory_gib: 3}`` in ``dvc.yaml``.
     """
@@ -115,7 +115,7 @@ def read_graph(repo: Repo) -> list[Stage]:
     try:
         graph = get_active_graph(repo.index.graph)
     except DvcException as error:
-        raise HSCCError(f"dvc.yaml does not describe a valid graph: {error}; mend it or params.yaml.") from error
+        raise HSCCError(f"dvc.yaml does not describe a valid graph: {error}; fix it or params.yaml.") from error
     return [
         Stage(
             address=stage.addressing,
@@ -123,7 +123,7 @@ def read_graph(repo: Repo) -> list[Stage]:
             folder=Path(stage.wdir),
             needs=frozenset(needed.addressing for needed in graph.successors(stage)),
             outputs=frozenset(Path(out.fs_path) for out in stage.outs),
-            **_wishes(stage.meta or {}),
+            **_meta(stage.meta or {}),
         )
         for stage in nx.dfs_postorder_nodes(graph)  # the order of `dvc repro`
     ]
@@ -176,7 +176,7 @@ def is_stale(repo: Repo, stage: Stage) -> bool:
     bool
         True if its command, parameters, dependencies or outputs differ from ``dvc.lock``.
     """
-    with _plainly(stage):
+    with _translated_errors(stage):
         return bool(repo.status([stage.address]))
 
 
@@ -195,7 +195,7 @@ def differs(repo: Repo, stage: Stage) -> bool:
     bool
         True if a file was changed, added or removed.
     """
-    with _plainly(stage), repo.lock:
+    with _translated_errors(stage), repo.lock:
         return any(out.workspace_status() for found in repo.stage.collect(stage.address) for out in found.outs)
 
 
@@ -222,7 +222,7 @@ def claim(repo: Repo, stage: Stage) -> Iterator[None]:
     HSCCError
         If another process reads or writes them, or the disk is full.
     """
-    with _plainly(stage):
+    with _translated_errors(stage):
         (found,) = repo.stage.collect(stage.address)
         lock = rwlock(
             repo.tmp_dir,
@@ -234,15 +234,15 @@ def claim(repo: Repo, stage: Stage) -> Iterator[None]:
         )
         lock.__enter__()
     try:
-        with _plainly(stage), repo.lock:
+        with _translated_errors(stage), repo.lock:
             found.remove_outs(ignore_remove=False, force=False)
         yield
     finally:
-        with _plainly(stage):
+        with _translated_errors(stage):
             lock.__exit__(None, None, None)
 
 
-def hand_over(repo: Repo, stage: Stage) -> None:
+def commit_outputs(repo: Repo, stage: Stage) -> None:
     """Give a stage's outputs to DVC and record them in ``dvc.lock``.
 
     Parameters
@@ -258,14 +258,14 @@ def hand_over(repo: Repo, stage: Stage) -> None:
         If an output was not written, or the disk is full.
     """
     try:
-        with _plainly(stage), repo.fs.heeded():
+        with _translated_errors(stage), repo.fs.raising_failed_copies():
             repo.commit(stage.address, force=True)
     except (DvcException, OSError) as error:
         raise HSCCError(f"stage {stage.address} succeeded but DVC cannot take its outputs: {error}.") from error
 
 
 @contextmanager
-def _plainly(stage: Stage) -> Iterator[None]:
+def _translated_errors(stage: Stage) -> Iterator[None]:
     try:
         with one_sentence(stage.folder, f"stage {stage.address}: "):
             yield
@@ -277,7 +277,7 @@ def _plainly(stage: Stage) -> Iterator[None]:
         ) from error
 
 
-def _wishes(meta: dict[str, Any]) -> dict[str, Any]:
+def _meta(meta: dict[str, Any]) -> dict[str, Any]:
     return {"alone": bool(meta.get("alone", False)), "memory": float(meta.get("memory_gib", MEMORY))}
 
 

@@ -1,7 +1,7 @@
-"""Run a shell command, and end it when its flow has ended: ``python guard.py LEASE OWNER COMMAND``.
+"""Run a shell command, and end it when its flow has ended: ``python guard.py LOCK OWNER COMMAND``.
 
 Stands between a flow and its command, because a flow killed with ``kill -9`` can no longer end anything. The flow has
-ended when standard input is at its end (whoever started this process is gone) or when the lease names another owner
+ended when standard input is at its end (whoever started this process is gone) or when the lock names another owner
 (the flow was cancelled, or a later one took over, perhaps on another machine). Needs nothing but the standard library.
 """
 
@@ -14,18 +14,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-POLL = 0.5  # seconds between two looks at the lease
+POLL = 0.5  # seconds between two looks at the lock
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 ENDED = 143  # the shell's own status after SIGTERM
 
 
-def main(lease: Path, owner: str, command: str) -> int:
+def main(lock: Path, owner: str, command: str) -> int:
     """Run the command to its end, or to the end of its flow.
 
     Parameters
     ----------
-    lease : Path
-        The lease file.
+    lock : Path
+        The lock file.
     owner : str
         The flow that the command belongs to.
     command : str
@@ -41,19 +41,19 @@ def main(lease: Path, owner: str, command: str) -> int:
         try:
             status = process.wait(POLL)
         except subprocess.TimeoutExpired:
-            if _flow_lives(lease, owner):
+            if _flow_lives(lock, owner):
                 continue
             _end(process)
             return ENDED
         return status if status >= 0 else 128 - status
 
 
-def _flow_lives(lease: Path, owner: str) -> bool:
+def _flow_lives(lock: Path, owner: str) -> bool:
     readable, _, _ = select.select([sys.stdin], [], [], 0)
     if readable and not os.read(sys.stdin.fileno(), 1):
         return False
     try:
-        return lease.read_text(encoding="utf-8") == owner
+        return lock.read_text(encoding="utf-8") == owner
     except OSError:
         return False
 

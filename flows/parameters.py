@@ -2,13 +2,15 @@
 
 The choices come from the method registry and, when the flow is deployed from their folder, from ``dvc.yaml`` and
 ``params.yaml``; nothing is listed twice. The server refuses what the schema does not allow, so beside a list of
-choices stands a second form that takes what no list can hold, such as one cell. What a run changes in ``params.yaml``
-it changes in an experiment of its own (`flows.experiments`).
+choices stands a second form that takes what no list can hold, such as another budget. What a run changes in
+``params.yaml`` it changes in an experiment of its own (`flows.experiments`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from pydantic.config import JsonDict
 from flows.runners import Runner
 from hscc.methods import METHODS
 from hscc.pipeline import layout
+from hscc.pipeline.cell_spec import cell_pattern
 from hscc.pipeline.params import Protocol
 
 GRAPH = Path("dvc.yaml")
@@ -41,8 +44,8 @@ def stage_names(graph: Path = GRAPH) -> list[str]:
     return [str(name) for name in _read(graph, "stages")]
 
 
-def usual_budgets(params: Path = layout.PARAMS) -> list[float]:
-    """Read the budgets of the sweep for the UI to offer.
+def cell_names(params: Path = layout.PARAMS) -> list[str]:
+    """Read the names of the sweep's cells for the UI to offer.
 
     Parameters
     ----------
@@ -51,10 +54,10 @@ def usual_budgets(params: Path = layout.PARAMS) -> list[float]:
 
     Returns
     -------
-    list of float
-        Times fewer MACs, in the file's order; empty where there is no readable file.
+    list of str
+        In the file's order; empty where there is no readable file.
     """
-    return [budget for budget in _read(params, "compress", "budgets") if isinstance(budget, int | float)]
+    return [str(cell) for cell in _read(params, "compress", "cells")]
 
 
 def _read(path: Path, *names: str) -> list[Any]:
@@ -67,48 +70,44 @@ def _read(path: Path, *names: str) -> list[Any]:
         return []  # the run itself says what is wrong with the file
 
 
-def _shown(title: str, description: str, choices: Sequence[str] = ()) -> JsonDict:
+def _shown(title: str, description: str) -> JsonDict:
     # Prefect sets a field's own title and description to the bare name; what lies in the extra part stays.
-    items: JsonDict = {"items": {"type": "string", "enum": [*choices]}} if choices else {}
-    return {"title": title, "description": description, **items}
+    return {"title": title, "description": description}
 
 
-def _cells_of(stages: Sequence[str]) -> JsonDict:
-    return {"pattern": f"^({'|'.join(stages)})(@\\S+)?$"} if stages else {}
-
-
-def _list_of(kind: str, choices: Sequence[str | float], listed: str, others: str, limits: JsonDict) -> WithJsonSchema:
+def _list_of(choices: Sequence[str], listed: str, typed: str, pattern: str) -> WithJsonSchema:
     """Offer a list to choose from, and beside it one to type into: two forms that the UI shows as two buttons."""
-    chosen: JsonDict = {"title": listed, "type": "array", "items": {"type": kind, "enum": [*choices]}}
-    typed: JsonDict = {"title": others, "type": "array", "items": {"type": kind, **limits}}
-    return WithJsonSchema({"anyOf": [chosen, typed] if choices else [typed]})
+    typed_form: JsonDict = {"title": typed, "type": "array", "items": {"type": "string", "pattern": pattern}}
+    listed_form: JsonDict = {"title": listed, "type": "array", "items": {"type": "string", "enum": [*choices]}}
+    return WithJsonSchema({"anyOf": [listed_form, typed_form] if choices else [typed_form]})
 
 
+for _plugin in _read(layout.PARAMS, "plugins"):
+    with suppress(ImportError):  # the run itself says that it cannot be imported
+        import_module(str(_plugin))
 _STAGES = stage_names()
+_TARGET = f"^({'|'.join(_STAGES) or '.+'})(@\\S+)?$"
 
 Targets = Annotated[
     tuple[str, ...],
-    _list_of("string", _STAGES, "Stages", "Stages and cells", _cells_of(_STAGES)),
+    _list_of(_STAGES, "Stages", "Stages and cells", _TARGET),
     Field(
         json_schema_extra=_shown(
             "Targets",
-            "Stages, or single cells such as compress@hscc-6-0, to bring up to date with all they need. "
+            "Stages, or single cells such as compress@hscc-macs6-seed0, to bring up to date with all they need. "
             "Empty: the whole graph.",
         )
     ),
 ]
-Methods = Annotated[
+Cells = Annotated[
     tuple[str, ...],
-    Field(json_schema_extra=_shown("Methods", f"Compression methods of the sweep. {AS_IT_IS}", sorted(METHODS))),
-]
-Budgets = Annotated[
-    tuple[Annotated[float, Field(gt=1)], ...],
-    _list_of("number", usual_budgets(), "Those of params.yaml", "Any", {"exclusiveMinimum": 1}),
-    Field(json_schema_extra=_shown("Budgets", f"Times fewer MACs than the dense network, above 1. {AS_IT_IS}")),
-]
-Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    Field(json_schema_extra=_shown("Seeds", f"Of clustering and fine-tuning. {AS_IT_IS}")),
+    _list_of(cell_names(), "Those of params.yaml", "Any", cell_pattern(METHODS)),
+    Field(
+        json_schema_extra=_shown(
+            "Cells",
+            f"Networks to make: method, times less of each resource, and seed, such as hscc-macs9-seed0. {AS_IT_IS}",
+        )
+    ),
 ]
 SplitProtocol = Annotated[
     Protocol | None,
@@ -121,7 +120,7 @@ Workers = Annotated[
     Annotated[int, Field(ge=1)] | None,
     Field(
         json_schema_extra=_shown(
-            "Workers", "Most stages side by side. Empty: a core each, as far as memory allows; on a cluster, all."
+            "Workers", "Most stages side by side. Empty: one per core, as far as memory allows; on a cluster, all."
         )
     ),
 ]
@@ -138,42 +137,30 @@ Patience = Annotated[
     int,
     Field(
         ge=1,
-        json_schema_extra=_shown(
-            "Wait seconds", "How long to wait for the person who is asked; after that nothing is promoted."
-        ),
+        json_schema_extra=_shown("Wait seconds", "How long to wait for the approval; after that nothing is promoted."),
     ),
 ]
 
 
-def overrides(
-    methods: Sequence[str], budgets: Sequence[float], protocol: str | None, seeds: Sequence[int] = ()
-) -> dict[str, Any]:
+def overrides(cells: Sequence[str], protocol: str | None) -> dict[str, Any]:
     """Say what a run changes in ``params.yaml``.
 
     Parameters
     ----------
-    methods : sequence of str
-        Empty for those of the file; so are the others.
-    budgets : sequence of float
-        Times fewer MACs.
+    cells : sequence of str
+        Names of all cells of the sweep; empty for those of the file.
     protocol : str or None
-        Split protocol.
-    seeds : sequence of int
-        Of clustering and fine-tuning.
+        Split protocol; None for that of the file.
 
     Returns
     -------
     dict of str to Any
         Values by dotted name, as ``dvc exp run --set-param`` names them.
     """
-    asked: dict[str, Any] = {
-        "compress.methods": list(methods),
-        "compress.budgets": [int(budget) if budget == int(budget) else budget for budget in budgets],
-        "compress.seeds": list(seeds),
-        "data.protocol": protocol,
-    }
-    # Whoever names the methods names them all: no controls and no timed cells beside them.
-    alone: dict[str, Any] = {"compress.controls": [], "compress.timed": []} if methods else {}
-    if methods or budgets or seeds:
-        alone["insight.cells"] = []  # the named ones may not be among these cells; the first with regions is
-    return {name: value for name, value in asked.items() if value} | alone
+    changed: dict[str, Any] = {}
+    if cells:
+        # The cells that insight names may not be among these; without a name it takes the first with regions.
+        changed |= {"compress.cells": list(cells), "insight.cells": []}
+    if protocol:
+        changed["data.protocol"] = protocol
+    return changed

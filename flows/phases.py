@@ -21,20 +21,20 @@ from prefect.task_runners import TaskRunner
 
 from flows.commands import CommandError, run_commands
 from flows.graph import Stage
-from flows.lease import Lease
+from flows.lock import FlowLock
 
 Ended = tuple[Stage, State[Any]]
 
 
 @task(task_run_name="{stage.address}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: Stage, lease: Lease, variables: Mapping[str, str]) -> State[None]:
+def run_stage(stage: Stage, lock: FlowLock, variables: Mapping[str, str]) -> State[None]:
     """Run one stage's commands; knows nothing of DVC, so it may run anywhere that sees the workspace.
 
     Parameters
     ----------
     stage : Stage
         The stage.
-    lease : Lease
+    lock : FlowLock
         Of the flow; when it ends, so does the stage.
     variables : Mapping[str, str]
         Environment variables of the run.
@@ -46,7 +46,7 @@ def run_stage(stage: Stage, lease: Lease, variables: Mapping[str, str]) -> State
     """
     logger = get_run_logger()
     try:
-        run_commands(stage.commands, stage.folder, stage.address, logger.info, lease, variables)
+        run_commands(stage.commands, stage.folder, stage.address, logger.info, lock, variables)
     except CommandError as error:
         return Failed(message=str(error))  # raised, it would bury the command's own words under a traceback
     return Completed()
@@ -61,7 +61,7 @@ class Phase:
         Of the phase and of its flow.
     runner : TaskRunner
         Where its stages run.
-    lease : Lease
+    lock : FlowLock
         Of the flow.
     variables : Mapping[str, str]
         Environment variables of the run.
@@ -73,13 +73,13 @@ class Phase:
         self,
         name: str,
         runner: TaskRunner[Any],
-        lease: Lease,
+        lock: FlowLock,
         variables: Mapping[str, str],
         ended: SimpleQueue[Ended],
     ) -> None:
         self._flow = _serve.with_options(name=name, flow_run_name=name, task_runner=runner)
         self._inbox: SimpleQueue[Stage | None] = SimpleQueue()
-        self._lease, self._variables, self._ended = lease, variables, ended
+        self._lock, self._variables, self._ended = lock, variables, ended
         self._pending: dict[str, Stage] = {}
         self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name=name, daemon=True)
         self._thread.start()
@@ -101,7 +101,7 @@ class Phase:
         """Run stages until the phase is closed; the body of the subflow."""
         futures: list[tuple[Stage, PrefectFuture[Any]]] = []
         while (stage := self._inbox.get()) is not None:
-            future = run_stage.submit(stage, self._lease, self._variables)
+            future = run_stage.submit(stage, self._lock, self._variables)
             futures.append((stage, future))
             threading.Thread(target=self._await, args=(stage, future), daemon=True).start()
         for _, future in futures:

@@ -21,11 +21,11 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import capacity, parameters
-from flows.conduct import Conductor, fetch_data
+from flows.executor import Executor, fetch_data
 from flows.experiments import kept_reports, prepare, save
 from flows.full_disk import one_sentence
 from flows.graph import is_missing, open_repo, read_graph, select
-from flows.lease import BusyError, Lease, hold
+from flows.lock import BusyError, FlowLock, hold
 from flows.publish import REPORTS, publish_reports
 from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
@@ -51,10 +51,8 @@ class Order:
 @flow(name="pipeline", persist_result=False)
 def pipeline(
     targets: parameters.Targets = (),
-    methods: parameters.Methods = (),
-    budgets: parameters.Budgets = (),
+    cells: parameters.Cells = (),
     protocol: parameters.SplitProtocol = None,
-    seeds: parameters.Seeds = (),
     force: parameters.Force = False,
     max_workers: parameters.Workers = None,
     runner: parameters.Where = Runner.local,
@@ -62,20 +60,20 @@ def pipeline(
 ) -> State[None]:
     """Bring the stages of the graph in the current folder up to date.
 
-    With other methods, budgets, seeds or another protocol the run is a DVC experiment: the workspace stays as it is,
-    and `dvc exp show` lists what came out.
+    With other cells or another protocol the run is a DVC experiment: the workspace stays as it is, and
+    `dvc exp show` lists what came out.
     """
-    changed = parameters.overrides(methods, budgets, protocol, seeds)
+    changed = parameters.overrides(cells, protocol)
     workspace = Path.cwd()
     try:
         open_repo(workspace).close()
         with (
             one_sentence(workspace),
-            hold(workspace, f"flow run {flow_run.get_name()}") as lease,
+            hold(workspace, f"flow run {flow_run.get_name()}") as lock,
             recorded(workspace) as run,
         ):
             order = Order(targets, force, runner, address, max_workers)
-            state = _run_changed(workspace, lease, order, changed, {PARENT_RUN: run.run_id})
+            state = _run_changed(workspace, lock, order, changed, {PARENT_RUN: run.run_id})
             conclude(run, state)
             return state
     except BusyError as error:
@@ -85,16 +83,16 @@ def pipeline(
 
 
 def _run_changed(
-    workspace: Path, lease: Lease, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
+    workspace: Path, lock: FlowLock, order: Order, changed: Mapping[str, Any], variables: Mapping[str, str]
 ) -> State[None]:
     if not changed:
-        state = _run(workspace, lease, order, variables)
+        state = _run(workspace, lock, order, variables)
         publish_reports(workspace / REPORTS)
         return state
     experiment = prepare(workspace, changed)
     get_run_logger().info("experiment %s: %s", experiment.name, changed)
     with contextlib.chdir(experiment.workspace):  # DVC names stages relative to the current folder
-        state = _run(experiment.workspace, lease, order, {**variables, **experiment.variables})
+        state = _run(experiment.workspace, lock, order, {**variables, **experiment.variables})
     if not state.is_completed():
         publish_reports(experiment.workspace / REPORTS)
         return state
@@ -105,19 +103,19 @@ def _run_changed(
     )
 
 
-def _run(workspace: Path, lease: Lease, order: Order, variables: Mapping[str, str]) -> State[None]:
+def _run(workspace: Path, lock: FlowLock, order: Order, variables: Mapping[str, str]) -> State[None]:
     with open_repo(workspace) as repo:
         stages = select(read_graph(repo), order.targets)
         for pinned in stages:
             if not pinned.commands and is_missing(pinned):
-                fetch_data(pinned, lease, variables)
+                fetch_data(pinned, lock, variables)
         need = max((stage.memory for stage in stages), default=1.0)
         workers = order.workers or _default_workers(order.runner, need, len(stages))
         get_run_logger().info("%d stages, at most %d at once (%s)", len(stages), workers, order.runner)
         if order.runner is not Runner.local and TRACKING in os.environ:
             variables = {TRACKING: os.environ[TRACKING], **variables}  # workers have an environment of their own
         with task_runner(order.runner, order.address, workers) as connected:
-            return Conductor(repo, stages, workers, connected, lease, variables, order.force).run()
+            return Executor(repo, stages, workers, connected, lock, variables, order.force).run()
 
 
 def _default_workers(runner: Runner, need: float, stages: int) -> int:
@@ -131,18 +129,14 @@ def main(
         Path, typer.Option(exists=True, file_okay=False, help="Folder that holds .dvc and dvc.yaml.")
     ] = Path("."),
     target: Annotated[
-        list[str] | None, typer.Option(help="Stage or cell to bring up to date, with all it needs; repeatable.")
+        list[str] | None,
+        typer.Option(help="Stage, or cell of one, to bring up to date, with all it needs; repeatable."),
     ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Method of the sweep instead of those of params.yaml; repeatable.")
-    ] = None,
-    budget: Annotated[
-        list[float] | None, typer.Option(help="Budget of the sweep instead of those of params.yaml; repeatable.")
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="Cell of the sweep instead of those of params.yaml, such as hscc-macs9-seed0; repeatable."),
     ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Split protocol instead of that of params.yaml.")] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of the sweep instead of those of params.yaml; repeatable.")
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, stale or not.")] = False,
     max_workers: Annotated[
         int | None, typer.Option(min=1, help="Most stages side by side [default: cores, as memory allows].")
@@ -151,9 +145,9 @@ def main(
     address: Annotated[str | None, typer.Option(help="Of the Dask scheduler or the Ray head.")] = None,
 ) -> None:
     """Bring every stale stage of the graph up to date, as `dvc repro` does, under Prefect."""
-    asked = (tuple(target or ()), tuple(method or ()), tuple(budget or ()))
+    targets, cells = tuple(target or ()), tuple(cell or ())
     with contextlib.chdir(workspace):
-        state = pipeline(*asked, protocol, tuple(seed or ()), force, max_workers, runner, address, return_state=True)
+        state = pipeline(targets, cells, protocol, force, max_workers, runner, address, return_state=True)
     if not state.is_completed():
         typer.echo(f"error: {redact(str(state.message))}", err=True)
         sys.exit(1)

@@ -26,7 +26,8 @@ from prefect.exceptions import PrefectException
 from flows.pages import artifacts_page
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import PROTOCOLS, SPLITS
-from hscc.pipeline.statistics.results import batches, row_name
+from hscc.pipeline.statistics.results import percent
+from hscc.pipeline.statistics.schema import ONNXRUNTIME, NetworkRow, read_results
 
 REPORTS = layout.REPORT.parent
 
@@ -123,26 +124,22 @@ def _validation(path: Path) -> None:
 
 
 def _results(path: Path) -> None:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    table = [_row(row) for row in document["rows"]]
-    said = f"Test split, {document['protocol']} protocol, data {document['data_hash']}, commit {document['git_commit']}"
+    results = read_results(path)
+    table = [_row(row) for row in results.rows]
+    said = f"Test split, {results.protocol} protocol, data {results.data_hash}, commit {results.git_commit}"
     _shown(lambda: create_table_artifact(table, key="results", description=said))
 
 
-def _row(row: dict[str, Any]) -> dict[str, str]:
-    def percent(name: str) -> str:
-        return f"{100 * row[name]:.1f} ± {100 * row[name + '_se']:.1f}"
-
-    speeds = {f"speed b{batch}": row[f"speedup_b{batch}"] for batch in batches([row], "speedup_b")}
+def _row(row: NetworkRow) -> dict[str, str]:
     return {
-        "network": row_name(row),
-        "protocol": row["protocol"],
-        "MACs": f"{row['macs_ratio']:.2f}x",
-        "params": f"{row['params_ratio']:.2f}x",
-        "accuracy %": percent("accuracy"),
-        "macro F1 %": percent("macro_f1"),
-        "KL": f"{row['kl_to_baseline']:.3f}",
-        **{name: f"{speed:.2f}x" for name, speed in speeds.items() if speed is not None},
+        "network": row.name,
+        "protocol": row.protocol,
+        "MACs": f"{row.macs_ratio:.2f}x",
+        "params": f"{row.params_ratio:.2f}x",
+        "accuracy": percent(row.accuracy),
+        "macro F1": percent(row.macro_f1),
+        "KL": "–" if row.kl.value is None else f"{row.kl.value:.3f}",
+        **{f"speed b{each.batch}": f"{each.speedup:.2f}x" for each in row.timings if each.runtime == ONNXRUNTIME},
     }
 
 

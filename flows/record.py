@@ -43,7 +43,7 @@ def recorded(workspace: Path) -> Iterator[StageRun]:
     """
     name = deployment.get_name() or BY_HAND
     with stage_run(STAGE, name, flow_run.get_parameters(), _links(), workspace, resumable=False) as run:
-        _tell(run, workspace)
+        _announce(run, workspace)
         try:
             yield run
         except HSCCError as error:
@@ -78,7 +78,7 @@ def _links() -> dict[str, str]:
     return {name: word for name, word in words.items() if word}
 
 
-def _tell(run: StageRun, workspace: Path) -> None:
+def _announce(run: StageRun, workspace: Path) -> None:
     get_run_logger().info("MLflow run %s in %s", run.run_id, shown_uri(workspace))
     if run.is_waiting:
         get_run_logger().warning(

@@ -63,7 +63,7 @@ def _dask(address: str) -> Iterator[TaskRunner[Any]]:
     try:
         Client(address, set_as_default=False, timeout="10s").close()
     except OSError as error:
-        raise HSCCError(f"no Dask scheduler answers at {address} ({error}); mend --address or start it.") from error
+        raise HSCCError(f"no Dask scheduler answers at {address} ({error}); fix --address or start it.") from error
     yield DaskTaskRunner(address=address)
 
 
@@ -78,7 +78,7 @@ def _ray(address: str) -> Iterator[TaskRunner[Any]]:
         # One connection a process, made here: the first subflow to end would else close it under the others.
         ray.init(address=address, namespace="prefect", log_to_driver=False)
     except (ConnectionError, ValueError) as error:
-        raise HSCCError(f"no Ray cluster answers at {address} ({error}); mend --address or start it.") from error
+        raise HSCCError(f"no Ray cluster answers at {address} ({error}); fix --address or start it.") from error
     try:
         yield RayTaskRunner(address=address)
     finally:

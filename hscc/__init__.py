@@ -31,36 +31,24 @@ if TYPE_CHECKING:
     from hscc.storage import load, save
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
-_WHERE = {
-    "Calibration": "hscc.calibration.collect",
-    "calibrate": "hscc.calibration.collect",
-    "apply": "hscc.api",
-    "compress": "hscc.api",
-    "plan": "hscc.api",
-    "CostReport": "hscc.networks.cost",
-    "cost": "hscc.networks.cost",
-    "Budget": "hscc.budgets.budget",
-    "HSCC": "hscc.methods",
-    "paper_preset": "hscc.methods",
-    "SpatialSVD": "hscc.methods",
-    "RandomRegions": "hscc.methods",
-    "RandomChannels": "hscc.methods",
-    "AdaptiveTucker": "hscc.methods",
-    "GlobalGroups": "hscc.methods",
-    "ALDS": "hscc.methods",
-    "METHODS": "hscc.methods",
-    "GlobalSVD": "hscc.methods",
-    "Tucker": "hscc.methods",
-    "LatencyTable": "hscc.budgets.latency_table",
-    "new_table": "hscc.budgets.latency_table",
-    "Plan": "hscc.plans",
-    "load": "hscc.storage",
-    "save": "hscc.storage",
-    "DeploymentCard": "hscc.export.card",
-    "export_onnx": "hscc.export.onnx_file",
-    "Preprocessing": "hscc.export.preprocessing",
-    "export_pt2": "hscc.export.pt2_file",
-}
+_NAMES = {
+    "hscc.api": ("apply", "compress", "plan"),
+    "hscc.budgets.budget": ("Budget",),
+    "hscc.budgets.latency_table": ("LatencyTable", "new_table"),
+    "hscc.calibration.collect": ("Calibration", "calibrate"),
+    "hscc.export.card": ("DeploymentCard",),
+    "hscc.export.onnx_file": ("export_onnx",),
+    "hscc.export.preprocessing": ("Preprocessing",),
+    "hscc.export.pt2_file": ("export_pt2",),
+    "hscc.methods": (
+        "ALDS", "HSCC", "METHODS", "AdaptiveTucker", "GlobalGroups", "GlobalSVD", "RandomChannels", "RandomRegions",
+        "SpatialSVD", "Tucker", "paper_preset",
+    ),
+    "hscc.networks.cost": ("CostReport", "cost"),
+    "hscc.plans": ("Plan",),
+    "hscc.storage": ("load", "save"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "ALDS",
     "HSCC",
@@ -94,8 +82,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'hscc' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_WHERE[name]), name)
+    from hscc.errors import requires_extra
+
+    with requires_extra("onnx", f"hscc.{name}"):
+        return getattr(import_module(_MODULE_OF[name]), name)

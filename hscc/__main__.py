@@ -2,15 +2,16 @@
 
 import sys
 
+from hscc.errors import MissingExtraError, requires_extra
+
 
 def main() -> None:
     """Run the command line, which comes with the extra ``pipeline``."""
     try:
-        from hscc.pipeline.cli.main import app
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "hscc":
-            raise
-        sys.exit(f"error: the command line needs {error.name}; install it with: pip install 'hscc[pipeline]'.")
+        with requires_extra("pipeline", "the command line"):
+            from hscc.pipeline.cli.main import app
+    except MissingExtraError as error:
+        sys.exit(f"error: {error}")
     app(prog_name="hscc")
 
 

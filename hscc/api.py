@@ -6,16 +6,15 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from hscc.budgets.budget import Budget
-from hscc.budgets.latency_table import LatencyTable, new_table
-from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
 from hscc.budgets.resources import COST_MODELS, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
-from hscc.errors import BudgetError, CompressionError
+from hscc.errors import BudgetError, CompressionError, requires_extra
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.cost import count_macs, count_parameters
@@ -24,6 +23,9 @@ from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
 from hscc.search.parallel import each_layer
 from hscc.structures.dense import DENSE
+
+if TYPE_CHECKING:
+    from hscc.budgets.latency_table import LatencyTable
 
 _USED = 0.98  # of a limit: less needs a reason
 
@@ -75,6 +77,9 @@ def plan(
     task = _Task(model, folded, calibration, method, budget, seed)
     if budget.latency is None:
         return task.planned([])
+    with requires_extra("onnx", "a budget of latency"):
+        from hscc.budgets.latency_table import new_table
+        from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
     table = latency if latency is not None else new_table()
     watch = start(folded, calibration.input_shape, table)
     limits = latency_limits(watch, budget.latency, calibration.layers, table)
@@ -123,6 +128,7 @@ class _Task:
             layers=tuple(layers),
             left_dense=dict(calibration.left_dense),
             calibration=calibration.network,
+            input_shape=calibration.input_shape,
             weights=weights,
         )
         return replace(made, bound=_bound(made, most))
@@ -233,15 +239,13 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _name(method: Method) -> str:
-    for name, known in METHODS.items():
-        if known == method:
-            return name
-    return type(method).__name__
+    return METHODS.name_of(method) or type(method).__name__
 
 
 def _method(plan: Plan) -> Method:
-    kinds = {type(method).__name__: type(method) for method in METHODS.values()}
-    kind = type(METHODS[plan.method]) if plan.method in METHODS else kinds.get(plan.method)
+    if plan.method in METHODS:
+        return type(METHODS[plan.method])(**plan.settings)
+    kind = {type(method).__name__: type(method) for method in METHODS.values()}.get(plan.method)
     if kind is None:
         raise CompressionError(f"the plan's method {plan.method!r} is unknown here; enter it in hscc.METHODS first.")
     return kind(**plan.settings)

@@ -1,10 +1,13 @@
-"""The errors a user can mend.
+"""The errors a user can fix.
 
 Every message is one sentence that names the file, folder or parameter at fault and says what to do.
 The command line prints it without a traceback and exits with status 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class HSCCError(Exception):
@@ -33,3 +36,33 @@ class BudgetError(CompressionError):
 
 class ExportError(HSCCError):
     """A network cannot be written in a deployed form, or the form says something else than the network."""
+
+
+class MissingExtraError(HSCCError, ImportError):
+    """A package is missing that an optional extra of this one brings."""
+
+
+@contextmanager
+def requires_extra(extra: str, what: str) -> Iterator[None]:
+    """Say which extra brings a package that the imports in the block do not find.
+
+    Parameters
+    ----------
+    extra : str
+        An optional dependency group of this package, such as "onnx".
+    what : str
+        What needs it, as the user wrote it.
+
+    Raises
+    ------
+    MissingExtraError
+        If a package other than this one is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "hscc":
+            raise
+        raise MissingExtraError(
+            f"{what} needs {error.name}; install it with: pip install 'hscc[{extra}]'.", name=error.name
+        ) from error

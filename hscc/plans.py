@@ -78,6 +78,9 @@ class Plan:
         Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
     timed : dict
         Times faster than the dense network, by batch size, where the budget asked for it.
+    input_shape : (int, int, int), optional
+        Channels, rows, columns of the calibration's images. Only written to JSON where the first layer of the plan is
+        not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
         network, and `hscc.apply` computes them anew from the calibration.
@@ -96,6 +99,7 @@ class Plan:
     bound: str = ""
     calibration: str = ""
     timed: dict[str, float] = field(default_factory=dict)
+    input_shape: tuple[int, int, int] | None = None
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -115,7 +119,10 @@ class Plan:
 
     def to_json(self) -> str:
         """Everything but the weights, as JSON."""
-        content = {key: value for key, value in self.__dict__.items() if key not in ("layers", "weights", "budget")}
+        left_out = ["layers", "weights", "budget"]
+        if self.input_shape in (None, _first_input(self.layers)):
+            left_out.append("input_shape")
+        content = {key: value for key, value in self.__dict__.items() if key not in left_out}
         layers = [
             {**entry.__dict__, "layer": asdict(entry.layer), "structure": entry.structure.to_record()}
             for entry in self.layers
@@ -139,8 +146,9 @@ class Plan:
                 raise KeyError("format")
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
             settings = {key: as_tuples(value) for key, value in content.pop("settings").items()}
+            input_shape = as_tuples(content.pop("input_shape", _first_input(layers)))
             budget = Budget(**content.pop("budget"))
-            return cls(**content, settings=settings, budget=budget, layers=layers)
+            return cls(**content, settings=settings, budget=budget, layers=layers, input_shape=input_shape)
         except (KeyError, TypeError, ValueError, BudgetError) as error:
             raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error
 
@@ -168,6 +176,13 @@ class Plan:
         console = Console(width=132, record=True, file=io.StringIO())
         console.print(table)
         return console.export_text()
+
+
+def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:
+    """Channels, rows and columns that the first layer reads, if it is a convolution."""
+    if not layers or layers[0].layer.kind != "conv":
+        return None
+    return (layers[0].layer.inputs, *layers[0].layer.input_grid)
 
 
 def _layer_plan(entry: dict[str, Any]) -> LayerPlan:

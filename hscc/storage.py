@@ -14,7 +14,7 @@ from torch import nn
 from hscc.api import assemble
 from hscc.errors import ArtifactError, CompressionError
 from hscc.files import replace_text, replacing
-from hscc.networks.backbones import BACKBONES, build
+from hscc.networks.backbones import TORCHVISION, build
 from hscc.networks.cost import count_parameters
 from hscc.plans import Plan
 
@@ -108,7 +108,7 @@ def _recognise(model: nn.Module, plan: Plan) -> Origin:
     if not type(model).__module__.startswith("torchvision."):
         return Origin()
     classes = int(list(model.state_dict().values())[-1].shape[0])  # bias of the last layer, dense or factored
-    for name in BACKBONES:
+    for name in TORCHVISION:
         with torch.device("meta"):
             twin = build(name, classes)
         if type(twin) is type(model) and count_parameters(twin) == plan.dense_params and _has_layers(twin, plan):

@@ -1,13 +1,17 @@
 """The files that make the environment agree with one another."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from hscc.pipeline import telemetry
 
@@ -27,11 +31,64 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize("requirement", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
-def test_every_dependency_is_locked(requirement: str) -> None:
-    name, exact = re.fullmatch(r"([A-Za-z0-9._-]+)(?:==(\S+)|[<>].*)?", requirement).groups()
-    assert canonical(name) in PINNED
-    assert exact in (None, PINNED[canonical(name)])
+def required(extra: str = "") -> dict[str, Requirement]:
+    """Requirements of the core, or those that an extra adds, by name; what an extra takes from another included."""
+    texts = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    found: dict[str, Requirement] = {}
+    for requirement in map(Requirement, texts):
+        if requirement.name == "hscc":
+            for other in requirement.extras:
+                found |= required(other)
+        else:
+            found[canonical(requirement.name)] = requirement
+    return found
+
+
+def test_the_lock_satisfies_the_core_and_every_extra() -> None:
+    for extra in ("", *PROJECT["optional-dependencies"]):
+        for name, requirement in required(extra).items():
+            assert requirement.specifier.contains(PINNED[name]), requirement
+
+
+def test_everything_but_the_lock_is_a_range() -> None:
+    for extra in ("", *PROJECT["optional-dependencies"]):
+        assert not [str(entry) for entry in required(extra).values() if "==" in str(entry.specifier)]
+
+
+# What may need more than the core, longest path first; everything else is the core's.
+ROOMS = {
+    "hscc/networks/backbones.py": ("pipeline",),  # torchvision's networks
+    "hscc/budgets/latency_table.py": ("onnx",),
+    "hscc/budgets/refinement.py": ("onnx",),
+    "hscc/structures/layer_graph.py": ("onnx",),
+    "flows/runners.py": ("pipeline", "dask", "ray"),
+    "hscc/pipeline": ("pipeline",),
+    "hscc/export": ("onnx",),
+    "hscc/timing": ("onnx",),
+    "flows": ("pipeline",),
+}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Name the top-level packages that a module imports anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_everything_imported_is_required_by_the_core_or_the_extra_of_its_room() -> None:
+    distributions = {**packages_distributions(), "google": ["protobuf"]}  # a namespace of many distributions
+    undeclared = []
+    for file in [*ROOT.glob("hscc/**/*.py"), *ROOT.glob("flows/**/*.py")]:
+        path = file.relative_to(ROOT).as_posix()
+        extras = next((extras for room, extras in ROOMS.items() if path.startswith(room)), ())
+        declared = set(required()).union(*map(required, extras))
+        for package in set(imported(file)) - sys.stdlib_module_names - {"hscc", "flows"}:
+            if declared.isdisjoint(canonical(name) for name in distributions.get(package, [package])):
+                undeclared.append(f"{path}: {package}")
+    assert undeclared == []
 
 
 def test_every_locked_file_has_its_hash() -> None:

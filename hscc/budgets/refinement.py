@@ -6,11 +6,9 @@ timed against the dense one, in alternation, and planned again with limits corre
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 from hscc.budgets.latency_table import Latency, LatencyTable, bound
@@ -18,8 +16,7 @@ from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
-from hscc.export.graph.simplify import simplify
-from hscc.export.to_onnx import to_onnx
+from hscc.export.to_onnx import runtime_onnx
 from hscc.plans import Plan
 from hscc.structures.dense import DENSE
 from hscc.timing.alternation import Call, time_pair
@@ -157,6 +154,5 @@ def _corrected(
 
 
 def _calls(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> dict[int, Call]:
-    exported = copy.deepcopy(model).eval().cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    graph = simplify(to_onnx(exported, input_shape))
+    graph = runtime_onnx(model, input_shape)
     return {batch: bound(graph, batch, table.threads) for batch in table.batches}

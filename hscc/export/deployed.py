@@ -1,4 +1,4 @@
-"""Preprocessing and the whole deployed network as modules: from uint8 pictures of any size to probabilities."""
+"""What both deployed forms share: the network made ready, the whole as a module, and the check of what was written."""
 
 from __future__ import annotations
 
@@ -11,47 +11,56 @@ import torch
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.preprocessing import Picture, PillowResize, Preprocessing, per_channel
+from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
+from hscc.export.to_onnx import exportable
+from hscc.plans import Plan
 
-# Pillow's weights of red, green and blue in 1 / 2^16. Every sum below 2^24, so float32 has no rounding.
-_LUMINANCE = (19595.0, 38470.0, 7471.0)
-_UNIT = 1 << 16
+Floats = npt.NDArray[np.float32]
+Bare = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, channels, height, width) to logits (N, classes)
+Run = Callable[[Picture], Floats]  # uint8 (N, rows, columns, channels) to probabilities (N, classes)
 
 
-class Preprocess(nn.Module):
-    """Pictures to a network's input, byte for byte as Pillow does it.
+def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, Preprocessing]:
+    """Copy a network for export, and settle what it is deployed behind.
 
     Parameters
     ----------
-    preprocessing : Preprocessing
-        What to do.
+    model : nn.Module
+        It is not changed.
+    preprocessing : Preprocessing, optional
+        By default that of `Preprocessing.of` for the input shape of the calibration, which a compressed network keeps
+        with its plan; for any other network that of 224 x 224 pixels.
+
+    Returns
+    -------
+    nn.Module
+        On the CPU, in evaluation mode and float32.
+    Preprocessing
+        One that the network can run on.
+
+    Raises
+    ------
+    ExportError
+        If the network cannot run on it, or gives something else than logits.
     """
-
-    colours: torch.Tensor
-    luminance: torch.Tensor
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.grey = preprocessing.grey
-        self.resize = PillowResize(preprocessing.size)
-        self.register_buffer("colours", torch.arange(3))
-        self.register_buffer("luminance", torch.tensor(_LUMINANCE).view(3, 1, 1, 1))
-        self.register_buffer("mean", per_channel(preprocessing.mean))
-        self.register_buffer("std", per_channel(preprocessing.std))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (N, rows, columns, 1 to 4 channels) to float32 (N, 3, size, size)."""
-        # One or two channels are grey and alpha: channel 0 three times. Three or four are RGB and alpha.
-        source = self.colours * torch.sym_min(image.shape[3] // 3, 1)
-        colours = image.movedim(3, 0).index_select(0, source)
-        if self.grey:
-            total = (colours.to(torch.float32) * self.luminance).sum(0) + _UNIT // 2
-            levels = self.resize((total / _UNIT).to(torch.uint8)).unsqueeze(1)
-        else:
-            levels = self.resize(colours.flatten(0, 1)).unflatten(0, (3, -1)).movedim(0, 1)
-        return (levels.to(torch.float32) / 255.0 - self.mean) / self.std  # type: ignore[no-any-return]
+    plan = getattr(model, "hscc_plan", None)
+    calibrated = plan.input_shape if isinstance(plan, Plan) else None
+    if preprocessing is None:
+        preprocessing = Preprocessing() if calibrated is None else Preprocessing.of(calibrated)
+    model, shape = exportable(model), preprocessing.input_shape
+    hint = f"it was calibrated on {calibrated}" if calibrated else "by default it is that of a square of 224 RGB pixels"
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, *shape))
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ExportError(
+            f"the network cannot run on an input of shape {shape} ({reason}); pass the Preprocessing that it was "
+            f"trained behind, with its size and a mean and std for each channel ({hint})."
+        ) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise ExportError("the network's output is not a tensor of logits (N, classes); export the part that gives it.")
+    return model, preprocessing
 
 
 class Deployed(nn.Module):
@@ -60,7 +69,7 @@ class Deployed(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        float32 (N, 3, size, size) to logits (N, classes).
+        float32 (N, channels, height, width) to logits (N, classes).
     preprocessing : Preprocessing
         What it was trained behind.
     """
@@ -82,14 +91,10 @@ def dynamic_axes() -> tuple[dict[int, torch.export.Dim]]:
     return ({**axes, 3: torch.export.Dim("channels", min=1, max=4)},)
 
 
-def example(size: int) -> torch.Tensor:
+def example(preprocessing: Preprocessing) -> torch.Tensor:
     """Make pictures to trace with: two, of a size that no axis shares with another or with the network's input."""
-    return torch.zeros(2, size + 17, size + 5, 3, dtype=torch.uint8)
-
-
-Floats = npt.NDArray[np.float32]
-Bare = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, 3, size, size) to logits (N, classes)
-Run = Callable[[Picture], Floats]  # uint8 (N, rows, columns, channels) to probabilities (N, classes)
+    longest = max(preprocessing.input_shape)
+    return torch.zeros(2, longest + 17, longest + 5, 3, dtype=torch.uint8)
 
 
 def verify(
@@ -125,7 +130,7 @@ def verify(
         If it is above `tolerance`.
     """
     largest = 0.0
-    for picture in [*pictures, *drawn_pictures(preprocessing.size)]:
+    for picture in [*pictures, *_drawn_pictures(preprocessing)]:
         pair = np.stack([picture, picture[:, ::-1]]).reshape(2, *picture.shape[:2], -1)  # uint8, contiguous
         with torch.no_grad():
             inputs = torch.cat([preprocessing.prepare(one) for one in (picture, picture[:, ::-1])])
@@ -140,15 +145,16 @@ def verify(
     return largest
 
 
-def drawn_pictures(size: int) -> list[Picture]:
+def _drawn_pictures(preprocessing: Preprocessing) -> list[Picture]:
     """Draw noise that takes every path: grey and colours, with and without alpha, larger, smaller, tall, one pixel."""
+    _, height, width = preprocessing.input_shape
     rng = np.random.default_rng(0)
     shapes = (
-        (size, size),
+        (height, width),
         (1, 1),
-        (2 * size + 3, size + 1, 3),  # tall: resized in height first
-        (size // 2 + 1, 2 * size, 4),
-        (size + 7, 2 * size + 9, 1),
-        (size // 2 + 3, size // 3 + 1, 2),
+        (2 * height + 3, width + 1, 3),  # tall: resized in height first
+        (height // 2 + 1, 2 * width, 4),
+        (height + 7, 2 * width + 9, 1),
+        (height // 2 + 3, width // 3 + 1, 2),
     )
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -22,10 +20,10 @@ from onnx_ir.passes.common import (
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export import to_onnx as onnx_export
 from hscc.export.card import DeploymentCard, card_of
-from hscc.export.deployed import Bare, Preprocess, Run, dynamic_axes, example, verify
-from hscc.export.preprocessing import Picture, Preprocessing
+from hscc.export.deployed import Bare, Run, dynamic_axes, example, prepare, verify
+from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
+from hscc.export.to_onnx import runtime_onnx
 from hscc.files import replacing
 
 INPUT = "image"
@@ -55,17 +53,20 @@ def export_onnx(
     Parameters
     ----------
     model : nn.Module
-        float32 (N, 3, size, size) to logits (N, classes). It is not changed.
+        (N, channels, height, width) to logits (N, classes), of one or three channels. It is not changed.
     path : Path
         Target file, replaced atomically.
     preprocessing : Preprocessing, optional
-        What the network was trained behind; by default 224 pixels, grey, ImageNet's statistics.
+        What the network was trained behind. By default grey pictures in the size and channels that a compressed
+        network was calibrated on, otherwise 224 x 224 and three; ImageNet's statistics for three channels, levels of
+        0..1 for one.
     card : DeploymentCard, optional
         Kept in the file's metadata; by default the plan that the network carries, and numbered classes.
     pictures : sequence of ndarray of uint8, optional
         Pictures to check the file on beside drawn ones: (rows, columns) or (rows, columns, channels).
     network : Path, optional
-        The ONNX file of the bare network, where there is one (`hscc.export.to_onnx`); otherwise it is made.
+        The ONNX file of the bare network, where there is one; otherwise it is made by `hscc.export.to_onnx`, in the
+        form that a latency budget is timed in.
     tolerance : float
         Largest difference of a probability from torch's behind Pillow.
 
@@ -77,13 +78,14 @@ def export_onnx(
     Raises
     ------
     ExportError
-        If the file says something else than the network, or the card names another number of classes.
+        If the network cannot run behind the preprocessing, the file says something else than the network, or the card
+        names another number of classes.
     """
-    path, preprocessing = Path(path), preprocessing or Preprocessing()
-    model = copy.deepcopy(model).eval().cpu()
-    graph = compose_deployed(_bare(model, preprocessing, network), preprocessing)
+    model, preprocessing = prepare(model, preprocessing)
+    bare = onnx.load(network) if network else runtime_onnx(model, preprocessing.input_shape)
+    graph = compose_deployed(bare, preprocessing)
     card = card or card_of(model, _outputs(graph))
-    return _write(graph, path, preprocessing, card, model, pictures, tolerance)
+    return _write(graph, Path(path), preprocessing, card, model, pictures, tolerance)
 
 
 def deploy_onnx(
@@ -94,14 +96,14 @@ def deploy_onnx(
     pictures: Sequence[Picture] = (),
     tolerance: float = 1e-4,
 ) -> float:
-    """Write the deployed form of the ONNX file of a bare network, held against that very file.
+    """Write the deployed form of the ONNX file of a bare network, checked against that very file.
 
-    The preprocessing is that of `hscc.pipeline.data.images`, for the size that the network takes.
+    The preprocessing is that of `Preprocessing.of` for the input that the network takes.
 
     Parameters
     ----------
     network : Path
-        float32 (N, 3, size, size) to logits (N, classes).
+        float32 (N, channels, height, width) to logits (N, classes).
     path : Path
         Target file, replaced atomically.
     card : DeploymentCard
@@ -121,7 +123,8 @@ def deploy_onnx(
     """
     bare = onnx.load(network)
     (entry,) = bare.graph.input
-    preprocessing = Preprocessing(entry.type.tensor_type.shape.dim[3].dim_value)
+    _, channels, rows, columns = (side.dim_value for side in entry.type.tensor_type.shape.dim)
+    preprocessing = Preprocessing.of((channels, rows, columns))
     session = _session(network)
 
     def logits(inputs: torch.Tensor) -> torch.Tensor:
@@ -164,7 +167,7 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     Parameters
     ----------
     network : ModelProto
-        One input, float32 (N, 3, size, size), and one output, logits (N, classes); of any precision inside.
+        One input, float32 (N, channels, height, width), and one output, logits (N, classes); of any precision inside.
     preprocessing : Preprocessing
         What it was trained behind.
     """
@@ -192,7 +195,7 @@ def _preprocessing_graph(preprocessing: Preprocessing) -> bytes:
         warnings.simplefilter("ignore")  # of the exporter, about its own insides
         program = torch.onnx.export(
             Preprocess(preprocessing).eval(),
-            (example(preprocessing.size),),
+            (example(preprocessing),),
             dynamo=True,
             verbose=False,
             input_names=[INPUT],
@@ -201,15 +204,6 @@ def _preprocessing_graph(preprocessing: Preprocessing) -> bytes:
         )
     assert program is not None
     return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
-
-
-def _bare(model: nn.Module, preprocessing: Preprocessing, network: Path | None) -> onnx.ModelProto:
-    if network is not None:
-        return onnx.load(network)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        onnx_export.export_onnx(model, path, preprocessing.size)
-        return onnx.load(path)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

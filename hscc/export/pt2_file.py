@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 import zipfile
@@ -14,7 +13,7 @@ from torch import nn
 
 from hscc.errors import ExportError
 from hscc.export.card import DeploymentCard, card_of
-from hscc.export.deployed import Deployed, Run, dynamic_axes, example, verify
+from hscc.export.deployed import Deployed, Run, dynamic_axes, example, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.files import replacing
 
@@ -39,7 +38,7 @@ def export_pt2(
     Parameters
     ----------
     model : nn.Module
-        float32 (N, 3, size, size) to logits (N, classes). It is not changed.
+        (N, channels, height, width) to logits (N, classes), of one or three channels. It is not changed.
     path : Path
         Target file, which must end in ``.pt2``; replaced atomically.
     preprocessing, card, pictures, tolerance
@@ -53,13 +52,13 @@ def export_pt2(
     Raises
     ------
     ExportError
-        If the archive says something else than the network, or holds a pickle.
+        If the network cannot run behind the preprocessing, or the archive says something else than the network.
     """
-    path, preprocessing = Path(path), preprocessing or Preprocessing()
+    path = Path(path)
     if path.suffix != ".pt2":
         raise ExportError(f"{path} must end in .pt2, else torch.export.load does not take it.")
-    model = copy.deepcopy(model).eval().cpu().requires_grad_(False)
-    pixels = example(preprocessing.size)
+    model, preprocessing = prepare(model, preprocessing)
+    pixels = example(preprocessing)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch.export, about its own insides
         program = torch.export.export(Deployed(model, preprocessing).eval(), (pixels,), dynamic_shapes=dynamic_axes())

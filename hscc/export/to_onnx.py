@@ -1,10 +1,12 @@
-"""The ONNX form of a network: what is evaluated, registered and deployed."""
+"""A network as an ONNX graph: the form that is timed, evaluated, registered and deployed."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +16,35 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError
+from hscc.export.graph.simplify import simplify
 from hscc.files import replacing
 
 INPUT = "image"
 OUTPUT = "logits"
 
 
-def export_onnx(model: nn.Module, path: Path, image_size: int, tolerance: float = 1e-4) -> None:
-    """Export with a dynamic batch and check against eager execution.
+def runtime_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Export the graph that a runtime gets: what a latency budget times is what `hscc.export_onnx` writes.
 
     Parameters
     ----------
     model : nn.Module
-        Takes float32 (N, 3, S, S), gives (N, classes).
-    path : Path
-        Target file, replaced atomically.
-    image_size : int
-        S, in pixels.
-    tolerance : float
-        Largest difference to eager, relative to the largest logit.
+        Takes (N, channels, rows, columns), gives (N, classes). It is not changed; weights become float32.
+    input_shape : tuple of int
+        Channels, rows, columns of one image.
 
-    Raises
-    ------
-    ArtifactError
-        If ONNX Runtime's result differs from eager's by more than `tolerance`.
+    Returns
+    -------
+    onnx.ModelProto
+        With a dynamic batch, simplified by `hscc.export.graph.simplify`.
     """
-    model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    proto = to_onnx(model, (3, image_size, image_size))
-    with replacing(path) as new:
-        onnx.save(proto, new)
-        _check(model, new, image_size, tolerance)
+    return simplify(to_onnx(exportable(model), input_shape))
+
+
+def exportable(model: nn.Module) -> nn.Module:
+    """Copy a network in the form that the exporter takes: evaluation mode, CPU, float32, contiguous."""
+    ready = copy.deepcopy(model).eval().cpu().float().requires_grad_(False)
+    return ready.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 
 def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
@@ -72,6 +73,31 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     return proto
 
 
+def write_onnx(model: nn.Module, path: Path, input_shape: tuple[int, int, int], tolerance: float = 1e-4) -> None:
+    """Write the graph as the exporter makes it, and check it against eager execution.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes float32 (N, channels, rows, columns), gives (N, classes). Moved to the CPU and into evaluation mode.
+    path : Path
+        Target file, replaced atomically.
+    input_shape : (int, int, int)
+        Channels, rows, columns of one image.
+    tolerance : float
+        Largest difference to eager, relative to the largest logit.
+
+    Raises
+    ------
+    ArtifactError
+        If ONNX Runtime's result differs from eager's by more than `tolerance`.
+    """
+    model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    with replacing(path) as partial:
+        onnx.save(to_onnx(model, input_shape), partial)
+        _check(model, partial, input_shape, tolerance)
+
+
 def _strip_provenance(proto: onnx.ModelProto) -> None:
     # The exporter notes source files and stack traces of the exporting machine; a deployed model must not.
     del proto.metadata_props[:]
@@ -82,9 +108,9 @@ def _strip_provenance(proto: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
-def _check(model: nn.Module, path: Path, image_size: int, tolerance: float) -> None:
+def _check(model: nn.Module, path: Path, input_shape: tuple[int, int, int], tolerance: float) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(3, *input_shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         eager = model(images).numpy()
     (exported,) = session.run([OUTPUT], {INPUT: images.numpy()})
@@ -97,8 +123,8 @@ def _check(model: nn.Module, path: Path, image_size: int, tolerance: float) -> N
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Keep the exporter's banners out of a stage's log; its errors still raise."""
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's banners out of the output; its errors still raise."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,23 +1,26 @@
 """Backbones by name: torchvision's own networks, and a small one for phantoms and tests.
 
-To add one, write a builder that takes the number of classes and decorate it with `backbone`.
+To add one here, write a builder that takes the number of classes and decorate it with `backbone`. Another package
+enters its own with an entry point of the group ``hscc.backbones``, see `hscc.plugins`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 from urllib.error import URLError
 
 import torch
 from torch import nn
 
-from hscc.errors import ParamsError
-from hscc.networks.torchvision_import import import_torchvision
+from hscc.errors import ParamsError, requires_extra
+from hscc.networks.torchvision_operators import install_hook
+from hscc.plugins import Registry
 
 Builder = Callable[[int], nn.Module]
-BACKBONES: dict[str, Builder] = {}
-_TORCHVISION = ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2")
+BACKBONES = Registry[Builder]("hscc.backbones")
+TORCHVISION = ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2")
 
 
 def backbone(name: str) -> Callable[[Builder], Builder]:
@@ -76,11 +79,13 @@ def load_imagenet(model: nn.Module, name: str) -> bool:
     bool
         False, with a warning, where the backbone has none or they cannot be fetched.
     """
-    if name not in _TORCHVISION:
+    if name not in TORCHVISION:
         warnings.warn(f"there are no ImageNet weights for {name}; it is trained from scratch.", stacklevel=2)
         return False
     try:
-        source = import_torchvision().get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        source = (
+            _torchvision_models(name).get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        )
     except (URLError, OSError) as error:
         warnings.warn(f"ImageNet weights of {name} cannot be fetched ({error}); training from scratch.", stacklevel=2)
         return False
@@ -90,15 +95,23 @@ def load_imagenet(model: nn.Module, name: str) -> bool:
     return True
 
 
+def _torchvision_models(name: str) -> ModuleType:
+    install_hook()
+    with requires_extra("pipeline", f"the backbone {name!r}"):
+        import torchvision.models
+    models: ModuleType = torchvision.models
+    return models
+
+
 def _torchvision_builder(name: str) -> Builder:
     def builder(classes: int) -> nn.Module:
-        model: nn.Module = import_torchvision().get_model(name, weights=None, num_classes=classes)
+        model: nn.Module = _torchvision_models(name).get_model(name, weights=None, num_classes=classes)
         return model
 
     return builder
 
 
-for _name in _TORCHVISION:
+for _name in TORCHVISION:
     backbone(_name)(_torchvision_builder(_name))
 
 

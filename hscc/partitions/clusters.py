@@ -12,9 +12,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from sklearn.cluster import AgglomerativeClustering, KMeans
 from threadpoolctl import threadpool_limits
 
 Groups = list[tuple[int, ...]]
@@ -63,6 +60,8 @@ class SimilarChannels:
 
     def groups(self, here: Correlation, everywhere: Callable[[], Correlation]) -> Groups:
         """See `Grouping`."""
+        from sklearn.cluster import AgglomerativeClustering  # here: it takes a second to import
+
         if len(here) == 1:
             return [(0,)]
         distance = 1 - np.abs(here)
@@ -157,6 +156,8 @@ def cluster_channels(correlation: Correlation, clusters: int, seed: int) -> Grou
     list of tuple of int
         A partition of the channels; each ascending, the list ordered by first channel.
     """
+    from sklearn.cluster import KMeans
+
     channels = len(correlation)
     clusters = min(clusters, channels)
     if clusters == 1:
@@ -167,6 +168,9 @@ def cluster_channels(correlation: Correlation, clusters: int, seed: int) -> Grou
 
 
 def _balance(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     slots = np.arange(len(points)) % len(centres)  # each centre offers its share of the channels
     distance = cdist(points, centres, "sqeuclidean")
     channels, chosen = linear_sum_assignment(distance[:, slots])

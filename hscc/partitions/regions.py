@@ -12,9 +12,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import pdist, squareform
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.feature_extraction.image import grid_to_graph
 
 from hscc.calibration.layers import Layer, Rectangle, cell_edges, cells_of
 from hscc.calibration.moments import LayerMoments
@@ -61,6 +58,10 @@ class Merged:
 
     def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
         """See `Partition`."""
+        from scipy.spatial.distance import pdist, squareform  # here: they take a second to import
+        from sklearn.cluster import AgglomerativeClustering
+        from sklearn.feature_extraction.image import grid_to_graph
+
         occupied = moments.count.numpy() > 0
         if not occupied.all() or moments.cells == 1:
             return None

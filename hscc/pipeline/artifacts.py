@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hscc.errors import ArtifactError
 from hscc.files import file_sha256
+from hscc.methods import CONTROLS
 from hscc.pipeline import layout
+from hscc.pipeline.cell_spec import CellSpec, Precision, first_seeds
 from hscc.pipeline.params import Params
+from hscc.pipeline.statistics.schema import DENSE, OnValidation, network_name
 
-DENSE = "dense"
-FLOAT, INT8 = "fp32", "int8"
+_DENSE_VALIDATION = {"val_kl": 0.0, "predicted_loss": 0.0}  # a dense network is its own reference
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,8 @@ class Network:
 
     Attributes
     ----------
-    method : str
-        ``dense`` for a baseline.
-    budget : float
-        How many times fewer MACs were asked for; 1 for a baseline.
+    spec : CellSpec or None
+        What was asked of the cell; None for a baseline and its int8 variant.
     seed : int
         Of training or of compression and fine-tuning.
     protocol : str
@@ -35,47 +36,94 @@ class Network:
         The ONNX file.
     macs, params : int
         Counted on the real module, for one image.
-    val_accuracy : float
-        On the validation split, after fine-tuning.
-    val_kl : float
-        KL divergence from the baseline on the validation split, nats; 0 for a baseline.
-    predicted_loss : float or None
-        What the method foresaw before fine-tuning; None where it foresees nothing, 0 for a baseline.
+    validation : OnValidation
+        Its figures on the validation split.
     precision : str
-        ``fp32``, or ``int8`` for the quantised twin of a network.
-    val_accuracy_before, val_kl_before : float or None
-        As `val_accuracy` and `val_kl`, before fine-tuning; None for a baseline and for int8.
+        ``fp32``, or ``int8`` for the quantised variant of a network.
     """
 
-    method: str
-    budget: float
+    spec: CellSpec | None
     seed: int
     protocol: str
     model: Path
     macs: int
     params: int
-    val_accuracy: float
-    val_kl: float
-    predicted_loss: float | None
-    precision: str = FLOAT
-    val_accuracy_before: float | None = None
-    val_kl_before: float | None = None
+    validation: OnValidation
+    precision: Precision = "fp32"
+
+    @property
+    def method(self) -> str:
+        """Method of the cell, ``dense`` for a baseline."""
+        return self.spec.method if self.spec else DENSE
 
     @property
     def name(self) -> str:
-        """Name of the network in every table: ``dense-<protocol>`` or ``<method>-<budget>-<seed>``, and ``-int8``."""
-        return network_name(self.method, self.budget, self.seed, self.protocol, self.precision)
+        """Name of the network in every table."""
+        return network_name(self.spec, self.protocol, self.precision)
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is a baseline; the int8 twin of one is not, it is held against it."""
-        return self.method == DENSE and self.precision == FLOAT
+        """Whether it is a baseline; the int8 variant of one is not, it is compared with it."""
+        return self.spec is None and self.precision == "fp32"
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is a cell in floating point."""
+        return self.spec is not None and self.precision == "fp32"
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is there for the ablation alone, so that nobody deploys it."""
+        return self.method in CONTROLS
 
 
-def network_name(method: str, budget: float, seed: int, protocol: str, precision: str = FLOAT) -> str:
-    """Compose the name of a network from the first columns of its row."""
-    name = f"{DENSE}-{protocol}" if method == DENSE else f"{method}-{budget:g}-{seed}"
-    return name if precision == FLOAT else f"{name}-{precision}"
+def read_own(params: Params, workspace: Path) -> list[Network]:
+    """Read the baseline of ``data.protocol`` and then its cells.
+
+    Raises
+    ------
+    ArtifactError
+        If a network is missing or does not fit; the message names the stage to run.
+    """
+    own = params.data.protocol
+    cells = [read_cell(workspace / layout.cell(spec.name), spec, own) for spec in params.compress.cells]
+    return [read_baseline(workspace / layout.baseline(own), own), *cells]
+
+
+def read_others(params: Params, workspace: Path) -> list[Network]:
+    """Read the baselines of the protocols other than ``data.protocol``.
+
+    Raises
+    ------
+    ArtifactError
+        As `read_own`.
+    """
+    others = (protocol for protocol in params.train.protocols if protocol != params.data.protocol)
+    return [read_baseline(workspace / layout.baseline(protocol), protocol) for protocol in others]
+
+
+def read_int8_variants(params: Params, workspace: Path, networks: Sequence[Network]) -> list[Network]:
+    """Read the int8 variants of those of the networks that have one; none where ``quantise.enabled`` is off.
+
+    Raises
+    ------
+    ArtifactError
+        As `read_own`, also if a variant was made from another file.
+    """
+    if not params.quantise.enabled:
+        return []
+    return [read_int8_variant(workspace / layout.twin(network.name), network) for network in deployable(networks)]
+
+
+def of_first_seed(networks: Sequence[Network]) -> list[Network]:
+    """Leave out what differs from another cell in its seed only: neither time nor int8 would differ."""
+    first = first_seeds([network.spec for network in networks if network.spec])
+    return [network for network in networks if network.spec is None or network.spec in first]
+
+
+def deployable(networks: Sequence[Network]) -> list[Network]:
+    """Leave out further seeds and controls."""
+    return [network for network in of_first_seed(networks) if not network.is_control]
 
 
 def read_baseline(folder: Path, protocol: str) -> Network:
@@ -88,50 +136,36 @@ def read_baseline(folder: Path, protocol: str) -> Network:
     protocol : str
         The protocol it must have been trained under.
 
-    Returns
-    -------
-    Network
-        With method ``dense`` and budget 1.
-
     Raises
     ------
     ArtifactError
         If a file is missing or does not fit.
     """
-    stage = f"hscc train --protocol {protocol}"
-    facts = _read_metrics(folder, stage, protocol)
-    return _network(folder, stage, {**facts, "method": DENSE, "budget": 1.0, "val_kl": 0.0, "predicted_loss": 0.0})
+    return _read(folder, f"hscc train --protocol {protocol}", protocol, None, _DENSE_VALIDATION)
 
 
-def read_cell(folder: Path, method: str, budget: float, seed: int, protocol: str) -> Network:
+def read_cell(folder: Path, spec: CellSpec, protocol: str) -> Network:
     """Read one compressed network.
 
     Parameters
     ----------
     folder : Path
         Holds ``model.onnx`` and ``metrics.json``.
-    method, budget, seed
+    spec : CellSpec
         The cell that it must be.
     protocol : str
         The protocol of the baseline it was made from.
-
-    Returns
-    -------
-    Network
-        The cell.
 
     Raises
     ------
     ArtifactError
         If a file is missing or does not fit.
     """
-    stage = f"hscc compress --method {method} --budget {budget:g} --seed {seed}"
-    facts = _read_metrics(folder, stage, protocol)
-    return _network(folder, stage, {**facts, "method": method, "budget": budget, "seed": seed})
+    return _read(folder, f"hscc compress {spec.name}", protocol, spec, {"seed": spec.seed})
 
 
-def read_twin(folder: Path, network: Network) -> Network:
-    """Read the int8 twin of a network.
+def read_int8_variant(folder: Path, network: Network) -> Network:
+    """Read the int8 variant of a network.
 
     Parameters
     ----------
@@ -148,51 +182,52 @@ def read_twin(folder: Path, network: Network) -> Network:
     Raises
     ------
     ArtifactError
-        If a file is missing or does not fit, or the twin was made from another file than the network's.
+        If a file is missing or does not fit, or the variant was made from another file than the network's.
     """
-    stage = "hscc quantise"
-    facts = _read_metrics(folder, stage, network.protocol)
-    if facts.get("source_sha256") != file_sha256(network.model):
-        raise ArtifactError(f"{folder} was not made from {network.model}; run `{stage}`, or `dvc repro`.")
-    known = {name: getattr(network, name) for name in ("method", "budget", "seed", "macs", "params", "predicted_loss")}
-    return replace(_network(folder, stage, {**facts, **known}), precision=INT8)
+    known = {"seed": network.seed, "macs": network.macs, "params": network.params}
+    loss = {"predicted_loss": network.validation.predicted_loss}
+    spec = network.spec.int8 if network.spec else None
+    variant = _read(folder, "hscc quantise", network.protocol, spec, known | loss)
+    source = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("source_sha256")
+    if source != file_sha256(network.model):
+        raise ArtifactError(f"{folder} was not made from {network.model}; run `hscc quantise`, or `dvc repro`.")
+    return replace(variant, precision="int8")
 
 
-def _read_metrics(folder: Path, stage: str, protocol: str) -> dict[str, Any]:
+def _read(folder: Path, command: str, protocol: str, spec: CellSpec | None, known: dict[str, Any]) -> Network:
     path = folder / "metrics.json"
     for needed in (path, folder / "model.onnx"):
         if not needed.is_file():
-            raise ArtifactError(f"{needed} does not exist; run `{stage}`, or `dvc repro`.")
+            raise ArtifactError(f"{needed} does not exist; run `{command}`, or `dvc repro`.")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON; run `{stage}` again.") from error
+        raise ArtifactError(f"{path} is not JSON; run `{command}` again.") from error
     if not isinstance(facts, dict) or facts.get("protocol") != protocol:
-        raise ArtifactError(f"{path} is not about the {protocol} protocol; run `{stage}` again.")
-    return facts
-
-
-def _network(folder: Path, stage: str, facts: dict[str, Any]) -> Network:
+        raise ArtifactError(f"{path} is not about the {protocol} protocol; run `{command}` again.")
     try:
-        loss = facts["predicted_loss"]
-        return Network(
-            method=str(facts["method"]),
-            budget=float(facts["budget"]),
-            seed=int(facts["seed"]),
-            protocol=str(facts["protocol"]),
-            model=folder / "model.onnx",
-            macs=int(facts["macs"]),
-            params=int(facts["params"]),
-            val_accuracy=_finite(facts, "val_accuracy"),
-            val_kl=_finite(facts, "val_kl"),
-            predicted_loss=None if loss is None else float(loss),
-            val_accuracy_before=_finite(facts, "val_accuracy_before") if "val_accuracy_before" in facts else None,
-            val_kl_before=_finite(facts, "val_kl_before") if "val_kl_before" in facts else None,
-        )
+        return _network(folder, spec, {**facts, **known})
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{folder / 'metrics.json'} lacks a usable figure ({error}); run `{stage}` again."
-        ) from error
+        raise ArtifactError(f"{path} lacks a usable figure ({error}); run `{command}` again.") from error
+
+
+def _network(folder: Path, spec: CellSpec | None, facts: dict[str, Any]) -> Network:
+    validation = OnValidation(
+        accuracy=_finite(facts, "val_accuracy"),
+        kl=_finite(facts, "val_kl"),
+        accuracy_before=_finite(facts, "val_accuracy_before") if "val_accuracy_before" in facts else None,
+        kl_before=_finite(facts, "val_kl_before") if "val_kl_before" in facts else None,
+        predicted_loss=None if facts["predicted_loss"] is None else float(facts["predicted_loss"]),
+    )
+    return Network(
+        spec=spec,
+        seed=int(facts["seed"]),
+        protocol=str(facts["protocol"]),
+        model=folder / "model.onnx",
+        macs=int(facts["macs"]),
+        params=int(facts["params"]),
+        validation=validation,
+    )
 
 
 def _finite(facts: dict[str, Any], name: str) -> float:
@@ -200,56 +235,3 @@ def _finite(facts: dict[str, Any], name: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}")
     return value
-
-
-def read_own(params: Params, workspace: Path) -> list[Network]:
-    """Read the baseline of ``data.protocol`` and then its cells.
-
-    Raises
-    ------
-    ArtifactError
-        If a network is missing or does not fit; the message names the stage to run.
-    """
-    own = params.data.protocol
-    cells = [
-        read_cell(workspace / layout.cell(method, budget, seed), method, budget, seed, own)
-        for method, budget, seed in params.compress.cells
-    ]
-    return [read_baseline(workspace / layout.baseline(own), own), *cells]
-
-
-def of_first_seed(params: Params, networks: list[Network]) -> list[Network]:
-    """Leave out what differs from another network in its seed only: the clock and int8 have no need of it."""
-    first = params.compress.seeds[0]
-    return [network for network in networks if network.is_dense or network.seed == first]
-
-
-def without_controls(params: Params, networks: list[Network]) -> list[Network]:
-    """Leave out the controls, which nobody deploys."""
-    return [network for network in networks if network.method not in params.compress.controls]
-
-
-def read_twins(params: Params, workspace: Path, networks: list[Network]) -> list[Network]:
-    """Read the int8 twins of those of the networks that have one; none where ``quantise.enabled`` is off.
-
-    Raises
-    ------
-    ArtifactError
-        As `read_own`, also if a twin was made from another file.
-    """
-    if not params.quantise.enabled:
-        return []
-    made = without_controls(params, of_first_seed(params, networks))
-    return [read_twin(workspace / layout.twin(network.name), network) for network in made]
-
-
-def read_others(params: Params, workspace: Path) -> list[Network]:
-    """Read the baselines of the protocols other than ``data.protocol``.
-
-    Raises
-    ------
-    ArtifactError
-        As `read_own`.
-    """
-    others = (protocol for protocol in params.train.protocols if protocol != params.data.protocol)
-    return [read_baseline(workspace / layout.baseline(protocol), protocol) for protocol in others]

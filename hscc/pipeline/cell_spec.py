@@ -1,12 +1,13 @@
-"""What is asked of one cell of the sweep: a method, a budget by resource, a seed and a precision.
+"""The spec of one cell of the sweep: a method, a budget by resource, a seed and a precision.
 
 A cell's name, such as ``hscc-macs10-latency7.5-seed0`` or ``hscc-macs6-seed0-int8``, is written and read here alone.
-It is how ``params.yaml`` asks for the cell, the folder that holds it, and the network's name in every table.
+It stands for the cell in ``params.yaml`` and in every table, and names the folder that holds it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -50,14 +51,19 @@ class CellSpec:
     def name(self) -> str:
         """Such as ``hscc-macs10-latency7.5-seed0``; `parse_cell` reads it."""
         ratios = self.budget.ratios
-        asked = "".join(f"-{name}{ratios[name]:g}" for name in RESOURCES if name in ratios)
-        end = "" if self.precision == "fp32" else f"-{self.precision}"
-        return f"{self.method}{asked}-seed{self.seed}{end}"
+        budget = "".join(f"-{name}{ratios[name]:g}" for name in RESOURCES if name in ratios)
+        suffix = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{self.method}{budget}-seed{self.seed}{suffix}"
 
     @property
     def timed(self) -> bool:
-        """Whether the budget has a latency, so that a clock decides about the plan."""
+        """Whether the budget has a latency, so that the stage ``latency`` makes the plan."""
         return self.budget.latency is not None
+
+    @property
+    def any_seed(self) -> CellSpec:
+        """The same for all cells that differ in their seed only."""
+        return replace(self, seed=0)
 
     @property
     def int8(self) -> CellSpec:
@@ -92,3 +98,16 @@ def parse_cell(name: str) -> CellSpec:
     except BudgetError as error:
         raise ParamsError(f"cell {name!r}: {error}") from error
     return CellSpec(match["method"], budget, int(match["seed"]), "int8" if match["precision"] else "fp32")
+
+
+def cell_pattern(methods: Iterable[str]) -> str:
+    """Write the regular expression of the names of floating-point cells of some methods."""
+    return rf"^({'|'.join(sorted(methods))})(-({'|'.join(RESOURCES)})\d+(\.\d+)?)+-seed\d+$"
+
+
+def first_seeds(cells: Sequence[CellSpec]) -> tuple[CellSpec, ...]:
+    """Keep, of cells that differ in their seed only, the one with the lowest; in the order given."""
+    lowest: dict[CellSpec, int] = {}
+    for cell in cells:
+        lowest[cell.any_seed] = min(cell.seed, lowest.get(cell.any_seed, cell.seed))
+    return tuple(cell for cell in cells if cell.seed == lowest[cell.any_seed])

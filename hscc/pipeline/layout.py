@@ -8,12 +8,14 @@ DATA = Path("data")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 
+CODE = Path("artifacts/code")
 MANIFEST = Path("artifacts/manifest.csv")
 VALIDATION = Path("artifacts/validation")  # expectations.json, data_docs/
 DATA_REPORT = Path("reports/data.json")
 
 MOMENTS = Path("artifacts/calibration/moments.safetensors")
-LATENCY_TABLE = Path("artifacts/latency/table.json")
+LATENCY = Path("artifacts/latency")
+LATENCY_TABLE = LATENCY / "table.json"
 CELLS = Path("artifacts/cells")
 QUANTISED = Path("artifacts/quantised")
 
@@ -30,7 +32,7 @@ CONFUSION = Path("reports/confusion.csv")
 PARETO = Path("reports/pareto.csv")
 ABLATION = Path("reports/ablation.csv")
 REPORT = Path("reports/report.html")
-FIGURES = Path("reports/figures")  # the report's figures, an SVG file each
+FIGURES = Path("reports/figures")  # the report's figures, one SVG file each
 RELIABILITY = Path("reports/reliability.csv")
 PROTOCOLS = Path("reports/protocols")  # <protocol>.json: results of experiments under other splits
 INSIGHT = Path("artifacts/insight")  # pictures of slices, which git never holds
@@ -48,7 +50,7 @@ SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an out
 IMAGE_CACHE = SCRATCH / "images"
 CHECKPOINTS = SCRATCH / "checkpoints"
 TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
-LESSONS = SCRATCH / "lessons"  # what the baseline says of each batch of a fine-tuning
+TEACHER_LOGITS = SCRATCH / "teacher-logits"  # the baseline's, of each batch of a fine-tuning
 
 
 def baseline(protocol: str) -> Path:
@@ -62,20 +64,25 @@ def train_metrics(protocol: str) -> Path:
 
 
 def train_history(protocol: str) -> Path:
-    """A row an epoch of one training run (a DVC plot)."""
+    """One row per epoch of one training run (a DVC plot)."""
     return Path("reports/train") / f"{protocol}.csv"
 
 
-def cell(method: str, budget: float, seed: int) -> Path:
+def cell(name: str) -> Path:
     """Folder of one cell of the sweep: model.safetensors, plan.json, model.onnx, metrics.json."""
-    return CELLS / f"{method}-{budget:g}-{seed}"
+    return CELLS / name
 
 
-def timed_plan(method: str, ratio: float, seed: int) -> Path:
-    """Plan of a cell in which the clock has a say, without weights."""
-    return Path("artifacts/latency/plans") / f"{method}-{ratio:g}-{seed}.json"
+def timed_plan(name: str) -> Path:
+    """Plan without weights of a cell whose budget has a latency; ``null`` for any other cell."""
+    return LATENCY / "plans" / f"{name}.json"
+
+
+def code(stage: str) -> Path:
+    """Hashes of the modules that a stage runs."""
+    return CODE / f"{stage}.json"
 
 
 def twin(name: str) -> Path:
-    """Folder of the int8 twin of the network of that name: model.onnx, metrics.json."""
+    """Folder of the int8 variant of the network of that name: model.onnx, metrics.json."""
     return QUANTISED / name

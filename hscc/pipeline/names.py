@@ -1,12 +1,15 @@
-"""How methods and classes are called in front of a reader."""
+"""Labels of methods, classes and networks for a reader."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from hscc.errors import ParamsError
+from hscc.pipeline.cell_spec import parse_cell
+from hscc.pipeline.statistics.schema import DENSE, NetworkRow
 
 _METHODS = {
-    "dense": "Dense baseline",
+    DENSE: "Dense baseline",
     "hscc": "HSCC",
     "hscc_direct": "HSCC, no projection",
     "hscc_paper": "HSCC as the paper has it",
@@ -23,20 +26,12 @@ _METHODS = {
     "tucker": "Tucker-2",
     "tucker_adaptive": "Tucker-2, adaptive",
 }
-_GOALS = {"_timed": "timed", "_fast": "fast"}
+_RESOURCES = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "faster"}
 
 
 def method_label(method: str) -> str:
     """Name of a method in running text; an unknown one keeps its own, with spaces."""
-    for suffix, word in _GOALS.items():
-        if method.removesuffix(suffix) in _METHODS and method.endswith(suffix):
-            return f"{_METHODS[method.removesuffix(suffix)]}, {word}"
     return _METHODS.get(method, method.replace("_", " "))
-
-
-def goal(method: str) -> str:
-    """Suffix of a method that says what its ratio is of: none for MACs, ``_timed`` for time, ``_fast`` for both."""
-    return next((suffix for suffix in _GOALS if method.endswith(suffix)), "")
 
 
 def class_label(name: str) -> str:
@@ -45,8 +40,25 @@ def class_label(name: str) -> str:
     return words if words.startswith("no ") else words.removesuffix(" tumor")
 
 
-def network_label(row: Mapping[str, Any]) -> str:
-    """Name of a row's network in running text, such as ``HSCC, 6x`` or ``HSCC, 6x, int8``."""
-    label = method_label(row["method"])
-    name = label if row["method"] == "dense" else f"{label}, {row['budget']:g}×"
-    return f"{name}, int8" if row.get("precision") == "int8" else name
+def budget_label(ratios: Mapping[str, float]) -> str:
+    """Ratios by resource in running text, such as ``10× fewer MACs and 7.5× faster``; empty for a dense network."""
+    return " and ".join(f"{ratios[name]:g}× {words}" for name, words in _RESOURCES.items() if name in ratios)
+
+
+def network_label(row: NetworkRow) -> str:
+    """Name of a row's network in running text, such as ``HSCC, 10× fewer MACs and 7.5× faster, in int8``."""
+    return _joined(row.method, row.budget.ratios, row.precision)
+
+
+def cell_label(name: str) -> str:
+    """Name of a cell in running text; see `network_label`. A name that is no cell's stays as it is."""
+    try:
+        spec = parse_cell(name)
+    except ParamsError:
+        return name
+    return _joined(spec.method, spec.budget.ratios, spec.precision)
+
+
+def _joined(method: str, ratios: Mapping[str, float], precision: str) -> str:
+    parts = [method_label(method), budget_label(ratios), "" if precision == "fp32" else f"in {precision}"]
+    return ", ".join(part for part in parts if part)

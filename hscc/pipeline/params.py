@@ -1,17 +1,31 @@
-"""What the sections of ``params.yaml`` share: unknown keys are errors, values have bounds and never change."""
+"""The schema of ``params.yaml``: unknown and missing keys are errors, values have bounds and never change.
+
+No key has a default here: what holds is what the file states. ``plugins`` alone may be left out.
+"""
 
 from __future__ import annotations
 
 import difflib
-import re
+import importlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hscc.errors import ParamsError
+from hscc.pipeline.cell_spec import CellSpec, parse_cell
 
 Protocol = Literal["grouped", "pooled", "official"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -54,15 +68,62 @@ def known(name: str, registry: Collection[str], kind: str) -> str:
     raise ValueError(f"{kind} {name!r} is unknown, choose one of {', '.join(sorted(registry))}{hint}")
 
 
+def _known_method(name: str) -> str:
+    from hscc.methods import METHODS
+
+    return known(name, METHODS, "method")
+
+
+def _known_backbone(name: str) -> str:
+    from hscc.networks.backbones import BACKBONES
+
+    return known(name, BACKBONES, "backbone")
+
+
+def _cell(value: object) -> CellSpec:
+    if isinstance(value, CellSpec):
+        return value
+    try:
+        cell = parse_cell(str(value))
+    except ParamsError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    _known_method(cell.method)
+    if cell.name != value:  # the name in the file is also the folder's
+        raise ValueError(f"cell {value!r} is written {cell.name}")
+    if cell.precision != "fp32":
+        raise ValueError(
+            f"the int8 variant of a cell is made by the stage quantise; write {cell.name.removesuffix('-int8')}"
+        )
+    return cell
+
+
+def named_cell(name: str) -> CellSpec:
+    """Read the name of a cell of floating point.
+
+    Raises
+    ------
+    ParamsError
+        If it cannot be read or its method is unknown.
+    """
+    try:
+        return _cell(name)
+    except ValueError as error:
+        raise ParamsError(f"{error}.") from error
+
+
+Cell = Annotated[CellSpec, PlainValidator(_cell), PlainSerializer(lambda cell: cell.name)]
+Method = Annotated[str, AfterValidator(_known_method)]
+
+
 class DataParams(Section):
     """Data set, splits and decoding."""
 
-    protocol: Protocol = "grouped"
-    train_fraction: Fraction = 0.70
-    val_fraction: Fraction = 0.15
-    seed: Seed = 0
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 224
-    near_duplicate: Fraction = 0.99
+    protocol: Protocol
+    train_fraction: Fraction
+    val_fraction: Fraction
+    seed: Seed
+    image_size: Annotated[int, Field(ge=16, le=1024)]
+    near_duplicate: Fraction
 
     @model_validator(mode="after")
     def _leaves_a_test_split(self) -> DataParams:
@@ -74,132 +135,87 @@ class DataParams(Section):
 class ValidateParams(Section):
     """What an acceptable data set looks like."""
 
-    min_side: Count = 64
-    max_side: Count = 4096
-    modes: tuple[str, ...] = ("L", "RGB")
-    min_per_class: Count = 20
-    max_imbalance: Annotated[float, Field(ge=1)] = 3.0
+    min_side: Count
+    max_side: Count
+    modes: tuple[str, ...]
+    min_per_class: Count
+    max_imbalance: Annotated[float, Field(ge=1)]
 
 
 class TrainParams(Section):
     """The dense baseline's training."""
 
-    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("grouped",)
-    backbone: str = "alexnet"
-    weights: Literal["none", "imagenet"] = "none"
-    epochs: Count = 30
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 4e-4
-    warm_up: Fraction = 0.15
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    patience: Count = 12
-    precision: Literal["bf16", "fp32"] = "bf16"
-    seed: Seed = 0
-
-    @field_validator("backbone")
-    @classmethod
-    def _known_backbone(cls, name: str) -> str:
-        from hscc.networks.backbones import BACKBONES
-
-        return known(name, BACKBONES, "backbone")
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)]
+    backbone: Annotated[str, AfterValidator(_known_backbone)]
+    weights: Literal["none", "imagenet"]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    warm_up: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    patience: Count
+    precision: Literal["bf16", "fp32"]
+    seed: Seed
 
 
 class FinetuneParams(Section):
     """Distillation from the baseline, the same for every method."""
 
-    epochs: Annotated[int, Field(ge=0)] = 3
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0)]
+    precision: Literal["bf16", "fp32"]
 
 
 class CalibrateParams(Section):
     """Second moments of activations and output sensitivities."""
 
-    images: Count = 768
-    cells: Annotated[int, Field(ge=1, le=16)] = 4
-    batch_size: Count = 32
-    seed: Seed = 0
+    images: Count
+    cells: Annotated[int, Field(ge=1, le=16)]
+    batch_size: Count
+    seed: Seed
 
 
 class CompressParams(Section):
-    """The sweep: every method at every budget and the timed cells with every seed, the controls with the first."""
+    """The sweep: every network that is made, in the order of the tables."""
 
-    methods: Annotated[tuple[str, ...], Field(min_length=1)]
-    budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)]
-    controls: tuple[str, ...] = ()
-    timed: tuple[str, ...] = ()
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    finetune: FinetuneParams = FinetuneParams()
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
+    finetune: FinetuneParams
 
-    @field_validator("methods", "controls")
+    @field_validator("cells")
     @classmethod
-    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from hscc.methods import METHODS
-
-        return tuple(known(name, METHODS, "method") for name in names)
-
-    @field_validator("timed")
-    @classmethod
-    def _known_cells(cls, cells: tuple[str, ...]) -> tuple[str, ...]:
-        from hscc.pipeline.cells import goal_of, parse_cell
-
-        for cell in cells:
-            try:
-                timed = goal_of(*parse_cell(cell)).timed
-            except ParamsError as error:
-                raise ValueError(str(error).rstrip(".")) from error
-            if not timed:
-                raise ValueError(f"cell {cell!r} has no clock in it; put _timed or _fast behind the method")
+    def _names_each_cell_once(cls, cells: tuple[CellSpec, ...]) -> tuple[CellSpec, ...]:
+        twice = next((cell for index, cell in enumerate(cells) if cell in cells[:index]), None)
+        if twice is not None:
+            raise ValueError(f"{twice.name} is named twice; remove one of them")
         return cells
-
-    @property
-    def timed_cells(self) -> list[tuple[str, float]]:
-        """Method and ratio of each cell in which the clock has a say."""
-        from hscc.pipeline.cells import parse_cell
-
-        return [parse_cell(cell) for cell in self.timed]
-
-    @property
-    def cells(self) -> list[tuple[str, float, int]]:
-        """Method, ratio and seed of every cell."""
-        compared = [(method, budget) for budget in self.budgets for method in self.methods] + self.timed_cells
-        controls = [(method, budget, self.seeds[0]) for budget in self.budgets for method in self.controls]
-        return [(*cell, seed) for cell in compared for seed in self.seeds] + controls
-
-    @model_validator(mode="after")
-    def _names_each_method_once(self) -> CompressParams:
-        twice = sorted(set(self.methods) & set(self.controls))
-        if twice:
-            raise ValueError(f"{twice[0]} is both in methods and in controls; name it in one of them")
-        return self
 
 
 class LatencyParams(Section):
-    """What the timed cells' milliseconds are measured with."""
+    """How layers are timed for cells whose budget has a latency."""
 
-    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
-    threads: Count = 2
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)]
+    threads: Count
 
 
 class QuantiseParams(Section):
-    """Int8 twins of the networks, and the images that they are calibrated with."""
+    """Int8 variants of the networks, and the images that they are calibrated with."""
 
-    enabled: bool = True
-    images: Count = 256
-    seed: Seed = 0
+    enabled: bool
+    images: Count
+    seed: Seed
 
 
 class BenchParams(Section):
-    """How the clock is read."""
+    """How networks are timed."""
 
-    runtimes: Annotated[tuple[Literal["onnxruntime", "torch"], ...], Field(min_length=1)] = ("onnxruntime", "torch")
-    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16, 64)
-    threads: Count = 2
-    repeats: Annotated[int, Field(ge=3)] = 30
-    seconds: Annotated[float, Field(gt=0)] = 5.0
+    runtimes: Annotated[tuple[Literal["onnxruntime", "torch"], ...], Field(min_length=1)]
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)]
+    threads: Count
+    repeats: Annotated[int, Field(ge=3)]
+    seconds: Annotated[float, Field(gt=0)]
 
     @field_validator("runtimes")
     @classmethod
@@ -210,89 +226,107 @@ class BenchParams(Section):
 
 
 class TradeoffParams(Section):
-    """Grid of structures that is tried without fine-tuning, and how its clock is read."""
+    """Grid of structures that is tried without fine-tuning, and how it is timed."""
 
-    enabled: bool = True
-    regions: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4)
-    clusters: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
-    searched: tuple[str, ...] = ("hscc_direct", "hscc")
-    budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)] = (3, 6, 12)
-    calibrations: tuple[Count, ...] = (96, 384)
-    batches: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 16)
-    threads: Count = 2
-    seconds: Annotated[float, Field(gt=0)] = 0.3
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: Seed = 0
-
-    @field_validator("searched")
-    @classmethod
-    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from hscc.methods import METHODS
-
-        return tuple(known(name, METHODS, "method") for name in names)
+    enabled: bool
+    regions: Annotated[tuple[Count, ...], Field(min_length=1)]
+    clusters: Annotated[tuple[Count, ...], Field(min_length=1)]
+    searched: tuple[Method, ...]
+    budgets: Annotated[tuple[Annotated[float, Field(gt=1)], ...], Field(min_length=1)]
+    calibrations: tuple[Count, ...]
+    batches: Annotated[tuple[Count, ...], Field(min_length=1)]
+    threads: Count
+    seconds: Annotated[float, Field(gt=0)]
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
 
 
 class EvaluateParams(Section):
     """Scores and their standard errors."""
 
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: Seed = 0
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Seed
+    metrics: tuple[str, ...] = ()
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hscc.pipeline.statistics.metrics import METRICS
+
+        return tuple(known(name, METRICS, "metric") for name in names)
 
 
 class InsightParams(Section):
     """What is shown of the inside of compressed networks."""
 
-    cells: tuple[str, ...] = ()
-    images: Count = 128
-    gallery: Annotated[int, Field(ge=0)] = 24
-
-    @field_validator("cells")
-    @classmethod
-    def _names_cells(cls, cells: tuple[str, ...]) -> tuple[str, ...]:
-        for cell in cells:
-            if not re.fullmatch(r"\w+-[\d.]+-\d+", cell):
-                raise ValueError(f"{cell!r} is no cell; write method, ratio and seed, such as hscc-6-0")
-        return cells
+    cells: tuple[Cell, ...]
+    images: Count
+    gallery: Annotated[int, Field(ge=0)]
 
 
 class RegisterParams(Section):
     """What a cell must reach to be registered."""
 
-    name: Annotated[str, Field(min_length=1)] = "hscc-brain-mri"
-    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)] = 0.01
-    min_macs_ratio: Annotated[float, Field(ge=1)] = 2.0
-    min_speedup: Annotated[float, Field(ge=0)] = 1.0
+    name: Annotated[str, Field(min_length=1)]
+    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)]
+    min_macs_ratio: Annotated[float, Field(ge=1)]
+    min_speedup: Annotated[float, Field(ge=0)]
 
 
 class PromoteParams(Section):
     """What the champion of the registry must be."""
 
-    margin: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    min_images: Annotated[int, Field(ge=2)] = 100
-    min_recall: Annotated[float, Field(ge=0, le=1)] = 0.7
-    min_macs_ratio: Annotated[float, Field(ge=1)] = 2.0
-    min_speedup: Annotated[float, Field(ge=0)] = 1.0
-    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
-    protocol: Protocol = "grouped"
-    approval: bool = False
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    min_images: Annotated[int, Field(ge=2)]
+    min_recall: Annotated[float, Field(ge=0, le=1)]
+    min_macs_ratio: Annotated[float, Field(ge=1)]
+    min_speedup: Annotated[float, Field(ge=0)]
+    max_latency_ms: Annotated[float, Field(gt=0)] | None
+    protocol: Protocol
+    approval: bool
+
+
+def _import_plugin(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise ParamsError(
+            f"plugins in params.yaml names {name}, which cannot be imported ({error}); install it or remove the name."
+        ) from error
 
 
 class Params(Section):
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``.
 
+    Attributes
+    ----------
+    plugins : tuple of str
+        Modules that are imported before anything else is checked, so that they can register methods and backbones.
+    """
+
+    plugins: tuple[str, ...] = ()
     data: DataParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     train: TrainParams
     calibrate: CalibrateParams
     compress: CompressParams
-    latency: LatencyParams = LatencyParams()
-    quantise: QuantiseParams = QuantiseParams()
-    bench: BenchParams = BenchParams()
-    tradeoff: TradeoffParams = TradeoffParams()
+    latency: LatencyParams
+    quantise: QuantiseParams
+    bench: BenchParams
+    tradeoff: TradeoffParams
     evaluate: EvaluateParams
-    insight: InsightParams = InsightParams()
+    insight: InsightParams
     register_: Annotated[RegisterParams, Field(alias="register")]
-    promote: PromoteParams = PromoteParams()
+    promote: PromoteParams
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imports_plugins(cls, values: Any) -> Any:
+        # First of all: what they register, the sections name.
+        plugins = values.get("plugins") if isinstance(values, dict) else None
+        for name in plugins if isinstance(plugins, list | tuple) else ():
+            _import_plugin(str(name))
+        return values
 
     @model_validator(mode="after")
     def _trains_what_it_compresses(self) -> Params:
@@ -332,6 +366,25 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         If the file is missing, is not YAML, or any key is unknown, absent or out of range. The
         message names the file and the first such key.
     """
+    loaded = _read_yaml(path)
+    try:
+        return Params.model_validate(loaded)
+    except ValidationError as error:
+        raise ParamsError(_first_problem(path, error)) from error
+
+
+def read_plugins(path: Path = Path("params.yaml")) -> list[str]:
+    """Read the names of the plugins alone: fast, for no section is checked and nothing imported.
+
+    Raises
+    ------
+    ParamsError
+        If the file is missing or is not YAML.
+    """
+    return [str(name) for name in _read_yaml(path).get("plugins") or ()]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParamsError(f"{path} does not exist; run from the folder that holds it, or pass its path.")
     try:
@@ -340,13 +393,10 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is not UTF-8 text"
-        raise ParamsError(f"{path} is not valid YAML{where} ({problem}); mend that line.") from error
+        raise ParamsError(f"{path} is not valid YAML{where} ({problem}); fix that line.") from error
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path} must be a mapping of sections (data, train, ...); it holds {type(loaded).__name__}.")
-    try:
-        return Params.model_validate(loaded)
-    except ValidationError as error:
-        raise ParamsError(_first_problem(path, error)) from error
+    return loaded
 
 
 def _first_problem(path: Path, error: ValidationError) -> str:
@@ -355,7 +405,7 @@ def _first_problem(path: Path, error: ValidationError) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     got = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
     if first["type"] == "extra_forbidden":
-        return f"{path}: {key} is not a parameter; remove it or mend its spelling."
+        return f"{path}: {key} is not a parameter; remove it or fix its spelling."
     if first["type"] == "missing":
         return f"{path}: {key} is missing; add it."
     return f"{path}: {key}{got}: {reason[0].lower()}{reason[1:]}."

@@ -20,6 +20,8 @@ def each_layer(work: Callable[[_T], _R], items: Sequence[_T], title: str) -> lis
 
     The results do not depend on how many threads there are.
     """
+    import sklearn.cluster  # noqa: F401  before the limit below: it does not hold for libraries loaded later
+
     console, threads = Console(stderr=True), torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:

@@ -10,7 +10,7 @@ from torch import nn
 from hscc.api import apply, plan
 from hscc.budgets.budget import Budget
 from hscc.calibration.collect import Calibration, calibrate
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.methods import ALDS, HSCC, SpatialSVD, Tucker
 from tests.tiny import tiny_images, tiny_network
 
@@ -49,7 +49,7 @@ def test_torch_export_matches_eager(single, name: str) -> None:
 @pytest.mark.parametrize("name", list(METHODS))
 def test_onnx_matches_eager(single, name: str, tmp_path) -> None:
     small = _small(single, name)
-    export_onnx(small, tmp_path / "model.onnx", 18)
+    write_onnx(small, tmp_path / "model.onnx", (3, 18, 18))
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 2, 5):
         images = tiny_images(count, torch.float32)

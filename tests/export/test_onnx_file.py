@@ -18,7 +18,7 @@ from hscc.errors import ExportError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import compose_deployed, read_card
 from hscc.export.preprocessing import Preprocessing
-from hscc.export.to_onnx import export_onnx as export_bare
+from hscc.export.to_onnx import write_onnx
 from tests.export.conftest import SIDE, as_batch, run_without
 
 CARD = DeploymentCard(("a", "b", "c"), method="tucker", git_commit="f" * 40, scores={"accuracy": 0.9})
@@ -98,7 +98,7 @@ def test_another_network_than_torchs_is_refused_and_the_old_file_stays(
     exported: Path, network: nn.Module, tmp_path: Path
 ) -> None:
     other = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    export_bare(other, tmp_path / "other.onnx", SIDE)
+    write_onnx(other, tmp_path / "other.onnx", (3, SIDE, SIDE))
     target = tmp_path / "network.onnx"
     target.write_bytes(b"old")
     with pytest.raises(ExportError, match=r"network\.onnx: a probability differs from the network's by"):

@@ -11,7 +11,7 @@ from torch import nn
 
 from hscc.errors import ArtifactError
 from hscc.export.quantisation import Int8, quantise
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.timing.sessions import open_session
 
 SIDE = 16
@@ -25,7 +25,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nn.Conv2d(16, 8, 1), nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 64), nn.Linear(64, 4),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("source") / "model.onnx"
-    export_onnx(network, path, SIDE)
+    write_onnx(network, path, (3, SIDE, SIDE))
     return path
 
 

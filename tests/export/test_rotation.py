@@ -11,7 +11,7 @@ from torch import nn
 
 from hscc.export.quantisation import Int8, quantise
 from hscc.export.rotation import rotate_hidden
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.timing.sessions import open_session
 
 SIDE = 16
@@ -48,7 +48,7 @@ def skewed_factors() -> nn.Module:
 
 
 def exported(network: nn.Module, path: Path) -> Path:
-    export_onnx(network, path, SIDE)
+    write_onnx(network, path, (3, SIDE, SIDE))
     return path
 
 

@@ -95,12 +95,12 @@ def committed(workspace: Path) -> Path:
     """The small graph with the parameters' real names, run and committed."""
     graph = (workspace / "dvc.yaml").read_text()
     (workspace / "dvc.yaml").write_text(
-        graph.replace("${methods}", "${compress.methods}").replace("${budgets}", "${compress.budgets}")
+        graph.replace(
+            "      method: ${methods}\n      budget: ${budgets}\n", "      cell: ${compress.cells}\n"
+        ).replace("${item.method}-${item.budget}", "${item.cell}")
     )
     (workspace / "params.yaml").write_text(
-        "compress:\n  methods: [x, y] # kept\n  budgets: [3, 6.5]\n  controls: [z]\n  timed: []\n"
-        "insight:\n  cells: [y]\n"
-        "shout: false\n"
+        "compress:\n  cells: [x-3, x-6.5, y-3, y-6.5] # kept\ninsight:\n  cells: [y]\nshout: false\n"
     )
     (workspace / ".gitignore").write_text(
         "/data\n/cells\n/first.txt\n/.hscc\n/log-*\n/mlflow.db\n/mlruns\n/reports/runs\n"

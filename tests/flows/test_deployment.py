@@ -32,13 +32,12 @@ def phantom(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params["train"]["epochs"] = 1
     params["calibrate"] |= {"images": 16, "cells": 1}
-    params["compress"] |= {"methods": ["global_svd"], "budgets": [2], "controls": []}
+    params["compress"]["cells"] = ["global_svd-macs2-seed0", "global_svd_adaptive-latency1.1-seed0"]
     params["compress"]["finetune"]["epochs"] = 0
-    params["compress"]["timed"] = ["global_svd_adaptive_timed-1.1"]
     params["latency"] = {"batches": [1], "threads": 1}
-    params["quantise"] = {"enabled": False}
+    params["quantise"]["enabled"] = False
     params["insight"] = {"cells": [], "images": 8, "gallery": 2}
-    params["tradeoff"] = {"enabled": False}
+    params["tradeoff"]["enabled"] = False
     params["bench"] |= {"runtimes": ["onnxruntime"], "batches": [1], "threads": 1, "repeats": 3}
     params["evaluate"] |= {"resamples": 100}
     params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
@@ -166,9 +165,8 @@ def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path
         if flow == "promote":
             assert set(offered) == {"which", "wait_seconds"}
             continue
-        assert "hscc" in offered["methods"]["items"]["enum"]
         assert "compress" in offered["targets"]["anyOf"][0]["items"]["enum"]
-        assert 6 in offered["budgets"]["anyOf"][0]["items"]["enum"]
+        assert "hscc-macs6-seed0" in offered["cells"]["anyOf"][0]["items"]["enum"]
         crons = [(each.schedule.cron, each.schedule.timezone) for each in made.schedules]
         assert crons == {"nightly": [("0 2 * * *", "UTC")], "validate-data": [("30 * * * *", "UTC")]}.get(name, [])
 
@@ -191,16 +189,16 @@ def test_the_hourly_check_runs_its_stage_alone(stack: Stack, workspace: Path) ->
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_with_another_budget_becomes_an_experiment(stack: Stack, committed: Path) -> None:
+def test_a_sweep_with_another_cell_becomes_an_experiment(stack: Stack, committed: Path) -> None:
     before, ran = files(committed), times_run(committed)
     stack.deploy(committed, "-n", "sweep")
-    ended = stack.ended(stack.run("sweep", budgets=[9])).state
+    ended = stack.ended(stack.run("sweep", cells=["hscc-macs9-seed0"])).state
     assert ended is not None and ended.is_completed(), ended
     assert files(committed) == before  # params.yaml among them
     assert times_run(committed) == ran
     ((name, data),) = experiments(committed).items()
     assert name in str(ended.message)
-    assert data["params"]["params.yaml"]["data"]["compress"]["budgets"] == [9]
+    assert data["params"]["params.yaml"]["data"]["compress"]["cells"] == ["hscc-macs9-seed0"]
 
 
 @pytest.mark.timeout(600)

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows import pipeline
 from flows.experiments import FOLDER, kept_reports, name_of, prepare, save
@@ -11,6 +12,8 @@ from flows.pipeline import main
 from hscc.errors import HSCCError
 
 from .conftest import dvc, times_run
+
+NINE = {"compress.cells": ["x-9"]}
 
 
 def files(workspace: Path) -> dict[str, bytes]:
@@ -34,7 +37,7 @@ def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
     committed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, ran = files(committed), times_run(committed)
-    main(committed, method=["x"], budget=[3.0, 9.0])
+    main(committed, cell=["x-3", "x-9"])
     assert files(committed) == before
     assert times_run(committed) == ran
     assert dvc(committed, "status") == "Data and pipelines are up to date."
@@ -42,7 +45,7 @@ def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
     ((name, data),) = experiments(committed).items()
     assert f"take it over with 'dvc exp apply {name}'" in capsys.readouterr().out
     params = data["params"]["params.yaml"]["data"]
-    assert params["compress"] == {"methods": ["x"], "budgets": [3, 9], "controls": [], "timed": []}
+    assert params["compress"] == {"cells": ["x-3", "x-9"]}
 
     dvc(committed, "exp", "apply", name)
     assert "# kept" in (committed / "params.yaml").read_text()
@@ -52,7 +55,7 @@ def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
 
 
 def test_what_is_up_to_date_is_taken_over_and_not_run(committed: Path) -> None:
-    experiment = prepare(committed, {"compress.methods": ["x"], "compress.budgets": [3, 9]})
+    experiment = prepare(committed, {"compress.cells": ["x-3", "x-9"]})
     assert (experiment.workspace / "cells/x-3.txt").read_text() == "one\n"
     assert not (experiment.workspace / "cells/y-3.txt").exists()
     status = dvc(experiment.workspace, "status")
@@ -64,24 +67,24 @@ def test_what_is_up_to_date_is_taken_over_and_not_run(committed: Path) -> None:
 def test_uncommitted_changes_come_along(committed: Path) -> None:
     params = committed / "params.yaml"
     params.write_text(params.read_text().replace("shout: false", "shout: true"))
-    experiment = prepare(committed, {"compress.budgets": [9]})
+    experiment = prepare(committed, NINE)
     assert "shout: true" in (experiment.workspace / "params.yaml").read_text()
     assert "shout: true" in params.read_text()
-    assert "[3, 6.5]" in params.read_text()
+    assert "[x-3, x-6.5, y-3, y-6.5]" in params.read_text()
 
 
 def test_a_killed_experiment_is_taken_up(committed: Path) -> None:
-    asked = {"compress.budgets": [9]}
+    asked = NINE
     first = prepare(committed, asked)
     dvc(first.workspace, "repro", "--quiet", "sweep@x-9")
     again = prepare(committed, asked)
     assert again == first
     assert "sweep@x-9" not in dvc(again.workspace, "status")
-    assert prepare(committed, {"compress.budgets": [10]}).name != first.name
+    assert prepare(committed, {"compress.cells": ["x-10"]}).name != first.name
 
 
 def test_a_half_made_clone_is_made_anew(committed: Path) -> None:
-    asked = {"compress.budgets": [9]}
+    asked = NINE
     experiment = prepare(committed, asked)
     (experiment.clone / ".git/hscc-whole").unlink()
     (experiment.workspace / "params.yaml").write_text("half")
@@ -89,7 +92,7 @@ def test_a_half_made_clone_is_made_anew(committed: Path) -> None:
 
 
 def test_of_a_saved_experiment_only_the_reports_stay(committed: Path) -> None:
-    experiment = prepare(committed, {"compress.budgets": [9]})
+    experiment = prepare(committed, NINE)
     (experiment.workspace / "reports").mkdir()
     (experiment.workspace / "reports/report.html").write_text("seen")
     dvc(experiment.workspace, "repro", "--quiet")
@@ -100,8 +103,8 @@ def test_of_a_saved_experiment_only_the_reports_stay(committed: Path) -> None:
 def test_what_is_shown_are_the_reports_that_stay(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Path] = []
     monkeypatch.setattr(pipeline, "publish_reports", shown.append)
-    main(committed, budget=[9.0])
-    assert shown == [kept_reports(committed, name_of(committed, {"compress.budgets": [9], "insight.cells": []}))]
+    main(committed, cell=["x-9"])
+    assert shown == [kept_reports(committed, name_of(committed, {**NINE, "insight.cells": []}))]
 
 
 def test_a_workspace_inside_a_repository(committed: Path, tmp_path: Path) -> None:
@@ -113,14 +116,14 @@ def test_a_workspace_inside_a_repository(committed: Path, tmp_path: Path) -> Non
     shutil.copytree(committed, inner, ignore=shutil.ignore_patterns(".git", ".hscc"))
     subprocess.run(["git", "add", "--all"], cwd=root, check=True)
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"], cwd=root, check=True)
-    experiment = prepare(inner, {"compress.budgets": [9]})
+    experiment = prepare(inner, NINE)
     assert experiment.workspace == experiment.clone / "inner"
-    assert "[9]" in (experiment.workspace / "params.yaml").read_text().replace("- 9", "[9]")
+    assert yaml.safe_load((experiment.workspace / "params.yaml").read_text())["compress"]["cells"] == ["x-9"]
 
 
 def test_commands_record_where_the_origin_records(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    variables = prepare(committed, {"compress.budgets": [9]}).variables
+    variables = prepare(committed, NINE).variables
     assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{committed}/mlflow.db"
     assert variables["HSCC_DATA_SOURCE"] == str(committed / "data")
     from mlflow import MlflowClient
@@ -131,7 +134,7 @@ def test_commands_record_where_the_origin_records(committed: Path, monkeypatch: 
 
 def test_a_workspace_without_a_commit_is_refused(workspace: Path) -> None:
     with pytest.raises(HSCCError, match=r"kept as a DVC experiment, which .* does not allow"):
-        prepare(workspace, {"compress.budgets": [9]})
+        prepare(workspace, NINE)
 
 
 def test_an_override_of_nothing_is_refused(committed: Path) -> None:

@@ -36,7 +36,7 @@ def pid(workspace: Path, name: str, stack: Stack) -> int:
 
 
 def flow_pid(workspace: Path) -> int:
-    found = re.search(r"process (\d+) on", (workspace / ".hscc/flow.lease").read_text())
+    found = re.search(r"process (\d+) on", (workspace / ".hscc/flow.lock").read_text())
     assert found is not None
     return int(found.group(1))
 

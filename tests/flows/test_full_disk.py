@@ -49,14 +49,14 @@ def test_a_copy_that_dvc_passes_over_is_heeded(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "output").write_text("a")
     monkeypatch.setattr("dvc_objects.fs.local.copyfile", fail)
     files = WholeFiles()
-    with pytest.raises(OSError, match="No space left"), files.heeded(), contextlib.suppress(OSError):
+    with pytest.raises(OSError, match="No space left"), files.raising_failed_copies(), contextlib.suppress(OSError):
         files.put_file(str(tmp_path / "output"), str(tmp_path / "cache/object"))
-    with pytest.raises(OSError, match="No space left"), files.heeded():
+    with pytest.raises(OSError, match="No space left"), files.raising_failed_copies():
         with contextlib.suppress(OSError):
             files.put_file(str(tmp_path / "output"), str(tmp_path / "cache/object"))
         raise DvcException("what came of it")
     assert list((tmp_path / "cache").iterdir()) == []
-    with files.heeded():
+    with files.raising_failed_copies():
         pass  # an earlier failure is forgotten
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_one_sentence_however_deep_it_lies(cause: Exception, tmp_
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), ValueError("no"), HSCCError("no")])
 def test_other_errors_pass(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(type(error), match="no"), one_sentence(tmp_path), WholeFiles().heeded():
+    with pytest.raises(type(error), match="no"), one_sentence(tmp_path), WholeFiles().raising_failed_copies():
         raise error from error
 
 

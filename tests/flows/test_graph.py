@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import Stage, claim, hand_over, is_missing, is_stale, open_repo, read_graph, select
+from flows.graph import Stage, claim, commit_outputs, is_missing, is_stale, open_repo, read_graph, select
 from hscc.errors import HSCCError
 
 from .conftest import CELLS, dvc
@@ -41,7 +41,7 @@ def test_a_stage_handed_over_is_not_stale(workspace: Path) -> None:
     first = stage_named("first", read_graph(repo))
     assert is_stale(repo, first)
     (workspace / "first.txt").write_text("one\n")
-    hand_over(repo, first)
+    commit_outputs(repo, first)
     assert not is_stale(repo, first)
     assert "first" not in dvc(workspace, "status").split(":")[0]
 
@@ -49,7 +49,7 @@ def test_a_stage_handed_over_is_not_stale(workspace: Path) -> None:
 def test_a_missing_output_is_not_handed_over(workspace: Path) -> None:
     repo = open_repo(workspace)
     with pytest.raises(HSCCError, match=r"stage first succeeded but .*first\.txt"):
-        hand_over(repo, stage_named("first", read_graph(repo)))
+        commit_outputs(repo, stage_named("first", read_graph(repo)))
 
 
 def test_room_is_made_as_dvc_makes_it(workspace: Path) -> None:

@@ -7,7 +7,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import phases
 from flows.graph import Stage
-from flows.lease import hold
+from flows.lock import hold
 from flows.phases import Ended, Phase
 
 
@@ -23,8 +23,8 @@ def test_a_task_that_breaks_off_is_reported(tmp_path: Path, monkeypatch: pytest.
 
     @flow
     def run() -> None:
-        with hold(tmp_path, "a test") as lease:
-            phase = Phase("a", ThreadPoolTaskRunner(max_workers=1), lease, {}, ended)
+        with hold(tmp_path, "a test") as lock:
+            phase = Phase("a", ThreadPoolTaskRunner(max_workers=1), lock, {}, ended)
             phase.submit(stage)
             phase.close()
             phase.join(60)

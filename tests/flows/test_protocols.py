@@ -14,7 +14,7 @@ stages:
   evaluate:
     cmd: >-
       mkdir -p reports &&
-      echo '{"protocol": "${data.protocol}", "git_commit": "${compress.methods[2]}", "data_hash": "", "rows": []}'
+      echo '{"protocol": "${data.protocol}", "git_commit": "${compress.cells[2]}", "data_hash": "", "rows": []}'
       > reports/results.json
     params: [data.protocol, compress]
     metrics:
@@ -27,7 +27,7 @@ stages:
 """
 PARAMS = """
 data: {protocol: grouped}
-compress: {methods: [a, b, c], budgets: [3], seeds: [0, 1], controls: [d], timed: [e]}
+compress: {cells: [a, b, c]}
 insight: {cells: [f]}
 """
 
@@ -49,7 +49,7 @@ def test_the_graph_under_another_split_leaves_its_results_and_nothing_else(commi
     assert [str(path) for path in kept] == ["reports/protocols/pooled.json", "reports/protocols/official.json"]
     found, other = (json.loads((committed / path).read_text()) for path in kept)
     assert (found["protocol"], other["protocol"]) == ("pooled", "official")
-    assert found["git_commit"] == "hscc_paper"
+    assert found["git_commit"] == "hscc_paper-macs3-seed0"
     assert (committed / "reports/results.json").read_bytes() == before
     assert json.loads((committed / "registered.json").read_text())["protocol"] == "grouped"
     status = subprocess.run(["git", "status", "--porcelain"], cwd=committed, capture_output=True, text=True).stdout

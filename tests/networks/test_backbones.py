@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError, ParamsError
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import BACKBONES, build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense, save_dense
@@ -78,7 +78,7 @@ def test_what_is_no_network_is_named(tmp_path: Path, content: bytes | None) -> N
 def test_onnx_has_a_dynamic_batch_and_tells_nothing_of_this_machine(tmp_path: Path) -> None:
     model = build("smallcnn", 4).eval()
     path = tmp_path / "m.onnx"
-    export_onnx(model, path, 32)
+    write_onnx(model, path, (3, 32, 32))
     session = onnxruntime.InferenceSession(str(path))
     for count in (1, 5):
         images = torch.randn(count, 3, 32, 32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,12 @@ from hscc.budgets.budget import Budget
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS
-from hscc.pipeline.params import EvaluateParams, Params, PromoteParams, RegisterParams, TrainParams
+from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import to_parquet
+from hscc.pipeline.statistics.schema import Requirements, write_record
 from hscc.plans import Plan
+from tests.pipeline.committed import committed
+from tests.pipeline.rows import results, row
 
 NAME = "hscc-tiny"
 DATA_HASH = "440a20f27877ad996e95c9e6d1d13da5.dir"
@@ -29,9 +31,8 @@ PLAN = Plan("hscc", {}, Budget(macs=6), 0, 600, 60, 100, 10, (), {"classifier": 
 
 def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
-    policy = PromoteParams(**{"min_images": 50, **promote})
-    return Params.model_construct(
-        train=TrainParams(), register_=RegisterParams(name=NAME), promote=policy, evaluate=EvaluateParams(resamples=200)
+    return committed(
+        register={"name": NAME, "min_speedup": 1.0}, promote={"min_images": 50, **promote}, evaluate={"resamples": 200}
     )
 
 
@@ -50,37 +51,31 @@ def save_network(path: Path, seed: int = 0) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def row(method: str, sha256: str, **changes: Any) -> dict[str, Any]:
-    """Give a row of the results table."""
-    return {
-        "method": method, "budget": 1.0 if method == "dense" else 6.0, "seed": 0, "protocol": "grouped", "n_test": 100,
-        "macs": 100, "params": 10, "macs_ratio": 6.0, "params_ratio": 1.0, "size_bytes": 1, "model_sha256": sha256,
-        "accuracy": 0.9, "accuracy_se": 0.03, "macro_f1": 0.9, "macro_f1_se": 0.03, "kl_to_baseline": 0.1,
-        "accuracy_difference": 0.0, "accuracy_difference_se": 0.01, "accuracy_difference_low": -0.02,
-        "accuracy_difference_high": 0.02, "val_accuracy": 0.9, "val_kl": 0.1, "speedup_b1": 2.0,
-        "speedup_b1_iqr": 0.1, "latency_ms_b1": 3.0, "data_hash": DATA_HASH, "git_commit": "f" * 40, **changes,
-    }  # fmt: skip
-
-
 def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom: bool = False, **changes: Any) -> str:
     """Write cell, results, predictions and manifest; the network errs on its first `wrong` images, dense on 12."""
-    cell = workspace / layout.cell("hscc", 6.0, 0)
+    cell = workspace / layout.cell("hscc-macs6-seed0")
     sha256 = save_network(cell / "model.onnx", network)
     (cell / "plan.json").write_text(PLAN.to_json())
-    document = {
-        "protocol": "grouped", "phantom": phantom, "classes": CLASSES, "data_hash": DATA_HASH, "git_commit": "f" * 40,
-        "rows": [row("dense", "0"), row("hscc", sha256, **changes), row("tucker", "0", macs_ratio=1.5)],
-    }  # fmt: skip
-    results = workspace / layout.RESULTS_JSON
-    results.parent.mkdir(exist_ok=True)
-    results.write_text(json.dumps(document))
+    found = results(
+        row(model_sha256=sha256, **changes),
+        row("tucker", macs_ratio=1.5),
+        phantom=phantom,
+        requirements=Requirements(max_accuracy_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0),
+    )
+    path = workspace / layout.RESULTS_JSON
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(write_record(found))
     paths = [f"Testing/{number:03}.jpg" for number in range(IMAGES)]
     labels = [CLASSES[number % 4] for number in range(IMAGES)]
-    told = {"dense-grouped": _told(labels, 12), "hscc-6-0": _told(labels, wrong), "tucker-6-0": _told(labels, 40)}
-    asked = pd.DataFrame({"path": paths, "protocol": "grouped", "label": labels, "group": range(IMAGES)})
+    answers = {
+        "dense-grouped": _answers(labels, 12),
+        "hscc-macs6-seed0": _answers(labels, wrong),
+        "tucker-macs6-seed0": _answers(labels, 40),
+    }
+    images = pd.DataFrame({"path": paths, "protocol": "grouped", "label": labels, "group": range(IMAGES)})
     predictions = [
-        asked.assign(network=name, **{f"logit_{one}": [float(said == one) for said in saying] for one in CLASSES})
-        for name, saying in told.items()
+        images.assign(network=name, **{f"logit_{one}": [float(answer == one) for answer in given] for one in CLASSES})
+        for name, given in answers.items()
     ]
     (workspace / layout.PREDICTIONS).write_bytes(to_parquet(pd.concat(predictions)))
     manifest = pd.DataFrame({name: [0] * IMAGES for name in COLUMNS})
@@ -99,7 +94,7 @@ def head(seed: int = 0, side: int = 96) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.where(inside, noise, 5).astype(np.uint8)
 
 
-def _told(labels: list[str], wrong: int) -> list[str]:
+def _answers(labels: list[str], wrong: int) -> list[str]:
     others = [CLASSES[(CLASSES.index(label) + 1) % 4] for label in labels]
     return [
         other if number < wrong else label for number, (label, other) in enumerate(zip(labels, others, strict=True))

@@ -1,27 +1,72 @@
-"""The bench: every network against the first, by runtime and batch size, on the clock and in memory."""
+"""The bench: time and peak memory of every network beside the first, by runtime and batch size."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hscc.errors import ArtifactError
 from hscc.files import file_sha256
 from hscc.pipeline.benchmark.peak_memory import peak_memory
 from hscc.pipeline.benchmark.runtimes import Bind, Subject, open_network
-from hscc.timing.alternation import PairTiming, time_pair
+from hscc.pipeline.statistics.schema import Machine, Record, read_record
+from hscc.timing.alternation import time_pair
 
-Row = dict[str, Any]
 
-_NEEDED = {"reference", "runtimes", "batches", "threads", "rows"}
+class BenchRow(Record):
+    """One network at one batch size in one runtime.
+
+    Attributes
+    ----------
+    pairs : int
+        Pairs of calls, the reference and the network in alternation.
+    reference_ms, ms : float
+        Median milliseconds per call, with their interquartile ranges.
+    speedup, speedup_iqr, speedup_se : float
+        Of the pairs.
+    peak_mb, load_mb : float or None
+        See `hscc.pipeline.benchmark.peak_memory.Peaks`.
+    size_bytes, model_sha256
+        Of the ONNX file.
+    """
+
+    network: str
+    runtime: str
+    batch: int
+    pairs: int
+    reference_ms: float
+    reference_ms_iqr: float
+    ms: float
+    ms_iqr: float
+    speedup: float
+    speedup_iqr: float
+    speedup_se: float
+    peak_mb: float | None
+    load_mb: float | None
+    size_bytes: int
+    model_sha256: str
+
+
+class Bench(Record):
+    """Content of ``reports/bench.json``; without protocol, data and commit for files of a user's own."""
+
+    protocol: str | None = None
+    data_hash: str | None = None
+    git_commit: str | None = None
+    reference: str
+    runtimes: tuple[str, ...]
+    batches: tuple[int, ...]
+    threads: int
+    processors: int
+    machine: Machine
+    versions: dict[str, str]
+    rows: tuple[BenchRow, ...]
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How the clock is read.
+    """How times are taken.
 
     Attributes
     ----------
@@ -46,7 +91,7 @@ def measure(
     runtimes: Sequence[str],
     clock: Clock,
     begins: Callable[[Subject, str], None] = lambda subject, runtime: None,
-) -> list[Row]:
+) -> list[BenchRow]:
     """Time every network, the first included, in alternation with the first.
 
     Parameters
@@ -58,21 +103,19 @@ def measure(
     clock : Clock
         How.
     begins : callable
-        Told of each network and runtime before it is measured.
+        Called with each network and runtime before it is measured.
 
     Returns
     -------
-    list of dict
-        A row a runtime, network and batch size: ``network``, ``runtime``, ``batch``, ``pairs``; ``ms`` and the
-        reference's ``reference_ms`` beside it, each with ``_iqr``; ``speedup`` with ``_iqr`` and ``_se``; ``peak_mb``
-        and ``load_mb`` of `hscc.pipeline.benchmark.peak_memory.Peaks`; ``size_bytes``, ``model_sha256``.
+    list of BenchRow
+        One per runtime, network and batch size.
 
     Raises
     ------
     ArtifactError
         If a network cannot be opened, or not run at one of the batch sizes.
     """
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     for runtime in runtimes:
         able = [subject for subject in subjects if subject.runs_in(runtime)]
         reference = open_network(able[0], runtime, clock.threads)
@@ -82,61 +125,44 @@ def measure(
     return rows
 
 
-def _measure_one(reference: Bind, subject: Subject, runtime: str, clock: Clock) -> list[Row]:
+def _measure_one(reference: Bind, subject: Subject, runtime: str, clock: Clock) -> list[BenchRow]:
     peaks = peak_memory(subject, runtime, clock.threads, clock.batches)
     network = open_network(subject, runtime, clock.threads)
-    facts = {"size_bytes": subject.model.stat().st_size, "model_sha256": file_sha256(subject.model)}
-    return [
-        {
-            "network": subject.name,
-            "runtime": runtime,
-            "batch": batch,
-            **_columns(time_pair(reference(batch), network(batch), clock.repeats, clock.seconds)),
-            "peak_mb": peaks.running.get(batch),
-            "load_mb": peaks.loading,
-            **facts,
-        }
-        for batch in clock.batches
-    ]
+    size, digest = subject.model.stat().st_size, file_sha256(subject.model)
+    rows = []
+    for batch in clock.batches:
+        timing = time_pair(reference(batch), network(batch), clock.repeats, clock.seconds)
+        rows.append(
+            BenchRow(
+                network=subject.name,
+                runtime=runtime,
+                batch=batch,
+                pairs=timing.pairs,
+                reference_ms=timing.dense_ms.median,
+                reference_ms_iqr=timing.dense_ms.iqr,
+                ms=timing.other_ms.median,
+                ms_iqr=timing.other_ms.iqr,
+                speedup=timing.speedup.median,
+                speedup_iqr=timing.speedup.iqr,
+                speedup_se=timing.speedup.se,
+                peak_mb=peaks.running.get(batch),
+                load_mb=peaks.loading,
+                size_bytes=size,
+                model_sha256=digest,
+            )
+        )
+    return rows
 
 
-def _columns(timing: PairTiming) -> Row:
-    return {
-        "pairs": timing.pairs,
-        "reference_ms": timing.dense_ms.median,
-        "reference_ms_iqr": timing.dense_ms.iqr,
-        "ms": timing.other_ms.median,
-        "ms_iqr": timing.other_ms.iqr,
-        "speedup": timing.speedup.median,
-        "speedup_iqr": timing.speedup.iqr,
-        "speedup_se": timing.speedup.se,
-    }
-
-
-def read_bench(path: Path) -> dict[str, Any]:
+def read_bench(path: Path) -> Bench:
     """Read ``bench.json``.
-
-    Parameters
-    ----------
-    path : Path
-        The file that the stage bench wrote.
-
-    Returns
-    -------
-    dict
-        Of which ``rows`` are those of `measure`.
 
     Raises
     ------
     ArtifactError
-        If it is missing or is no such file.
+        If it is missing or is not of this version.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; run `hscc bench`, or `dvc repro`.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON; run `hscc bench` again.") from error
-    if not isinstance(document, dict) or not _NEEDED.issubset(document) or not document["rows"]:
-        raise ArtifactError(f"{path} is not what `hscc bench` of this version writes; run it again.")
-    return document
+    bench = read_record(Bench, path, "hscc bench")
+    if not bench.rows:
+        raise ArtifactError(f"{path} has no rows; run `hscc bench` again.")
+    return bench

@@ -119,6 +119,14 @@ def check(workspace: Workspace = HERE) -> None:
     typer.echo("ok")
 
 
+@app.command(rich_help_panel=GRAPH, epilog="Example: `hscc code`")
+def code(workspace: Workspace = HERE) -> None:
+    """Hash the code of each stage without comments and docstrings, so that these make no stage stale."""
+    from hscc.pipeline.stages import code as stage
+
+    stage.run(workspace)
+
+
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc validate`, or in the graph `dvc repro validate`")
 def validate(workspace: Workspace = HERE) -> None:
     """Check every image; write the manifest, its splits and Data Docs.
@@ -153,31 +161,29 @@ def calibrate(workspace: Workspace = HERE) -> None:
 
 @app.command(
     rich_help_panel=GRAPH,
-    epilog="Example: `hscc compress --method hscc --budget 6 --seed 0`, or `dvc repro compress@hscc-6-0`",
+    epilog="Example: `hscc compress hscc-macs6-seed0`, or `dvc repro compress@hscc-macs6-seed0`",
 )
 def compress(
-    method: Annotated[str | None, typer.Option(help="Name of a method, such as global_svd, tucker or hscc.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Times fewer MACs than the dense network; above 1.")] = None,
     cell: Annotated[
-        str | None, typer.Option(help="Instead: a cell of compress.timed in params.yaml, such as hscc_timed-5.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of clustering and fine-tuning.")] = 0,
+        str,
+        typer.Argument(
+            metavar="CELL",
+            help="Method, times less of each resource (macs, params, latency), and seed: hscc-macs10-latency7.5-seed0.",
+        ),
+    ],
     workspace: Workspace = HERE,
 ) -> None:
     """Compress the baseline by one method to one budget, fine-tune it and export it to ONNX."""
-    from hscc.pipeline.cells import parse_cell
+    from hscc.pipeline.params import named_cell
     from hscc.pipeline.stages import compress as stage
 
-    if cell is not None:
-        method, budget = parse_cell(cell)
-    if method is None or budget is None:
-        raise typer.BadParameter("name --method and --budget, or --cell.")
-    stage.run(read_params(workspace), workspace, method=method, budget=budget, seed=seed)
+    params = read_params(workspace)  # first: it imports the plugins whose methods a cell may name
+    stage.run(params, workspace, cell=named_cell(cell))
 
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc latency`")
 def latency(workspace: Workspace = HERE) -> None:
-    """Time the structures that layers may take on this machine, and plan the cells that keep a budget of time.
+    """Time the structures that layers may take on this machine, and plan the cells whose budget has a latency.
 
     Keep the machine quiet meanwhile.
     """
@@ -220,7 +226,9 @@ def bench(
         return
     if len(files) < 2:
         raise typer.BadParameter("name two files or more, or none.")
-    settings = BenchParams(threads=threads, repeats=repeats, **({"batches": tuple(batch)} if batch else {}))
+    settings = BenchParams(
+        runtimes=("onnxruntime",), batches=tuple(batch or (1, 16, 64)), threads=threads, repeats=repeats, seconds=5.0
+    )
     stage.compare(files, settings, side, out)
 
 
@@ -271,7 +279,9 @@ def register(workspace: Workspace = HERE) -> None:
     stage.run(read_params(workspace), workspace)
 
 
-@app.command(epilog="Example: `hscc export --cell hscc-6-0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`")
+@app.command(
+    epilog="Example: `hscc export --cell hscc-macs6-seed0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`"
+)
 def export(
     out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write; replaced when it has passed.")],
     cell: Annotated[

@@ -26,7 +26,7 @@ from hscc.pipeline.tracking.journal import count_waiting
 OK, NOTE, WRONG = "ok", "note", "wrong"
 
 _LEAST_FREE = 3e9  # bytes: a run's artifacts and checkpoints
-_PYTHON = (3, 11)
+_PYTHON = ((3, 11), (3, 14))  # the bounds of the extra pipeline in pyproject.toml
 _SECONDS = 3.0  # a server on the network has to answer
 
 
@@ -70,9 +70,9 @@ def run(workspace: Path = Path(".")) -> list[Check]:
 
 def _python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == _PYTHON:
+    if _PYTHON[0] <= sys.version_info[:2] <= _PYTHON[1]:
         return Check("Python", OK, found)
-    return Check("Python", WRONG, f"{found}, 3.11 is needed; make setup PYTHON=python3.11")
+    return Check("Python", WRONG, f"{found}, 3.11 to 3.14 is needed; make setup PYTHON=python3.11")
 
 
 def _packages() -> Check:
@@ -89,7 +89,10 @@ def _misfits() -> Iterator[str]:
         yield "hscc is not installed"
         return
     for requirement in asked:
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        extras = ("", "onnx", "pipeline")
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        if requirement.name == "hscc":  # its extra onnx, within pipeline
             continue
         try:
             found = version(requirement.name)

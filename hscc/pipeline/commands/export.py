@@ -6,9 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -21,21 +18,12 @@ from hscc.files import file_sha256
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
-from hscc.pipeline.data.images import rows_of
-from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.cell_spec import parse_cell
+from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.results import Row, read_document
+from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
-
-LICENCE = "The images that it was trained on came without a licence; none is stated for the weights."
-PHANTOM = " Trained on drawn phantom images, no patient."
-
-_PICTURES = 12
-_SCORES = (
-    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl_to_baseline", "macs", "params", "macs_ratio",
-    "params_ratio",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,8 +56,8 @@ def run(
     out : Path
         The ONNX file.
     cell, baseline : str, optional
-        Name of a cell such as ``hscc-6-0``, or split protocol of a baseline; by default the cell that ``hscc register``
-        chose.
+        Name of a cell such as ``hscc-macs6-seed0``, or split protocol of a baseline; by default the cell that
+        ``hscc register`` chose.
     pt2 : bool
         Whether to write the ``.pt2`` form beside it too.
 
@@ -137,22 +125,6 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
 
 
-def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:
-    """Decode test images, of as many different sizes and modes as there are; none where data/ is not there."""
-    if not (workspace / layout.DATA).is_dir():
-        return []
-    manifest = read_manifest(workspace / layout.MANIFEST)
-    rows = manifest.iloc[rows_of(manifest, protocol, "test")]
-    unlike = rows.drop_duplicates(["width", "height", "mode"])
-    chosen = pd.concat([unlike, rows]).drop_duplicates("path").iloc[:count]
-    return [_decode(workspace / layout.DATA / path) for path in chosen["path"]]
-
-
-def _decode(path: Path) -> Picture:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
 def _registered(workspace: Path) -> str:
     path = workspace / layout.REGISTRATION
     name = json.loads(path.read_text(encoding="utf-8"))["registered"] if path.is_file() else None
@@ -162,12 +134,7 @@ def _registered(workspace: Path) -> str:
 
 
 def _read_cell(name: str, protocol: str, workspace: Path) -> Network:
-    folder = workspace / layout.CELLS / name
-    try:
-        method, budget, seed = name.rsplit("-", 2)
-        return read_cell(folder, method, float(budget), int(seed), protocol)
-    except ValueError as error:
-        raise ParamsError(f"--cell {name!r} is no cell; give METHOD-BUDGET-SEED, such as hscc-6-0.") from error
+    return read_cell(workspace / layout.cell(name), parse_cell(name), protocol)
 
 
 def _subject(network: Network, workspace: Path) -> Subject:
@@ -186,22 +153,17 @@ def _subject(network: Network, workspace: Path) -> Subject:
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         network_sha256=digest,
-        scores=scores_of(found),
+        scores=scores_of(found) if found else {},
         licence=LICENCE,
         notice=NOTICE + PHANTOM * phantom,
     )
     return Subject(model, network.model, origin.image_size, card)
 
 
-def scores_of(row: Row) -> dict[str, float]:
-    """Pick the figures of a row of the results table that a card carries."""
-    return {name: row[name] for name in _SCORES if row.get(name) is not None}
-
-
-def _results(digest: str, workspace: Path) -> tuple[Row, bool]:
+def _results(digest: str, workspace: Path) -> tuple[NetworkRow | None, bool]:
     """Look up the row of a file by its hash, for that of another does not count, and whether all were of phantoms."""
     path = workspace / layout.RESULTS_JSON
     if not path.is_file():
-        return {}, False
-    document = read_document(path)
-    return next((row for row in document["rows"] if row["model_sha256"] == digest), {}), document["phantom"]
+        return None, False
+    results = read_results(path)
+    return next((row for row in results.rows if row.model_sha256 == digest), None), results.phantom

@@ -17,7 +17,7 @@ from torch import nn
 
 from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
 from hscc.pipeline.insight.rank_maps import RankMap
-from hscc.pipeline.statistics.scores import Draws, resample, resampled_mean, standard_error
+from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 from hscc.plans import LayerPlan, Plan
 from hscc.structures.base import Tiles
 from hscc.structures.low_rank import ClusteredConv2d, ClusteredLinear, LowRank

@@ -1,4 +1,4 @@
-"""Compressed networks opened in torch, by the names of their folders."""
+"""Compressed networks of the sweep, opened in torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import network_name, read_cell
-from hscc.pipeline.cells import parse_cell
+from hscc.pipeline.artifacts import read_cell
+from hscc.pipeline.cell_spec import CellSpec
 from hscc.pipeline.insight.rank_maps import RankMap, rank_map
 from hscc.pipeline.params import Params
 from hscc.plans import Plan
@@ -31,7 +31,7 @@ class OpenedCell:
     plan : Plan
         What it was made from.
     maps : tuple of RankMap
-        One a layer of the plan.
+        One per layer of the plan.
     """
 
     name: str
@@ -58,8 +58,8 @@ def open_cells(params: Params, workspace: Path) -> list[OpenedCell]:
     ArtifactError
         If a cell is not there, is of another protocol, or does not fit its plan.
     """
-    names = params.insight.cells or (_first_with_regions(params, workspace),)
-    return [_open(workspace, name, params.data.protocol) for name in names]
+    cells = params.insight.cells or (_first_with_regions(params, workspace),)
+    return [_open(workspace, cell, params.data.protocol) for cell in cells]
 
 
 def list_clusters(params: Params, workspace: Path) -> list[dict[str, str | int]]:
@@ -71,42 +71,40 @@ def list_clusters(params: Params, workspace: Path) -> list[dict[str, str | int]]
         ``network``, ``layers`` (of several clusters), ``clusters``, ``kept``.
     """
     rows: list[dict[str, str | int]] = []
-    for name, maps in _of_sweep(params, workspace):
+    for cell, maps in _of_sweep(params, workspace):
         several = [found for found in maps if found.clusters > 1]
         if several:
             counts = {"clusters": sum(f.clusters for f in several), "kept": sum(f.kept for f in several)}
-            rows.append({"network": name, "layers": len(several), **counts})
+            rows.append({"network": cell.name, "layers": len(several), **counts})
     return rows
 
 
-def _open(workspace: Path, name: str, protocol: str) -> OpenedCell:
-    folder = workspace / layout.CELLS / name
+def _open(workspace: Path, cell: CellSpec, protocol: str) -> OpenedCell:
+    folder = workspace / layout.cell(cell.name)
     if not folder.is_dir():
         there = ", ".join(sorted(path.parent.name for path in (workspace / layout.CELLS).glob(f"*/{PLAN}")))
         raise ArtifactError(
-            f"insight.cells in params.yaml names {name}, which is not in {folder.parent}; name what is there "
+            f"insight.cells in params.yaml names {cell.name}, which is not in {folder.parent}; name what is there "
             f"({there or 'nothing'}), or let `dvc repro` make it."
         )
-    stem, _, seed = name.rpartition("-")
-    read_cell(folder, *parse_cell(stem), int(seed), protocol)
+    read_cell(folder, cell, protocol)
     model = load(folder)
     plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
-    return OpenedCell(name, model, plan, _maps(plan))
+    return OpenedCell(cell.name, model, plan, _maps(plan))
 
 
-def _first_with_regions(params: Params, workspace: Path) -> str:
+def _first_with_regions(params: Params, workspace: Path) -> CellSpec:
     made = list(_of_sweep(params, workspace))
     if not made:
         raise ArtifactError(f"{workspace / layout.CELLS} holds no cell of the sweep; run `dvc repro` to make them.")
-    return next((name for name, maps in made if has_regions(maps)), made[0][0])
+    return next((cell for cell, maps in made if has_regions(maps)), made[0][0])
 
 
-def _of_sweep(params: Params, workspace: Path) -> Iterator[tuple[str, tuple[RankMap, ...]]]:
+def _of_sweep(params: Params, workspace: Path) -> Iterator[tuple[CellSpec, tuple[RankMap, ...]]]:
     for cell in params.compress.cells:
-        name = network_name(*cell, params.data.protocol)
-        path = workspace / layout.CELLS / name / PLAN
+        path = workspace / layout.cell(cell.name) / PLAN
         if path.is_file():
-            yield name, _maps(Plan.from_json(path.read_text(encoding="utf-8")))
+            yield cell, _maps(Plan.from_json(path.read_text(encoding="utf-8")))
 
 
 def _maps(plan: Plan) -> tuple[RankMap, ...]:

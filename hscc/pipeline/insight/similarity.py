@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
+from hscc.pipeline.statistics.bootstrap import resample, resampled_mean, standard_error
 
 QUARTER = 0.25  # of the positions: the most salient ones
 

@@ -1,7 +1,7 @@
-"""What a network said about each test image, kept with its version, so that two versions can be compared as a pair.
+"""Predictions on each test image, kept with a version, so that two versions can be compared as a pair.
 
 An image is named by the hash of its bytes: two versions were tested on the same images where the hashes agree, whatever
-became of folders and splits since.
+has happened to folders and splits since.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.artifacts import DENSE, network_name
 from hscc.pipeline.statistics.predictions import predictions_of
+from hscc.pipeline.statistics.schema import network_name
 
 COLUMNS = ("sha256", "copy", "group", "label", "predicted", "dense")
 IMAGE = ["sha256", "copy"]  # a data set may hold the same bytes twice
@@ -37,16 +37,16 @@ def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: s
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`, a row an image, by hash.
+        `COLUMNS`, one row per image, by hash.
 
     Raises
     ------
     ArtifactError
         If the predictions lack the network or its baseline, or an image of them is not in the manifest.
     """
-    told = predictions_of(predictions, network)[["path", "label", "predicted"]]
-    dense = predictions_of(predictions, network_name(DENSE, 1, 0, protocol))[["path", "predicted"]]
-    found = told.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
+    answers = predictions_of(predictions, network)[["path", "label", "predicted"]]
+    dense = predictions_of(predictions, network_name(None, protocol))[["path", "predicted"]]
+    found = answers.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
         manifest[["path", "sha256", "group"]], on="path", how="left", validate="one_to_one"
     )
     if found.empty or found["sha256"].isna().any():

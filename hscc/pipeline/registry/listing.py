@@ -20,7 +20,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
         title=f"Versions of {versions[0].name}" if versions else "No version is registered", title_justify="left"
     )
     table.add_column("version", justify="right")
-    for name in ("alias", "network, seed", "protocol"):
+    for name in ("alias", "network", "protocol"):
         table.add_column(name)
     for name in ("accuracy %", "F1 %", "MACs", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -44,12 +44,11 @@ def trail_table(alias: str, trail: Sequence[Entry]) -> Table:
 
 def _cells(version: Version) -> list[str]:
     tags = version.tags
-    network = f"{tags.get('method', _UNKNOWN)}, {tags.get('budget', '?')}×, {tags.get('seed', '?')}"
     phantom = " (phantom)" if tags.get(PHANTOM_TAG) == "true" else ""
     return [
         version.number,
         ", ".join(version.aliases) or _UNKNOWN,
-        network,
+        tags.get("network", tags.get("method", _UNKNOWN)),
         f"{tags.get('protocol', _UNKNOWN)}{phantom}",
         _percent(tags, "accuracy"),
         f"{100 * float(tags['macro_f1']):.1f}" if "macro_f1" in tags else _UNKNOWN,

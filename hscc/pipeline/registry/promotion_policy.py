@@ -1,6 +1,6 @@
 """The promotion policy: whether a version may become the champion.
 
-Every rule is judged, passed or not, and says by how much, so that a refusal names what stands in the way. Accuracy is
+Every rule is judged and says by how much it passed or failed, so that a refusal names every reason. Accuracy is
 judged by the paired bootstrap on the images that both versions were tested on: the whole 95 % interval of the
 difference must lie above minus the margin (a non-inferiority test), so that little evidence refuses as a loss does.
 """
@@ -16,8 +16,7 @@ import pandas as pd
 
 from hscc.pipeline.registry.answers import IMAGE
 from hscc.pipeline.registry.registration import PHANTOM_TAG
-from hscc.pipeline.statistics.comparisons import Difference, paired_difference
-from hscc.pipeline.statistics.scores import resample, resampled_mean
+from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights, interval
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Rules:
     min_speedup : float
         Least times faster than the dense network at batch 1.
     max_latency_ms : float or None
-        Most milliseconds an image at batch 1, as measured when it was evaluated; None for no limit.
+        Most milliseconds per image at batch 1, as measured when it was evaluated; None for no limit.
     protocol : str
         Split protocol it must have been tested under.
     classes : tuple of str
@@ -69,7 +68,7 @@ class Standing:
     figures : mapping of str to any
         Its row of the results table.
     evidence : pandas.DataFrame
-        What it said about each test image, see `hscc.pipeline.registry.answers`.
+        Its predictions on each test image, see `hscc.pipeline.registry.answers`.
     """
 
     number: str
@@ -80,7 +79,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule, whether it is kept, and by how much."""
+    """One rule, whether it is met, and by how much."""
 
     rule: str
     passed: bool
@@ -88,21 +87,21 @@ class Finding:
 
 
 def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list[Finding]:
-    """Hold a version against every rule.
+    """Judge a version by every rule.
 
     Parameters
     ----------
     challenger : Standing
         The version that wants to be promoted.
     champion : Standing or None
-        The version in place; without one the challenger is held against its own dense baseline.
+        The version in place; without one the challenger is compared with its own dense baseline.
     rules : Rules
         The policy.
 
     Returns
     -------
     list of Finding
-        One a rule, always all of them.
+        One per rule, always all of them.
     """
     return [
         _images(challenger, rules),
@@ -113,34 +112,33 @@ def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list
     ]
 
 
-def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tuple[Difference | None, int]:
+def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tuple[Resampled | None, int]:
     """Take the difference of accuracy on the images that both were tested on.
 
     Returns
     -------
-    Difference or None
+    Resampled or None
         Challenger minus champion; None where they have fewer than two images in common.
     int
         The number of images in common.
     """
-    own = challenger.evidence
+    pairs = challenger.evidence
     if champion is None:
-        pairs = own.assign(other=own["dense"])
+        pairs = pairs.assign(other=pairs["dense"])
     else:
-        other = champion.evidence[[*IMAGE, "predicted"]].set_axis([*IMAGE, "other"], axis=1)
-        pairs = own.merge(other, on=IMAGE, validate="one_to_one")
+        answers = champion.evidence[[*IMAGE, "predicted"]].set_axis([*IMAGE, "other"], axis=1)
+        pairs = pairs.merge(answers, on=IMAGE, validate="one_to_one")
     if len(pairs) < 2:
         return None, len(pairs)
-    weights = resample(pairs["group"].to_numpy(np.int64), rules.resamples, rules.seed)
-    first, second = (np.asarray(pairs[name] == pairs["label"], dtype=np.float64) for name in ("predicted", "other"))
-    draws = [resampled_mean(correct, weights) for correct in (first, second)]
-    return paired_difference(float(first.mean()), float(second.mean()), *draws), len(pairs)
+    weights = bootstrap_weights(pairs["group"].to_numpy(np.int64), rules.resamples, rules.seed)
+    own, other = (Resampled.mean(pairs[name] == pairs["label"], weights) for name in ("predicted", "other"))
+    return own - other, len(pairs)
 
 
 def _images(challenger: Standing, rules: Rules) -> Finding:
-    said = {"true": "was trained on drawn images", "false": "was trained on real images"}
+    words = {"true": "was trained on drawn images", "false": "was trained on real images"}
     found = challenger.tags.get(PHANTOM_TAG)
-    text = said.get(str(found), "does not say whether it was trained on real images; run `hscc register` again")
+    text = words.get(str(found), "does not say whether it was trained on real images; run `hscc register` again")
     return Finding("no phantom", found == "false", text)
 
 
@@ -156,12 +154,13 @@ def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> 
         return Finding(
             "accuracy", False, f"shares {images} test images with {against}, {rules.min_images} are asked for"
         )
+    low, high = interval(difference.draws)
     text = (
         f"{100 * difference.value:+.2f} points against {against} on {images} common images "
-        f"(paired 95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}); "
+        f"(paired 95 % interval {100 * low:+.2f} to {100 * high:+.2f}); "
         f"{-100 * rules.margin:+.2f} is the lowest allowed"
     )
-    short = -rules.margin - difference.low
+    short = -rules.margin - low
     return Finding("accuracy", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.2f}")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -16,13 +15,14 @@ from rich.progress import Progress
 from hscc.errors import ArtifactError
 from hscc.files import replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import FLOAT, Network, of_first_seed, read_own, read_twins
-from hscc.pipeline.benchmark.measurement import Clock, measure
+from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_own
+from hscc.pipeline.benchmark.measurement import Bench, Clock, measure
 from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME, Subject
 from hscc.pipeline.params import BenchParams, Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_rows
-from hscc.pipeline.statistics.results import to_csv, to_json
+from hscc.pipeline.statistics.results import to_csv
+from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.timing.pinning import pinned
 
@@ -30,7 +30,7 @@ _WIDE = 120  # columns
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Time the baseline of ``data.protocol``, its cells of the first seed and their int8 twins; print the bench.
+    """Time the baseline of ``data.protocol``, its cells of the first seed and their int8 variants; print the bench.
 
     Parameters
     ----------
@@ -44,21 +44,18 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     ArtifactError
         If a network is missing, does not fit or does not run; an earlier bench stays then.
     """
-    networks = of_first_seed(params, read_own(params, workspace))
-    subjects = [
-        _subject(network, params.data.image_size) for network in [*networks, *read_twins(params, workspace, networks)]
-    ]
+    networks = of_first_seed(read_own(params, workspace))
+    networks += read_int8_variants(params, workspace, networks)
+    subjects = [_subject(network, params.data.image_size) for network in networks]
     tags = {"protocol": params.data.protocol}
     with stage_run("bench", params.data.protocol, params.bench.model_dump(), tags, workspace) as tracked:
         origin = {**tags, "data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-        document = {**origin, **_measure(subjects, params.bench)}
-        replace_text(workspace / layout.BENCH_JSON, to_json(document))
-        replace_text(workspace / layout.BENCH_CSV, to_csv(pd.DataFrame(document["rows"])))
-        tracked.metrics(
-            {f"{row['network']}.{row['runtime']}.speedup_b{row['batch']}": row["speedup"] for row in document["rows"]}
-        )
+        bench = _measure(subjects, params.bench).model_copy(update=origin)
+        replace_text(workspace / layout.BENCH_JSON, write_record(bench))
+        replace_text(workspace / layout.BENCH_CSV, to_csv(pd.DataFrame([dict(row) for row in bench.rows])))
+        tracked.metrics({f"{row.network}.{row.runtime}.speedup_b{row.batch}": row.speedup for row in bench.rows})
         tracked.artifact(workspace / layout.BENCH_JSON)
-    _show(document)
+    _show(bench)
 
 
 def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path | None = None) -> None:
@@ -84,14 +81,14 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
         if not file.is_file():
             raise ArtifactError(f"{file} does not exist; name an ONNX file.")
     subjects = [Subject(name, file, None, side) for name, file in zip(_names(files), files, strict=True)]
-    document = _measure(subjects, settings.model_copy(update={"runtimes": (ONNXRUNTIME,)}))
+    bench = _measure(subjects, settings.model_copy(update={"runtimes": (ONNXRUNTIME,)}))
     if out is not None:
-        replace_text(out, to_json(document))
-    _show(document)
+        replace_text(out, write_record(bench))
+    _show(bench)
 
 
 def _subject(network: Network, side: int) -> Subject:
-    return Subject(network.name, network.model, network.model.parent if network.precision == FLOAT else None, side)
+    return Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, side)
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -102,7 +99,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     return [str(file) for file in files]
 
 
-def _measure(subjects: Sequence[Subject], settings: BenchParams) -> dict[str, Any]:
+def _measure(subjects: Sequence[Subject], settings: BenchParams) -> Bench:
     clock = Clock(tuple(sorted(settings.batches)), settings.threads, settings.repeats, settings.seconds)
     total = sum(subject.runs_in(runtime) for runtime in settings.runtimes for subject in subjects)
     with pinned(settings.threads) as processors, Progress(transient=True) as progress:
@@ -112,21 +109,21 @@ def _measure(subjects: Sequence[Subject], settings: BenchParams) -> dict[str, An
             progress.update(task, advance=1, description=f"timing {subject.name} in {runtime}")
 
         rows = measure(subjects, settings.runtimes, clock, begins)
-    return {
-        "reference": subjects[0].name,
-        "runtimes": list(settings.runtimes),
-        "batches": list(clock.batches),
-        "threads": settings.threads,
-        "processors": len(processors),
-        "machine": machine(),
-        "versions": versions(),
-        "rows": rows,
-    }
+    return Bench(
+        reference=subjects[0].name,
+        runtimes=settings.runtimes,
+        batches=clock.batches,
+        threads=settings.threads,
+        processors=len(processors),
+        machine=Machine(**machine()),
+        versions=versions(),
+        rows=tuple(rows),
+    )
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(bench: Bench) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to fit
-    for runtime in document["runtimes"]:
-        console.print(render_rows(document, runtime))
+    for runtime in bench.runtimes:
+        console.print(render_rows(bench, runtime))

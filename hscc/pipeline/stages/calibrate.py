@@ -17,9 +17,9 @@ from hscc.calibration.storage import save_calibration
 from hscc.networks.backbones import pick_device
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.train import read_splits
 from hscc.pipeline.tracking import stage_run
 from hscc.training.images import Split, to_input
 
@@ -47,24 +47,6 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         seconds = time.monotonic() - started
         tracked.metrics({"images": calibration.images, "layers": len(calibration.layers), "seconds": seconds})
     print(f"calibrated {len(calibration.layers)} layers on {calibration.images} images in {seconds:.0f} s")
-
-
-def balanced_sample(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw positions with nearly equal numbers of each class, or all where there are fewer.
-
-    Returns
-    -------
-    ndarray of int64
-        Ascending; at most `count` of them.
-    """
-    rng = np.random.default_rng(seed)
-    queues = [list(rng.permutation(np.flatnonzero(labels == label))) for label in np.unique(labels)]
-    chosen: list[int] = []
-    while len(chosen) < count and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < count:
-                chosen.append(int(queue.pop()))
-    return np.sort(np.asarray(chosen, dtype=np.int64))
 
 
 @dataclass(frozen=True)

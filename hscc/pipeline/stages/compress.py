@@ -14,19 +14,18 @@ from torch import nn
 
 from hscc.api import apply, plan
 from hscc.calibration.storage import load_calibration
-from hscc.errors import HSCCError
+from hscc.errors import ArtifactError, HSCCError
 from hscc.export.graph.simplify import simplify_file
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.files import replacing
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.cells import goal_of
+from hscc.pipeline.cell_spec import CellSpec
+from hscc.pipeline.data.loading import read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import FinetuneParams, Params
-from hscc.pipeline.stages.latency import read_timed_plan
-from hscc.pipeline.stages.train import read_splits
 from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.storage import Origin, save
@@ -38,63 +37,57 @@ from hscc.training.loop import Recipe
 Metrics = dict[str, str | int | float]
 
 
-def run(params: Params, workspace: Path = Path("."), *, method: str, budget: float, seed: int) -> None:
-    """Plan, apply, fine-tune, export and measure one method at one budget with one seed.
+def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
+    """Plan, apply, fine-tune, export and measure one cell.
 
     Parameters
     ----------
     params : Params
-        Sections ``data`` and ``compress`` are used.
+        Sections ``data`` and ``compress.finetune`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
-    method : str
-        Such as ``hscc``, ``hscc_timed`` or ``hscc_fast``; see `hscc.pipeline.cells.goal_of`.
-    budget : float
-        Times fewer MACs than the baseline, or times faster.
-    seed : int
-        Of clustering and fine-tuning; of the latter alone in timed cells, whose plans have the first seed.
+    cell : CellSpec
+        Method, budget and seed. A cell whose budget has a latency takes the plan that the stage ``latency`` made.
 
     Raises
     ------
-    ParamsError
-        If the method is unknown.
+    ArtifactError
+        If the baseline, the calibration or a plan is missing.
     """
-    goal = goal_of(method, budget)
     started = time.monotonic()
     protocol = params.data.protocol
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
     calibration = load_calibration(workspace / layout.MOMENTS)
-    if goal.timed:
-        made = read_timed_plan(workspace, method, budget, params.compress.seeds[0])
+    if cell.timed:
+        made = _read_timed_plan(workspace / layout.timed_plan(cell.name), cell)
     else:
-        made = plan(dense, calibration, METHODS[goal.method], goal.budget, seed)
+        made = plan(dense, calibration, METHODS[cell.method], cell.budget, cell.seed)
     print(made, flush=True)
     small = apply(dense, made, calibration)
     counted = _counted(small, made, card)
-    target = workspace / layout.cell(method, budget, seed)
-    tags = {"protocol": protocol, "method": method}
-    settings = {"method": method, "budget": budget, "seed": seed, **params.compress.finetune.model_dump()}
-    with stage_run("compress", target.name, settings, tags, workspace) as tracked:
+    target = workspace / layout.cell(cell.name)
+    tags = {"protocol": protocol, "method": cell.method}
+    budget = {f"budget_{resource}": ratio for resource, ratio in cell.budget.ratios.items()}
+    settings = {"method": cell.method, **budget, "seed": cell.seed, **params.compress.finetune.model_dump()}
+    with stage_run("compress", cell.name, settings, tags, workspace) as tracked:
         targets = teacher_logits(dense, val)
         before = agreement(small, targets, val)
 
         def on_epoch(epoch: int, row: Row) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-            print(f"{target.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
+            print(f"{cell.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
 
-        print(f"{target.name} before  {_short(before)}", flush=True)
+        print(f"{cell.name} before  {_short(before)}", flush=True)
         if params.compress.finetune.epochs:
-            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{target.name}"
+            checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
             tuning = params.compress.finetune
-            recipe = _recipe(tuning, seed)
-            teacher = _teacher_batch_logits(workspace / layout.LESSONS, dense, train, recipe)
-            distil(small, teacher, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+            recipe = _recipe(tuning, cell.seed)
+            logits = _teacher_batch_logits(workspace / layout.TEACHER_LOGITS, dense, train, recipe)
+            distil(small, logits, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
         after = agreement(small, targets, val)
         metrics: Metrics = {
-            "method": method,
-            "budget": budget,
-            "seed": seed,
+            "cell": cell.name,
             "protocol": protocol,
             **counted,
             "predicted_loss": made.loss,
@@ -106,6 +99,15 @@ def run(params: Params, workspace: Path = Path("."), *, method: str, budget: flo
         }
         _write(target, small, card, metrics)
         tracked.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+
+
+def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
+    text = path.read_text(encoding="utf-8") if path.is_file() else "null"
+    if json.loads(text) is None:
+        raise ArtifactError(
+            f"{path} holds no plan; name {cell.name} in compress.cells of params.yaml and run `hscc latency`."
+        )
+    return Plan.from_json(text)
 
 
 def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
@@ -151,6 +153,6 @@ def _short(row: Row) -> str:
 def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
     with replacing(target) as new:
         save(small, new, Origin(card.backbone, len(card.classes)))
-        export_onnx(small, new / "model.onnx", card.image_size)
+        write_onnx(small, new / "model.onnx", (3, card.image_size, card.image_size))
         simplify_file(new / "model.onnx")
         (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

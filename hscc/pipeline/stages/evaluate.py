@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +15,23 @@ from rich.progress import track
 
 from hscc.files import replace_bytes, replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import Network, of_first_seed, read_others, read_own, read_twins
-from hscc.pipeline.benchmark.measurement import read_bench
-from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME
+from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_others, read_own
+from hscc.pipeline.benchmark.measurement import Bench, read_bench
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.data.phantom.slices import COMMENT
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import versions
-from hscc.pipeline.statistics.between_methods import ablation, compare_rivals
+from hscc.pipeline.statistics.between_methods import ablation, compare_methods
+from hscc.pipeline.statistics.bootstrap import Draws, bootstrap_weights
 from hscc.pipeline.statistics.comparisons import Evidence, gather
+from hscc.pipeline.statistics.metrics import SCORES
 from hscc.pipeline.statistics.predictions import Logits, predict, predictions_frame, to_parquet
-from hscc.pipeline.statistics.results import (
-    Row,
-    compressed_rows,
-    confusion_frame,
-    dense_row,
-    headline_figures,
-    pareto_frame,
-    recommended,
-    row_name,
-    to_csv,
-    to_json,
-)
+from hscc.pipeline.statistics.results import confusion_frame, flatten, frame, headline_figures, pareto_frame, to_csv
 from hscc.pipeline.statistics.robustness import summarise_seeds
 from hscc.pipeline.statistics.rows import build_rows
-from hscc.pipeline.statistics.scores import Draws, resample
+from hscc.pipeline.statistics.schema import ONNXRUNTIME, ClockNoise, Requirements, Results, write_record
 from hscc.pipeline.tracking import StageRun, data_hash, git_commit, stage_run
 
 COMMAND = "dvc repro evaluate"
@@ -52,7 +41,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test images of one protocol: their manifest rows and positions, labels and resamples."""
+    """The test images of one protocol: their manifest rows and positions, labels and bootstrap weights."""
 
     frame: pd.DataFrame
     rows: Ints
@@ -61,12 +50,12 @@ class HeldOut:
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Score the baselines, every cell that the parameters name and the int8 twins; write the tables.
+    """Score the baselines, every cell that the parameters name and the int8 variants; write the tables.
 
     Parameters
     ----------
     params : Params
-        Sections ``data``, ``train.protocols``, ``compress``, ``quantise`` and ``evaluate`` are used.
+        Sections ``data``, ``train.protocols``, ``compress``, ``quantise``, ``evaluate`` and ``register`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
 
@@ -76,9 +65,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         If a network, the bench or the manifest is missing or does not fit; nothing is written then.
     """
     own = read_own(params, workspace)
-    twins = read_twins(params, workspace, own)
-    networks = [*own, *read_others(params, workspace), *twins]
-    timed = {*of_first_seed(params, own), *twins}
+    int8 = read_int8_variants(params, workspace, own)
+    networks = [*own, *read_others(params, workspace), *int8]
+    timed = {*of_first_seed(own), *int8}
     bench = read_bench(workspace / layout.BENCH_JSON)
     manifest = read_manifest(workspace / layout.MANIFEST)
     splits: dict[str, HeldOut] = {
@@ -91,68 +80,72 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows)
             for network in track(networks, "scoring networks")
         }
-        evidence = _gather(logits, splits)
-        document = _document(params, workspace, evidence, bench, timed)
-        document["phantom"] = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
-        document["run_ids"] = {"evaluate": tracked.run_id}
-        _write(workspace, document, splits, logits)
-        _track(tracked, document["rows"], workspace)
+        evidence = _gather(params, logits, splits)
+        phantom = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
+        results = _results(params, workspace, evidence, bench, timed, phantom, tracked.run_id)
+        _write(workspace, results, splits, logits)
+        _track(tracked, results, workspace)
 
 
 def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOut:
     rows = rows_of(manifest, protocol, "test")
     frame = manifest.iloc[rows]
-    weights = resample(frame["group"].to_numpy(np.int64), params.evaluate.resamples, params.evaluate.seed)
+    weights = bootstrap_weights(frame["group"].to_numpy(np.int64), params.evaluate.resamples, params.evaluate.seed)
     return HeldOut(frame, rows, labels_of(frame), weights)
 
 
-def _gather(logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
+def _gather(params: Params, logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
     dense = {network.protocol: values for network, values in logits.items() if network.is_dense}
+    metrics = (*SCORES, *params.evaluate.metrics)
     found = {}
     for network, values in track(logits.items(), "resampling scores"):
-        split = splits[network.protocol]
-        found[network] = gather(split.labels, values, dense[network.protocol], split.weights, CLASSES)
+        split, reference = splits[network.protocol], dense[network.protocol]
+        found[network] = gather(split.labels, values, reference, split.weights, CLASSES, metrics)
     return found
 
 
-def _document(
+def _results(
     params: Params,
     workspace: Path,
     evidence: Mapping[Network, Evidence],
-    bench: Mapping[str, Any],
+    bench: Bench,
     timed: Collection[Network],
-) -> dict[str, Any]:
+    phantom: bool,
+    run_id: str,
+) -> Results:
     protocol = params.data.protocol
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
-    origin = {"data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-    controls = params.compress.controls
-    rows = build_rows(evidence, bench, protocol, timed=timed, controls=controls, provenance=origin)
-    return {
-        "protocol": protocol,
-        **origin,
-        "command": COMMAND,
-        "seed": params.evaluate.seed,
-        "resamples": params.evaluate.resamples,
-        "image_points": 100 / dense_row(rows, protocol)["n_test"],
-        "threads": bench["threads"],
-        "machine": bench["machine"],
-        "versions": versions(),
-        "clock": _noise(bench),
-        "classes": list(CLASSES),
-        "headline": headline_figures(rows),
-        "seeds": summarise_seeds(compressed_rows(rows, protocol)),
-        "comparisons": compare_rivals(own),
-        "ablation": ablation(own, params.compress.seeds[0]),
-        "rows": rows,
-    }
+    rows = build_rows(evidence, bench, protocol, timed=timed)
+    compressed = [row for row, network in zip(rows, evidence, strict=True) if network.is_compressed]
+    return Results(
+        protocol=protocol,
+        phantom=phantom,
+        classes=CLASSES,
+        data_hash=data_hash(workspace),
+        git_commit=git_commit(workspace),
+        command=COMMAND,
+        seed=params.evaluate.seed,
+        resamples=params.evaluate.resamples,
+        threads=bench.threads,
+        machine=bench.machine,
+        versions=versions(),
+        clock=_noise(bench),
+        requirements=Requirements(**params.register_.model_dump(exclude={"name"})),
+        run_ids={"evaluate": run_id},
+        headline=headline_figures(rows),
+        rows=tuple(rows),
+        seeds=tuple(summarise_seeds(compressed)),
+        comparisons=tuple(compare_methods(own)),
+        ablation=tuple(ablation(own)),
+    )
 
 
-def _noise(bench: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _noise(bench: Bench) -> dict[str, ClockNoise]:
     """Speed-up of the baseline over itself in ONNX Runtime, by batch size."""
     return {
-        f"b{row['batch']}": {"median": row["speedup"], "iqr": row["speedup_iqr"]}
-        for row in bench["rows"]
-        if row["network"] == bench["reference"] and row["runtime"] == ONNXRUNTIME
+        f"b{row.batch}": ClockNoise(median=row.speedup, iqr=row.speedup_iqr)
+        for row in bench.rows
+        if row.network == bench.reference and row.runtime == ONNXRUNTIME
     }
 
 
@@ -161,40 +154,34 @@ def _is_phantom(root: Path, frame: pd.DataFrame) -> bool:
         return image.info.get("comment") == COMMENT
 
 
-def _write(
-    workspace: Path,
-    document: Mapping[str, Any],
-    splits: Mapping[str, HeldOut],
-    logits: Mapping[Network, Logits],
-) -> None:
-    rows, own = document["rows"], document["protocol"]
-    labels = splits[own].labels
-    chosen_row = recommended(rows, own)
-    dense = next(network for network in logits if network.is_dense and network.protocol == own)
-    chosen = next(network for network in logits if network.name == row_name(chosen_row))
-    predicted = {network: logits[network].argmax(axis=1) for network in (dense, chosen)}
-    texts = {
-        layout.RESULTS_CSV: to_csv(pd.DataFrame(rows)),
-        layout.RESULTS_JSON: to_json(document),
-        layout.CONFUSION: to_csv(confusion_frame(labels, predicted[dense], predicted[chosen], chosen.name, CLASSES)),
-        layout.PARETO: to_csv(pareto_frame(rows, own)),
-        layout.ABLATION: to_csv(pd.DataFrame(document["ablation"])),
+def _write(workspace: Path, results: Results, splits: Mapping[str, HeldOut], logits: Mapping[Network, Logits]) -> None:
+    predicted = {network.name: values.argmax(axis=1) for network, values in logits.items()}
+    dense, chosen = results.dense().name, results.chosen().name
+    labels = splits[results.protocol].labels
+    provenance = {"data_hash": results.data_hash, "git_commit": results.git_commit}
+    tables = {
+        layout.RESULTS_CSV: frame(results.rows).assign(**provenance),
+        layout.CONFUSION: confusion_frame(labels, predicted[dense], predicted[chosen], chosen, CLASSES),
+        layout.PARETO: pareto_frame(results),
+        layout.ABLATION: frame(results.ablation),
     }
-    told = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
-    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(told))
-    for path, text in texts.items():
-        replace_text(workspace / path, text)
+    predictions = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
+    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(predictions))
+    replace_text(workspace / layout.RESULTS_JSON, write_record(results))
+    for path, table in tables.items():
+        replace_text(workspace / path, to_csv(table))
 
 
-def _track(parent: StageRun, rows: Sequence[Row], workspace: Path) -> None:
-    """Record a child run a network, so that the tracking UI compares them side by side."""
+def _track(parent: StageRun, results: Results, workspace: Path) -> None:
+    """Record one child run per network, so that the tracking UI compares them side by side."""
     for path in (layout.RESULTS_CSV, layout.RESULTS_JSON):
         parent.artifact(workspace / path)
-    for row in rows:
-        params = {name: row[name] for name in ("method", "budget", "seed", "protocol", "precision")}
-        tags = {name: f"{value:g}" if name == "budget" else str(value) for name, value in params.items()}
-        figures = {name: value for name, value in row.items() if name not in params and isinstance(value, int | float)}
-        with stage_run(
-            "evaluate", row_name(row), params, {**tags, "mlflow.parentRunId": parent.run_id}, workspace
-        ) as child:
+    names = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol", "precision")
+    for row in results.rows:
+        columns = flatten(row)
+        params = {name: value for name in names if (value := columns.pop(name)) is not None}
+        tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in params.items()}
+        figures = {name: value for name, value in columns.items() if isinstance(value, int | float)}
+        tags["mlflow.parentRunId"] = parent.run_id
+        with stage_run("evaluate", row.name, params, tags, workspace) as child:
             child.metrics(figures)

@@ -55,8 +55,8 @@ from hscc.networks.backbones import pick_device
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import DENSE, network_name
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
@@ -66,9 +66,9 @@ from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_pn
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
 from hscc.pipeline.statistics.results import to_json
+from hscc.pipeline.statistics.schema import network_name
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.training.images import to_input
 
@@ -158,7 +158,7 @@ def _gather(params: Params, workspace: Path) -> _Material:
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     opened = open_cells(params, workspace)
     kept = read_predictions(workspace / layout.PREDICTIONS)
-    answers = predictions_of(kept, network_name(DENSE, 1.0, 0, protocol))
+    answers = predictions_of(kept, network_name(None, protocol))
     manifest = read_manifest(workspace / layout.MANIFEST)
     pixels = load_images(manifest, workspace / layout.DATA, card.image_size, workspace / layout.IMAGE_CACHE)
 

@@ -1,4 +1,4 @@
-"""Stage quantise: the networks' ONNX files and calibration images in; their int8 twins out."""
+"""Stage quantise: the networks' ONNX files and calibration images in; their int8 variants out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rich.progress import track
 from hscc.export.quantisation import quantise
 from hscc.files import file_sha256, replacing
 from hscc.pipeline import layout
-from hscc.pipeline.artifacts import INT8, Network, of_first_seed, read_own, without_controls
+from hscc.pipeline.artifacts import Network, deployable, read_own
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.stages.calibrate import balanced_sample
+from hscc.pipeline.statistics.metrics import kl_divergence
 from hscc.pipeline.statistics.predictions import as_input, predict
-from hscc.pipeline.statistics.scores import kl_divergence
 from hscc.pipeline.tracking import StageRun, stage_run
 
 BATCH = 16  # images at a time through the network with all its activations kept
@@ -30,7 +30,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Quantise the baseline and its cells of the first seed, controls excepted; score each twin on validation images.
+    """Quantise the baseline and its cells of the first seed, controls excepted; score each on validation images.
 
     Parameters
     ----------
@@ -42,10 +42,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Raises
     ------
     ArtifactError
-        If a network or the manifest is missing, or a network cannot be quantised; earlier twins stay then.
+        If a network or the manifest is missing, or a network cannot be quantised; earlier variants stay then.
     """
-    own = read_own(params, workspace) if params.quantise.enabled else []
-    networks = without_controls(params, of_first_seed(params, own))
+    networks = deployable(read_own(params, workspace)) if params.quantise.enabled else []
     with replacing(workspace / layout.QUANTISED) as new:
         new.mkdir()
         if networks:
@@ -72,7 +71,7 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
             "val_kl": float(kl_divergence(dense, logits).mean()),
         }
         tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
-        source = {"precision": INT8, "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
+        source = {"precision": "int8", "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
         facts = {**source, **scores}
         (folder / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Stage register: the results table and the best cell's files in; a registered version, and why, out.
+"""Stage register: the results and the chosen cell's files in; a registered version, and why that one or none, out.
 
 What is registered is the deployed form: preprocessing, the evaluated network and softmax in one file, checked against
 the evaluated file on test images.
@@ -6,13 +6,11 @@ the evaluated file on test images.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,8 +19,8 @@ from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
 from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.commands.export import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.aliases import move, who
 from hscc.pipeline.registry.answers import evidence_frame
@@ -39,10 +37,11 @@ from hscc.pipeline.registry.registration import (
     find_version,
     log_version,
 )
-from hscc.pipeline.registry.registration_policy import Decision, Policy, decide
+from hscc.pipeline.registry.registration_policy import decide
 from hscc.pipeline.registry.versions import Version, is_intact, resolve
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import Row, candidate_rows, headline, read_document, row_name, to_csv, to_json
+from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
+from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
 
@@ -50,29 +49,29 @@ SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL = "model.onnx"  # the evaluated network, in its cell's folder
 POSTPONED = layout.SCRATCH / "register.postponed"
 
-_TAGS = ("method", "budget", "seed", "protocol", "data_hash", "git_commit")
-_HEADLINE = (
+_TAGS = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
+_FIGURES = (
     "accuracy",
     "accuracy_se",
-    "accuracy_difference",
-    "accuracy_difference_low",
-    "accuracy_difference_high",
+    "against_dense_accuracy",
+    "against_dense_accuracy_low",
+    "against_dense_accuracy_high",
     "macro_f1",
     "macro_f1_se",
-    "kl_to_baseline",
+    "kl",
     "macs",
     "params",
     "macs_ratio",
     "params_ratio",
     "size_bytes",
-    "val_accuracy",
+    "validation_accuracy",
     "speedup_b1",
     "latency_ms_b1",
 )
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
-    """Register the best cell that passes the policy, once per model; record the decision either way.
+    """Register the chosen cell if it meets the requirements, once per model; record the decision either way.
 
     A registry that does not answer costs a warning: the decision is recorded, `hscc track` registers later. What is
     written holds nothing that differs between two stores (no version, run or time), so that the stage's
@@ -90,53 +89,66 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     ArtifactError
         If the results are missing, or the chosen cell's file is not the one that was evaluated.
     """
-    document = read_document(workspace / layout.RESULTS_JSON)
-    policy = Policy(**params.register_.model_dump(exclude={"name"}))
-    decision = decide(candidate_rows(document["rows"], document["protocol"]), policy)
-    if decision.chosen is not None:
-        candidate = _candidate(decision.chosen, document, workspace)
-        _register_or_postpone(candidate, decision.chosen, params, workspace)
+    results = read_results(workspace / layout.RESULTS_JSON)
+    decision = decide(results)
+    candidate = None
+    if decision.registered is not None:
+        row = results.chosen()
+        candidate = _candidate(row, results, workspace)
+        _register_or_postpone(candidate, row, params, workspace)
     else:
         reasons = "; ".join(f"{name} {', '.join(found)}" for name, found in decision.rejected.items())
         print(f"nothing registered: {decision.why} {reasons}.", flush=True)
-    record = _record(decision, policy, document, params.register_.name)
-    replace_text(workspace / layout.REGISTRATION, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    record = {
+        "name": params.register_.name,
+        "alias": CHALLENGER,
+        "protocol": results.protocol,
+        **decision.model_dump(),
+        "figures": {**candidate.tags, **candidate.metrics} if candidate else {},
+    }
+    replace_text(workspace / layout.REGISTRATION, to_json(record))
 
 
-def _candidate(row: Row, document: dict[str, Any], workspace: Path) -> Candidate:
-    folder = workspace / layout.cell(row["method"], row["budget"], row["seed"])
+def _candidate(row: NetworkRow, results: Results, workspace: Path) -> Candidate:
+    folder = workspace / layout.cell(row.name)
     model = folder / CELL
     for needed in (model, folder / PLAN):
         if not needed.is_file():
             raise ArtifactError(f"{needed} does not exist; run `dvc pull` or `dvc repro`.")
-    if file_sha256(model) != row["model_sha256"]:
+    if file_sha256(model) != row.model_sha256:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
-    tags = {name: f"{row[name]:g}" if name == "budget" else str(row[name]) for name in _TAGS}
-    tags[PHANTOM_TAG] = str(document["phantom"]).lower()
+    columns = {name: value for name, value in flatten(row).items() if value is not None}
+    asked = {name: columns[name] for name in _TAGS if name in columns}
+    tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in asked.items()}
+    phantom = str(results.phantom).lower()
     return Candidate(
         files=(model, folder / PLAN),
         code=SERVED,
-        sha256=row["model_sha256"],
-        tags=tags,
-        metrics={name: float(row[name]) for name in _HEADLINE if row.get(name) is not None},
-        description=_describe(row, document),
-        classes=tuple(document["classes"]),
+        sha256=row.model_sha256,
+        tags={"network": row.name, **tags, **_provenance(results), PHANTOM_TAG: phantom},
+        metrics={name: float(columns[name]) for name in _FIGURES if name in columns},
+        description=_describe(results),
+        classes=results.classes,
     )
 
 
-def _register_or_postpone(candidate: Candidate, row: Row, params: Params, workspace: Path) -> None:
+def _provenance(results: Results) -> dict[str, str]:
+    return {"data_hash": results.data_hash, "git_commit": results.git_commit}
+
+
+def _register_or_postpone(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path) -> None:
     postponed = workspace / POSTPONED
     try:
         said = _register(candidate, row, params, workspace)
     except RegistryError as error:
-        replace_text(postponed, f"{row_name(row)}\n")
-        print(f"warning: {error} {row_name(row)} is not registered yet; `hscc track` does it.", file=sys.stderr)
+        replace_text(postponed, f"{row.name}\n")
+        print(f"warning: {error} {row.name} is not registered yet; `hscc track` does it.", file=sys.stderr)
         return
     postponed.unlink(missing_ok=True)
-    print(f"{row_name(row)} {said}", flush=True)
+    print(f"{row.name} {said}", flush=True)
 
 
-def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
+def _register(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path) -> str:
     name, uri = params.register_.name, tracking_uri(workspace)
     found = find_version(name, candidate.sha256, uri)
     if found is not None and not _is_whole(resolve(name, found, uri), uri):
@@ -144,7 +156,7 @@ def _register(candidate: Candidate, row: Row, params: Params, workspace: Path) -
     number = found or _log(candidate, row, params, workspace)
     before = alias_of(name, CHALLENGER, uri)
     if before != number:
-        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row_name(row)), uri)
+        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row.name), uri)
     return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
 
 
@@ -153,11 +165,11 @@ def _is_whole(version: Version, uri: str) -> bool:
     return PHANTOM_TAG in version.tags and is_intact(version, uri)
 
 
-def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str:
+def _log(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path) -> str:
     settings = params.register_.model_dump()
     with (
         tempfile.TemporaryDirectory() as folder,
-        stage_run("register", row_name(row), settings, candidate.tags, workspace) as tracked,
+        stage_run("register", row.name, settings, candidate.tags, workspace) as tracked,
     ):
         if tracked.is_waiting:
             raise RegistryError(f"the MLflow registry {shown_uri(workspace)} does not answer; start it.")
@@ -165,53 +177,36 @@ def _log(candidate: Candidate, row: Row, params: Params, workspace: Path) -> str
         return log_version(whole, params.register_.name, tracking_uri(workspace), tracked.run_id)
 
 
-def _files(candidate: Candidate, row: Row, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
+def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
     model, kept_plan = candidate.files
     plan = Plan.from_json(kept_plan.read_text(encoding="utf-8"))
     deployed, network, evidence, scores = (folder / name for name in (DEPLOYED, NETWORK, EVIDENCE, SCORES))
     card = DeploymentCard(
         classes=candidate.classes,
         backbone=params.train.backbone,
-        method=row["method"],
+        method=row.method,
         budget=str(plan.budget),
         plan=str(plan),
-        protocol=row["protocol"],
-        data_hash=row["data_hash"],
-        git_commit=row["git_commit"],
+        protocol=row.protocol,
+        data_hash=candidate.tags["data_hash"],
+        git_commit=candidate.tags["git_commit"],
         network_sha256=candidate.sha256,
         scores=scores_of(row),
         licence=LICENCE,
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
     )
-    deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row["protocol"]))
+    deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row.protocol))
     shutil.copyfile(model, network)
     evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
-    scores.write_text(to_json(row), encoding="utf-8")
+    scores.write_text(to_json(flatten(row)), encoding="utf-8")
     return deployed, network, kept_plan, evidence, scores
 
 
-def _evidence(row: Row, workspace: Path) -> pd.DataFrame:
+def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:
     predictions = read_predictions(workspace / layout.PREDICTIONS)
-    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row_name(row), row["protocol"])
+    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol)
 
 
-def _describe(row: Row, document: dict[str, Any]) -> str:
-    subject = "Trained and tested on phantom images, no patient. " if document["phantom"] else ""
-    rows = [other for other in document["rows"] if other["method"] == "dense"]
-    return f"{subject}{headline([*rows, row], document['protocol'])} Split protocol: {document['protocol']}."
-
-
-def _record(decision: Decision, policy: Policy, document: dict[str, Any], name: str) -> dict[str, Any]:
-    chosen = decision.chosen
-    return {
-        "name": name,
-        "alias": CHALLENGER,
-        "registered": None if chosen is None else row_name(chosen),
-        "model_sha256": None if chosen is None else chosen["model_sha256"],
-        "why": decision.why,
-        "figures": {} if chosen is None else {key: chosen[key] for key in (*_TAGS, *_HEADLINE) if key in chosen},
-        "protocol": document["protocol"],
-        "policy": vars(policy),
-        "passed_over": decision.passed_over,
-        "rejected": decision.rejected,
-    }
+def _describe(results: Results) -> str:
+    subject = "Trained and tested on phantom images, no patient. " if results.phantom else ""
+    return f"{subject}{headline(results)} Split protocol: {results.protocol}."

@@ -1,11 +1,11 @@
-"""Stage tradeoff: the baseline, its moments and validation images in; what structure buys, without fine-tuning, out.
+"""Stage tradeoff: the baseline, its moments and validation images in; the structure grid, without fine-tuning, out.
 
-Which slice of regions x clusters x budget x calibration size is run: on the full calibration every combination of
+Which part of regions x clusters x budget x calibration size is run: on the full calibration every combination of
 regions and clusters and every method that chooses by itself, each at every budget; on smaller calibrations, made here
 from subsets of the same draw, the coarsest, the middle and the finest combination at the middle budget.
 Hyper-parameters are compared here, so the test split is not read.
 
-Run it on a machine that does nothing else: it reads the clock.
+Run it on a machine that does nothing else: it takes times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,27 +33,23 @@ from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.terminal import render_tradeoff
-from hscc.pipeline.stages.calibrate import balanced_sample
-from hscc.pipeline.stages.train import read_splits
-from hscc.pipeline.statistics.results import to_csv, to_json
-from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
+from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
+from hscc.pipeline.statistics.results import frame, to_csv
+from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.statistics.structure_claims import judge
-from hscc.pipeline.statistics.structure_grid import (
+from hscc.pipeline.statistics.structure_grid import Trial, full_grid, reduced_grid, score_trial, tabulate
+from hscc.pipeline.statistics.structure_schema import DenseCosts, Setting, SpeedNoise, StructureGrid, Unreachable
+from hscc.pipeline.statistics.structure_trials import (
     Clock,
-    Ground,
-    Setting,
-    Trial,
+    DenseReference,
     forget_spectra,
-    full_slice,
-    keep_trial,
-    kept_trial,
-    score_trial,
-    small_slice,
-    tabulate,
+    load_trial,
+    save_trial,
     try_setting,
 )
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
@@ -62,6 +57,7 @@ from hscc.training.images import Split, to_input
 
 _WIDE = 130  # columns
 _TRACKED = ("val_kl", "val_accuracy", "predicted_loss", "macs_ratio", "params_ratio")
+_PLOTTED = ("macs_ratio", "speedup_b1", "val_kl")  # by dvc.yaml
 
 
 @dataclass(frozen=True)
@@ -90,19 +86,17 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         If the baseline, its moments or the manifest is missing; earlier results stay then.
     """
     protocol, settings = params.data.protocol, params.tradeoff
-    origin = {"protocol": protocol, "data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
     if not settings.enabled:
-        _write(workspace, {**origin, "enabled": False, "rows": [], "claims": []})
+        _write(workspace, _document(params, workspace))
         return
     inputs = _read(params, workspace)
     with stage_run("tradeoff", protocol, settings.model_dump(), {"protocol": protocol}, workspace) as tracked:
-        kept = workspace / layout.TRIALS / _identity(params, workspace)
-        document = {**origin, "enabled": True, **_document(params, workspace, inputs, kept)}
-        _write(workspace, document)
+        grid = _tried(params, workspace, inputs, workspace / layout.TRIALS / _identity(params, workspace))
+        table = _write(workspace, grid)
         shutil.rmtree(workspace / layout.TRIALS)
-        tracked.metrics({f"{row['name']}.{name}": row[name] for row in document["rows"] for name in _TRACKED})
+        tracked.metrics({f"{row['name']}.{name}": row[name] for _, row in table.iterrows() for name in _TRACKED})
         tracked.artifact(workspace / layout.TRADEOFF_JSON)
-    _show(document)
+    _show(grid)
 
 
 def _read(params: Params, workspace: Path) -> _Inputs:
@@ -116,82 +110,99 @@ def _read(params: Params, workspace: Path) -> _Inputs:
     return _Inputs(model, train, val, manifest["group"].to_numpy(np.int64)[val.rows])
 
 
-def _document(params: Params, workspace: Path, inputs: _Inputs, kept: Path) -> dict[str, Any]:
+def _document(params: Params, workspace: Path) -> StructureGrid:
+    """Where the grid comes from, without rows."""
+    settings = params.tradeoff
+    return StructureGrid(
+        protocol=params.data.protocol,
+        data_hash=data_hash(workspace),
+        git_commit=git_commit(workspace),
+        enabled=settings.enabled,
+        command="dvc repro tradeoff",
+        seed=settings.seed,
+        resamples=settings.resamples,
+        images=0,
+        calibration=0,
+        batches=tuple(sorted(settings.batches)),
+        threads=settings.threads,
+        machine=Machine(**machine()),
+        versions=versions(),
+        clock={},
+        dense=None,
+        rows=(),
+        unreachable=(),
+        claims=(),
+    )
+
+
+def _tried(params: Params, workspace: Path, inputs: _Inputs, kept: Path) -> StructureGrid:
     settings, val = params.tradeoff, inputs.val
     clock = Clock(tuple(sorted(settings.batches)), settings.threads, settings.seconds)
-    ground = Ground(inputs.model, np.ascontiguousarray(val.images[val.rows]), clock)
-    slices = _slices(params, inputs.train)
-    images = max(slices)
-    trials, unreachable = _try_all(slices, params, workspace, inputs, ground, kept)
-    noise = ground.times(ground.graph)
-    weights = resample(inputs.groups, settings.resamples, settings.seed)
-    scored = [score_trial(trial, ground.logits, val.labels, weights) for trial in trials]
-    scored.sort(key=lambda each: (-each.setting.images, each.setting.budget))
-    correct = (ground.logits.argmax(axis=1) == val.labels).astype(np.float64)
-    shape = (3, *ground.images.shape[1:])
-    return {
-        "command": "dvc repro tradeoff",
-        "seed": settings.seed,
-        "resamples": settings.resamples,
-        "images": len(val),
-        "calibration": images,
-        "batches": list(clock.batches),
-        "threads": clock.threads,
-        "machine": machine(),
-        "versions": versions(),
-        "clock": {f"b{batch}": asdict(timing.speedup) for batch, timing in noise.items()},
-        "dense": {
-            "macs": count_macs(inputs.model, shape),
-            "params": count_parameters(inputs.model),
-            "val_accuracy": float(correct.mean()),
-            "val_accuracy_se": standard_error(resampled_mean(correct, weights)),
-            **{f"latency_ms_b{batch}": timing.dense_ms.median for batch, timing in noise.items()},
-        },
-        "rows": tabulate(scored, images, clock.batches),
-        "unreachable": unreachable,
-        "claims": judge(scored, images, clock.batches),
-    }
+    dense = DenseReference(inputs.model, np.ascontiguousarray(val.images[val.rows]), clock)
+    grids = _grids(params, inputs.train)
+    images = max(grids)
+    trials, unreachable = _try_all(grids, params, workspace, inputs, dense, kept)
+    noise = dense.times(dense.graph)
+    weights = bootstrap_weights(inputs.groups, settings.resamples, settings.seed)
+    scored = [score_trial(trial, dense.logits, val.labels, weights) for trial in trials]
+    scored.sort(key=lambda each: (-each.setting.images, each.setting.budget_macs))
+    return _document(params, workspace).model_copy(
+        update={
+            "images": len(val),
+            "calibration": images,
+            "clock": {f"b{batch}": SpeedNoise(**asdict(timing.speedup)) for batch, timing in noise.items()},
+            "dense": DenseCosts(
+                macs=count_macs(inputs.model, (3, *dense.images.shape[1:])),
+                params=count_parameters(inputs.model),
+                val_accuracy=Resampled.mean(dense.logits.argmax(axis=1) == val.labels, weights).estimate(),
+                latency_ms={f"b{batch}": timing.dense_ms.median for batch, timing in noise.items()},
+            ),
+            "rows": tuple(tabulate(scored, images)),
+            "unreachable": tuple(unreachable),
+            "claims": tuple(judge(scored, images, clock.batches)),
+        }
+    )
 
 
-def _slices(params: Params, train: Split) -> dict[int, list[list[Setting]]]:
+def _grids(params: Params, train: Split) -> dict[int, list[list[Setting]]]:
     """Settings by the number of calibration images, the full calibration first."""
     grid = params.tradeoff
     full = len(balanced_sample(train.labels, params.calibrate.images, params.calibrate.seed))
-    slices = {full: full_slice(grid.regions, grid.clusters, grid.searched, grid.budgets, full)}
+    grids = {full: full_grid(grid.regions, grid.clusters, grid.searched, grid.budgets, full)}
     for images in sorted(grid.calibrations, reverse=True):
         if images < full:  # a training split may have fewer images than were asked for
-            slices[images] = small_slice(grid.regions, grid.clusters, grid.budgets, images)
-    return slices
+            grids[images] = reduced_grid(grid.regions, grid.clusters, grid.budgets, images)
+    return grids
 
 
 def _try_all(
-    slices: Mapping[int, list[list[Setting]]],
+    grids: Mapping[int, list[list[Setting]]],
     params: Params,
     workspace: Path,
     inputs: _Inputs,
-    ground: Ground,
+    dense: DenseReference,
     kept: Path,
-) -> tuple[list[Trial], list[dict[str, Any]]]:
-    """Try what is not kept from a killed run; what a structure cannot reach is told apart."""
+) -> tuple[list[Trial], list[Unreachable]]:
+    """Try what is not saved by a killed run; structures that cannot reach their budget are listed apart."""
     trials: list[Trial] = []
-    unreachable: list[dict[str, Any]] = []
-    total = sum(len(settings) for structures in slices.values() for settings in structures)
+    unreachable: list[Unreachable] = []
+    total = sum(len(settings) for structures in grids.values() for settings in structures)
     with Progress(transient=True) as progress:
         task = progress.add_task("trying settings", total=total)
-        for images, structures in slices.items():
+        for images, structures in grids.items():
             calibration: Calibration | None = None
             for settings in structures:
                 for setting in settings:
                     progress.update(task, description=setting.name)
-                    trial = kept_trial(setting, kept)
+                    trial = load_trial(setting, kept)
                     if trial is None:
-                        calibration = calibration or _calibrated(images, max(slices), params, workspace, inputs)
+                        calibration = calibration or _calibrated(images, max(grids), params, workspace, inputs)
                         try:
-                            trial = try_setting(setting, calibration, ground, params.tradeoff.seed)
-                            keep_trial(trial, kept)
+                            trial = try_setting(setting, calibration, dense, params.tradeoff.seed)
+                            save_trial(trial, kept)
                             print(_line(trial), flush=True)
                         except BudgetError as error:
-                            unreachable.append({**asdict(setting), "reason": str(error)})
+                            unreachable.append(Unreachable(**dict(setting), reason=str(error)))
                     trials += [trial] if trial else []
                     progress.advance(task)
                 if calibration:
@@ -200,9 +211,11 @@ def _try_all(
 
 
 def _line(trial: Trial) -> str:
-    speeds = [f"{trial.facts[name]:.2f}" for name in trial.facts if name.startswith("speedup") and name[-1].isdigit()]
-    loss, ratio = trial.facts["predicted_loss"], trial.facts["macs_ratio"]
-    return f"{trial.setting.name}  loss {loss:.4f}  {ratio:.2f}x fewer MACs  {', '.join(speeds)}x faster"
+    costs = trial.costs
+    speeds = ", ".join(f"{timing.speedup:.2f}" for timing in costs.timings)
+    return (
+        f"{trial.setting.name}  loss {costs.predicted_loss:.4f}  {costs.macs_ratio:.2f}x fewer MACs  {speeds}x faster"
+    )
 
 
 def _calibrated(images: int, full: int, params: Params, workspace: Path, inputs: _Inputs) -> Calibration:
@@ -229,17 +242,18 @@ def _identity(params: Params, workspace: Path) -> str:
     return hashlib.sha256(json.dumps([key, digests]).encode()).hexdigest()[:16]
 
 
-def _write(workspace: Path, document: Mapping[str, Any]) -> None:
-    rows = document["rows"]
-    columns = None if rows else ["name", "macs_ratio", "speedup_b1", "val_kl"]  # what the plot asks for
-    replace_text(workspace / layout.TRADEOFF_JSON, to_json(document))
-    replace_text(workspace / layout.TRADEOFF_CSV, to_csv(pd.DataFrame(rows, columns=columns)))
+def _write(workspace: Path, grid: StructureGrid) -> pd.DataFrame:
+    table = frame(grid.rows) if grid.rows else pd.DataFrame(columns=list(_PLOTTED))
+    table.insert(0, "name", [row.name for row in grid.rows])
+    replace_text(workspace / layout.TRADEOFF_JSON, write_record(grid))
+    replace_text(workspace / layout.TRADEOFF_CSV, to_csv(table))
+    return table
 
 
-def _show(document: Mapping[str, Any]) -> None:
+def _show(grid: StructureGrid) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to fit
-    console.print(render_tradeoff(document))
-    for claim in document["claims"]:
-        console.print(f"{claim['claim']}.\n  {claim['answer']}")
+    console.print(render_tradeoff(grid))
+    for claim in grid.claims:
+        console.print(f"{claim.claim}.\n  {claim.answer}")

@@ -10,18 +10,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
-from hscc.training.images import Split
 from hscc.training.loop import Recipe
 from hscc.training.supervised import train_baseline
 
@@ -79,14 +78,6 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
 
 
-def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:
-    """Return the training and the validation split of a protocol."""
-    images = load_images(manifest, workspace / layout.DATA, image_size, workspace / layout.IMAGE_CACHE)
-    labels = labels_of(manifest)
-    train, val = (rows_of(manifest, protocol, split) for split in ("train", "val"))
-    return Split(images, train, labels[train]), Split(images, val, labels[val])
-
-
 def _recipe(params: TrainParams) -> Recipe:
     return Recipe(
         epochs=params.epochs,
@@ -114,7 +105,7 @@ def _write(
 ) -> None:
     folder = workspace / layout.baseline(protocol)
     save_dense(model, card, folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", card.image_size)
+    write_onnx(model, folder / "model.onnx", (3, card.image_size, card.image_size))
     text = json.dumps(metrics, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     target = workspace / layout.train_metrics(protocol)

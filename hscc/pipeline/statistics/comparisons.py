@@ -1,64 +1,93 @@
-"""Two networks on the same images: the difference of their scores, and whether it is more than chance."""
+"""Two networks on the same test images: the difference of their scores, and whether it is more than chance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 from scipy.stats import binomtest
 
-from hscc.pipeline.statistics.scores import (
-    Draws,
-    Floats,
-    Ints,
-    interval,
-    kl_divergence,
-    resampled_mean,
-    resampled_scores,
-    score,
-    standard_error,
-)
+from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
+from hscc.pipeline.statistics.metrics import METRICS, SCORES, Floats, class_scores, kl_divergence
+from hscc.pipeline.statistics.schema import Comparison
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference, first minus second network.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Scores of one network on one test split.
 
     Attributes
     ----------
-    value : float
-        Difference of the scores on the test split.
-    se : float
-        Paired bootstrap standard error.
-    low, high : float
-        Ends of the paired 95 % percentile interval.
+    scores : dict of str to Resampled
+        Of `METRICS`; ``kl`` from its dense network in nats; ``agreement``, the share of images to which both give the
+        same class.
+    by_class : dict of str to (dict of str to Resampled)
+        Precision, recall and F1, by score and then by class name.
+    correct : ndarray of bool, shape (N,)
+        Which images it has right.
     """
 
-    value: float
-    se: float
-    low: float
-    high: float
+    scores: Mapping[str, Resampled]
+    by_class: Mapping[str, Mapping[str, Resampled]]
+    correct: npt.NDArray[np.bool_]
 
 
-def paired_difference(first: float, second: float, first_draws: Draws, second_draws: Draws) -> Difference:
-    """Compare one score of two networks.
+def gather(
+    labels: Ints,
+    logits: Floats,
+    dense_logits: Floats,
+    weights: Draws,
+    classes: Sequence[str],
+    metrics: Sequence[str] = SCORES,
+) -> Evidence:
+    """Score a network and resample its scores.
 
     Parameters
     ----------
-    first, second : float
-        The score of either network on the test split.
-    first_draws, second_draws : ndarray of float64, shape (B,)
-        The score in the same B resamples.
-
-    Returns
-    -------
-    Difference
-        First minus second.
+    labels : ndarray of int64, shape (N,)
+        True class indices.
+    logits, dense_logits : ndarray of float, shape (N, C)
+        Of the network and of its dense baseline, on the same images.
+    weights : ndarray of float64, shape (1 + B, N)
+        Of `hscc.pipeline.statistics.bootstrap.bootstrap_weights`.
+    classes : sequence of str
+        The C class names.
+    metrics : sequence of str
+        Names in `METRICS`.
     """
-    draws = first_draws - second_draws
-    return Difference(first - second, standard_error(draws), *interval(draws))
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    predicted = logits.argmax(axis=1)
+    scores = {name: Resampled.of(METRICS[name](labels, probabilities, weights)) for name in metrics}
+    scores["kl"] = Resampled.mean(kl_divergence(dense_logits, logits), weights)
+    scores["agreement"] = Resampled.mean(predicted == dense_logits.argmax(axis=1), weights)
+    by_class = {
+        score: {name: Resampled.of(found[:, index]) for index, name in enumerate(classes)}
+        for score, found in class_scores(labels, probabilities, weights).items()
+    }
+    return Evidence(scores, by_class, predicted == labels)
+
+
+def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
+    """Compare two networks on the same images and resamples, first minus second.
+
+    Parameters
+    ----------
+    first, second : Evidence
+        Of the same weights.
+    against : str
+        Method of the second.
+    """
+    paired = {name: (first.scores[name] - second.scores[name]).estimate() for name in ("accuracy", "kl", "macro_f1")}
+    f1, other = first.by_class["f1"], second.by_class["f1"]
+    return Comparison(
+        against=against,
+        mcnemar_p=mcnemar(first.correct, second.correct),
+        f1={name: (f1[name] - other[name]).estimate() for name in f1},
+        **paired,
+    )
 
 
 def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_]) -> float:
@@ -81,6 +110,12 @@ def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def with_holm(family: Sequence[Comparison]) -> list[Comparison]:
+    """Enter Holm's correction over the comparisons of one family."""
+    adjusted = holm([each.mcnemar_p for each in family])
+    return [each.model_copy(update={"mcnemar_p_holm": value}) for each, value in zip(family, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -106,92 +141,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(value) for value in adjusted]
-
-
-KL = "kl_to_baseline"
-AGREEMENT = "agreement"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Scores of one network on one test split.
-
-    Attributes
-    ----------
-    scores : dict of str to float
-        Of `score`, ``kl_to_baseline`` in nats, and ``agreement``, the share of images on which
-        the network says the same class as its baseline.
-    draws : dict of str to ndarray of float64, shape (B,)
-        The same in every resample.
-    correct : ndarray of bool, shape (N,)
-        Which images it has right.
-    """
-
-    scores: dict[str, float]
-    draws: dict[str, Draws]
-    correct: npt.NDArray[np.bool_]
-
-    def with_error(self, name: str) -> dict[str, float]:
-        """One score and its standard error, by the ends of their columns' names."""
-        return {"": self.scores[name], "_se": standard_error(self.draws[name])}
-
-
-def gather(labels: Ints, logits: Floats, dense_logits: Floats, weights: Draws, classes: Sequence[str]) -> Evidence:
-    """Score a network and resample its scores.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (N,)
-        True class indices.
-    logits, dense_logits : ndarray of float, shape (N, C)
-        Of the network and of its dense baseline, on the same images.
-    weights : ndarray of float64, shape (B, N)
-        The resamples.
-    classes : sequence of str
-        The C class names.
-
-    Returns
-    -------
-    Evidence
-        Scores and draws under the same keys.
-    """
-    divergence = kl_divergence(dense_logits, logits)
-    agrees = (logits.argmax(axis=1) == dense_logits.argmax(axis=1)).astype(np.float64)
-    beside = {KL: divergence, AGREEMENT: agrees}
-    return Evidence(
-        scores=score(labels, logits, classes) | {name: float(values.mean()) for name, values in beside.items()},
-        draws=resampled_scores(labels, logits, weights, classes)
-        | {name: resampled_mean(values, weights) for name, values in beside.items()},
-        correct=logits.argmax(axis=1) == labels,
-    )
-
-
-def score_columns(evidence: Evidence) -> dict[str, float]:
-    """Every score followed by its standard error and 95 % interval, as columns of the results table."""
-    columns: dict[str, float] = {}
-    for name, value in evidence.scores.items():
-        draws = evidence.draws[name]
-        low, high = interval(draws)
-        columns |= {name: value, f"{name}_se": standard_error(draws), f"{name}_low": low, f"{name}_high": high}
-    return columns
-
-
-def difference(first: Evidence, second: Evidence, name: str) -> Difference:
-    """Compare one score of two networks on the same images and resamples, first minus second."""
-    return paired_difference(first.scores[name], second.scores[name], first.draws[name], second.draws[name])
-
-
-def comparison_columns(first: Evidence, second: Evidence) -> dict[str, float]:
-    """Accuracy of the first network minus the second's, as columns of the results table."""
-    accuracy = difference(first, second, "accuracy")
-    return {**difference_columns("accuracy", accuracy), "mcnemar_p": mcnemar(first.correct, second.correct)}
-
-
-def difference_columns(name: str, value: Difference) -> dict[str, float]:
-    """Name the four figures of a difference."""
-    return {
-        f"{name}_difference": value.value,
-        f"{name}_difference_se": value.se,
-        f"{name}_difference_low": value.low,
-        f"{name}_difference_high": value.high,
-    }

@@ -1,65 +1,97 @@
-"""Networks that differ in their seed only: how far another seed would have led."""
+"""How far results depend on the seed and on the split protocol."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
 
-import numpy as np
-import pandas as pd
+from hscc.pipeline.statistics.schema import (
+    DENSE,
+    AskedBudget,
+    Comparison,
+    Estimate,
+    NetworkRow,
+    Record,
+    Results,
+    SeedSpread,
+    SeedSummary,
+    read_results,
+)
 
-from hscc.pipeline.artifacts import DENSE
-from hscc.pipeline.statistics.comparisons import KL
-from hscc.pipeline.statistics.results import Row, compressed_rows, dense_row, float_rows, read_document
-
-SCORES = ("accuracy", "macro_f1", KL)
+LEAKY, CLEAN = "pooled", "grouped"  # near-copies of test images are trained on, or never
 
 
-def summarise_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise_seeds(rows: Sequence[NetworkRow]) -> list[SeedSummary]:
     """Average over the seeds.
 
     Parameters
     ----------
-    rows : sequence of dict
-        Compressed networks of one protocol, of the results table.
+    rows : sequence of NetworkRow
+        Compressed networks of one protocol.
 
     Returns
     -------
-    list of dict
-        ``method``, ``budget``, ``seeds`` (how many), and of accuracy, macro F1 and KL to the baseline ``<score>_mean``,
-        ``<score>_sd``, ``<score>_se`` (of the mean: sd / sqrt n) and ``<score>_bootstrap_se`` (mean of the networks'
-        own: what another test set would move). Networks of one seed are left out.
+    list of SeedSummary
+        One per method and budget that has several seeds.
     """
-    if not rows:
-        return []
+    groups: dict[tuple[str, AskedBudget], list[NetworkRow]] = {}
+    for row in rows:
+        groups.setdefault((row.method, row.budget), []).append(row)
     return [
-        {"method": method, "budget": budget, "seeds": len(group), **_figures(group)}
-        for (method, budget), group in pd.DataFrame(rows).groupby(["method", "budget"], sort=False)
+        SeedSummary(
+            method=method,
+            budget=budget,
+            seeds=len(group),
+            accuracy=_spread([row.accuracy for row in group]),
+            macro_f1=_spread([row.macro_f1 for row in group]),
+            kl=_spread([row.kl for row in group]),
+        )
+        for (method, budget), group in groups.items()
         if len(group) > 1
     ]
 
 
-def _figures(group: pd.DataFrame) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for score in SCORES:
-        deviation = float(group[score].std())
-        figures[f"{score}_mean"] = float(group[score].mean())
-        figures[f"{score}_sd"] = deviation
-        figures[f"{score}_se"] = deviation / float(np.sqrt(len(group)))
-        figures[f"{score}_bootstrap_se"] = float(group[f"{score}_se"].mean())
-    return figures
+def _spread(scores: Sequence[Estimate]) -> SeedSpread:
+    values = [score.value for score in scores if score.value is not None]
+    deviation = stdev(values)
+    return SeedSpread(
+        mean=fmean(values),
+        sd=deviation,
+        se=deviation / math.sqrt(len(values)),
+        bootstrap_se=fmean(score.se for score in scores if score.se is not None),
+    )
 
 
-LEAKY, CLEAN = "pooled", "grouped"  # near-copies of test images are trained on, or never
-_SCORES = ("accuracy", "accuracy_se", "n_test")
-_COST = ("accuracy_difference", "accuracy_difference_se", "accuracy_difference_low", "accuracy_difference_high")
+class UnderProtocol(Record):
+    """One network under one split protocol."""
 
-Documents = Mapping[str, Mapping[str, Any]]
+    accuracy: Estimate
+    n_test: int
+    against_dense: Comparison | None
 
 
-def read_protocols(results_json: Path, folder: Path) -> dict[str, dict[str, Any]]:
+class ProtocolRow(Record):
+    """One method and budget under several split protocols.
+
+    Attributes
+    ----------
+    protocols : dict of str to UnderProtocol
+        By protocol.
+    leakage, leakage_se : float or None
+        Accuracy under `LEAKY` minus that under `CLEAN`, of independent test sets and trainings; None where one is
+        missing.
+    """
+
+    method: str
+    budget: AskedBudget
+    protocols: dict[str, UnderProtocol]
+    leakage: float | None
+    leakage_se: float | None
+
+
+def read_protocols(results_json: Path, folder: Path) -> dict[str, Results]:
     """Read the results of every protocol that was run.
 
     Parameters
@@ -67,67 +99,61 @@ def read_protocols(results_json: Path, folder: Path) -> dict[str, dict[str, Any]
     results_json : Path
         ``reports/results.json``.
     folder : Path
-        Holds ``<protocol>.json``, a results table each; need not be there.
+        Holds ``<protocol>.json``, results each; need not be there.
 
     Returns
     -------
-    dict of str to dict
-        Documents by protocol, that of `results_json` first.
+    dict of str to Results
+        By protocol, those of `results_json` first.
 
     Raises
     ------
     ArtifactError
-        If a file is not a results table.
+        If a file does not hold results.
     """
-    own = read_document(results_json)
-    others = {path.stem: read_document(path) for path in sorted(folder.glob("*.json"))}
-    return {own["protocol"]: own, **{name: found for name, found in others.items() if name != own["protocol"]}}
+    own = read_results(results_json)
+    others = {path.stem: read_results(path) for path in sorted(folder.glob("*.json"))}
+    return {own.protocol: own, **{name: found for name, found in others.items() if name != own.protocol}}
 
 
-def compare_protocols(documents: Documents) -> list[dict[str, Any]]:
+def compare_protocols(documents: Mapping[str, Results]) -> list[ProtocolRow]:
     """Put the same method and budget under each protocol side by side.
 
     Parameters
     ----------
-    documents : mapping of str to mapping
-        Of `read_protocols`; baselines of a protocol without a document of its own are taken from the first.
+    documents : mapping of str to Results
+        Of `read_protocols`; baselines of a protocol without results of its own are taken from the first.
 
     Returns
     -------
-    list of dict
-        The baseline, then each method and budget that more than one protocol has, with the first document's seed:
-        ``method``, ``budget``, ``protocols`` (by name ``accuracy``, ``accuracy_se``, ``n_test`` and the paired
-        ``accuracy_difference`` to the baseline with error and interval), and ``leakage`` with ``leakage_se``: accuracy
-        under `LEAKY` minus that under `CLEAN`, of independent test sets and trainings; None where one is missing.
+    list of ProtocolRow
+        The baseline, then each method and budget that more than one protocol has, with the first results' seed.
     """
     first = next(iter(documents.values()))
-    dense = _baselines(documents)
-    table = [_entry(DENSE, 1.0, dense)]
-    for row in compressed_rows(first["rows"], first["protocol"]):
-        found = {name: other for name, document in documents.items() if (other := _same(document, row))}
+    baselines = {row.protocol: row for row in first.rows if row.is_dense}
+    baselines |= {name: results.dense() for name, results in documents.items()}
+    table = [_side_by_side(DENSE, AskedBudget(), baselines)]
+    cells = {name: {row.spec: row for row in results.compressed()} for name, results in documents.items()}
+    for row in first.compressed():
+        found = {name: same[row.spec] for name, same in cells.items() if row.spec in same}
         if len(found) > 1:
-            table.append(_entry(row["method"], row["budget"], found))
+            table.append(_side_by_side(row.method, row.budget, found))
     return table
 
 
-def _baselines(documents: Documents) -> dict[str, Row]:
-    first = next(iter(documents.values()))
-    found = {row["protocol"]: row for row in float_rows(first["rows"]) if row["method"] == DENSE}
-    return found | {name: dense_row(document["rows"], name) for name, document in documents.items()}
-
-
-def _same(document: Mapping[str, Any], wanted: Row) -> Row | None:
-    rows = compressed_rows(document["rows"], document["protocol"])
-    key = ("method", "budget", "seed")
-    return next((row for row in rows if all(row[name] == wanted[name] for name in key)), None)
-
-
-def _entry(method: str, budget: float, found: Mapping[str, Row]) -> dict[str, Any]:
-    leaky, clean = found.get(LEAKY), found.get(CLEAN)
-    return {
-        "method": method,
-        "budget": budget,
-        "protocols": {name: {column: row[column] for column in (*_SCORES, *_COST)} for name, row in found.items()},
-        "leakage": leaky["accuracy"] - clean["accuracy"] if leaky and clean else None,
-        "leakage_se": math.hypot(leaky["accuracy_se"], clean["accuracy_se"]) if leaky and clean else None,
-    }
+def _side_by_side(method: str, budget: AskedBudget, rows: Mapping[str, NetworkRow]) -> ProtocolRow:
+    leakage = leakage_se = None
+    if LEAKY in rows and CLEAN in rows:
+        leaky, clean = rows[LEAKY].accuracy, rows[CLEAN].accuracy
+        leakage = (leaky.value or 0.0) - (clean.value or 0.0)
+        leakage_se = math.hypot(leaky.se or 0.0, clean.se or 0.0)
+    return ProtocolRow(
+        method=method,
+        budget=budget,
+        protocols={
+            name: UnderProtocol(accuracy=row.accuracy, n_test=row.n_test, against_dense=row.against_dense)
+            for name, row in rows.items()
+        },
+        leakage=leakage,
+        leakage_se=leakage_se,
+    )

@@ -1,110 +1,40 @@
-"""What the bench found, as columns of the results table."""
+"""The rows of the results: one per network, from its scores, its costs and its times."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from hscc.errors import ArtifactError
 from hscc.files import file_sha256
-from hscc.pipeline.artifacts import DENSE, Network
-from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME
-from hscc.pipeline.statistics.between_methods import COLUMNS, compare_global_svd
-from hscc.pipeline.statistics.comparisons import Evidence, comparison_columns, holm, score_columns
-from hscc.pipeline.statistics.results import Row, compressed_rows
-
-
-def speed_columns(
-    bench: Mapping[str, Any], network: Network, dense: Network, *, timed: bool
-) -> dict[str, float | None]:
-    """Time, speed-up, efficiency and peak memory of one network, by runtime and batch size.
-
-    Parameters
-    ----------
-    bench : mapping
-        Content of ``bench.json``.
-    network, dense : Network
-        The network and the baseline it is held against.
-    timed : bool
-        Whether the bench should have it. Networks of other protocols and of seeds beyond the first are not timed: the
-        clock has no need of them.
-
-    Returns
-    -------
-    dict of str to float or None
-        For each batch size B ``latency_ms_bB``, ``speedup_bB``, each with ``_iqr``, ``speedup_bB_se``,
-        ``efficiency_bB`` (speed-up over the ratio of MACs) and ``peak_mb_bB``; those of other runtimes than ONNX
-        Runtime begin with the runtime's name. None where the bench has no row: a network that is not timed, int8 in
-        torch.
-
-    Raises
-    ------
-    ArtifactError
-        If the bench measured another file than the network's, or lacks a network that it should have.
-    """
-    found = {(row["runtime"], row["batch"]): row for row in bench["rows"] if row["network"] == network.name}
-    if timed and not found:
-        raise ArtifactError(f"the bench has no times of {network.name}; run `hscc bench`, or `dvc repro`.")
-    if any(row["model_sha256"] != file_sha256(network.model) for row in list(found.values())[:1]):
-        raise ArtifactError(f"{network.model} is not the file that was timed; run `hscc bench`, or `dvc repro`.")
-    columns: dict[str, float | None] = {}
-    for runtime in bench["runtimes"]:
-        prefix = "" if runtime == ONNXRUNTIME else f"{runtime}_"
-        for batch in bench["batches"]:
-            figures = _figures(found.get((runtime, batch), {}), dense.macs / network.macs, network.is_dense)
-            columns |= {f"{prefix}{name.format(f'b{batch}')}": value for name, value in figures.items()}
-    return columns
-
-
-def _figures(row: Mapping[str, Any], macs_ratio: float, is_dense: bool) -> dict[str, float | None]:
-    # A baseline's speed-up is 1 by definition; what the clock makes of it is the noise, reported apart.
-    known = {"speedup": 1.0, "speedup_iqr": 0.0, "speedup_se": 0.0} if is_dense and row else row
-    speedup = known.get("speedup")
-    return {
-        "latency_ms_{}": row.get("ms"),
-        "latency_ms_{}_iqr": row.get("ms_iqr"),
-        "speedup_{}": speedup,
-        "speedup_{}_iqr": known.get("speedup_iqr"),
-        "speedup_{}_se": known.get("speedup_se"),
-        "efficiency_{}": None if speedup is None else speedup / macs_ratio,
-        "peak_mb_{}": row.get("peak_mb"),
-    }
-
-
-BASELINE, COMPARED, CONTROL = "baseline", "compared", "control"
+from hscc.pipeline.artifacts import Network
+from hscc.pipeline.benchmark.measurement import Bench, BenchRow
+from hscc.pipeline.statistics.between_methods import against_global_svd
+from hscc.pipeline.statistics.comparisons import Evidence, compare, with_holm
+from hscc.pipeline.statistics.metrics import SCORES
+from hscc.pipeline.statistics.schema import DENSE, AskedBudget, ClassScores, Comparison, NetworkRow, Role, Timing, asked
 
 
 def build_rows(
-    evidence: Mapping[Network, Evidence],
-    bench: Mapping[str, Any],
-    protocol: str,
-    *,
-    timed: Collection[Network],
-    controls: Collection[str],
-    provenance: Mapping[str, str],
-) -> list[Row]:
+    evidence: Mapping[Network, Evidence], bench: Bench, protocol: str, *, timed: Collection[Network]
+) -> list[NetworkRow]:
     """Tabulate all networks.
 
     Parameters
     ----------
     evidence : mapping of Network to Evidence
         What the test split of its protocol says about each; a baseline of every protocol among them.
-    bench : mapping
-        Content of ``bench.json``.
+    bench : Bench
+        Times and memory.
     protocol : str
         Of the compressed networks.
     timed : collection of Network
         Those that the bench must have.
-    controls : collection of str
-        Methods that are there to be held against, not to be deployed.
-    provenance : mapping of str to str
-        Last columns: data hash, commit.
 
     Returns
     -------
-    list of dict
-        In the order of `evidence`; plain values, None where a figure is undefined.
+    list of NetworkRow
+        In the order of `evidence`. Holm's correction of the comparisons with the dense network is over the compressed
+        networks in floating point.
 
     Raises
     ------
@@ -112,65 +42,82 @@ def build_rows(
         If the bench lacks a network of `timed` or measured another file.
     """
     dense = {network.protocol: network for network in evidence if network.is_dense}
+    differences = _against_dense(evidence, dense)
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
-    beside = compare_global_svd(own)
-    rows = []
-    for network, found in evidence.items():
-        reference = dense[network.protocol]
-        row: Row = {
-            **_identity(network, controls),
-            **_costs(network, reference, len(found.correct)),
-            **score_columns(found),
-            **comparison_columns(found, evidence[reference]),
-            "mcnemar_p_holm": None,
-            **(beside.get(network) or dict.fromkeys(COLUMNS)),
-            **_on_validation(network),
-            **speed_columns(bench, network, reference, timed=network in timed),
-            **provenance,
-        }
-        rows.append({name: _plain(value) for name, value in row.items()})
-    _correct(compressed_rows(rows, protocol))
-    return rows
+    global_svd = against_global_svd(own)
+    named = (*SCORES, "kl", "agreement")
+    return [
+        NetworkRow(
+            method=network.method,
+            budget=asked(network.spec.budget) if network.spec else AskedBudget(),
+            seed=network.seed,
+            protocol=network.protocol,
+            precision=network.precision,
+            role=_role(network),
+            n_test=len(found.correct),
+            macs=network.macs,
+            params=network.params,
+            macs_ratio=dense[network.protocol].macs / network.macs,
+            params_ratio=dense[network.protocol].params / network.params,
+            size_bytes=network.model.stat().st_size,
+            model_sha256=file_sha256(network.model),
+            **{name: found.scores[name].estimate() for name in named},
+            classes=_classes(found),
+            against_dense=differences.get(network),
+            against_global_svd=global_svd.get(network),
+            validation=network.validation,
+            timings=_timings(bench, network, dense[network.protocol], required=network in timed),
+            extra={name: score.estimate() for name, score in found.scores.items() if name not in named},
+        )
+        for network, found in evidence.items()
+    ]
 
 
-def _identity(network: Network, controls: Collection[str]) -> Row:
-    role = BASELINE if network.method == DENSE else CONTROL if network.method in controls else COMPARED
-    return {
-        "method": network.method,
-        "budget": network.budget,
-        "seed": network.seed,
-        "protocol": network.protocol,
-        "precision": network.precision,
-        "role": role,
+def _classes(evidence: Evidence) -> tuple[ClassScores, ...]:
+    scores = evidence.by_class
+    return tuple(
+        ClassScores(name=name, **{score: figures[name].estimate() for score, figures in scores.items()})
+        for name in scores["f1"]
+    )
+
+
+def _against_dense(evidence: Mapping[Network, Evidence], dense: Mapping[str, Network]) -> dict[Network, Comparison]:
+    found = {
+        network: compare(own, evidence[dense[network.protocol]], DENSE)
+        for network, own in evidence.items()
+        if not network.is_dense
     }
+    family = [network for network in found if network.is_compressed]
+    return found | dict(zip(family, with_holm([found[network] for network in family]), strict=True))
 
 
-def _costs(network: Network, dense: Network, images: int) -> Row:
-    return {
-        "n_test": images,
-        "macs": network.macs,
-        "params": network.params,
-        "macs_ratio": dense.macs / network.macs,
-        "params_ratio": dense.params / network.params,
-        "size_bytes": network.model.stat().st_size,
-        "model_sha256": file_sha256(network.model),
-    }
+def _role(network: Network) -> Role:
+    if network.spec is None:
+        return "baseline"
+    return "control" if network.is_control else "compared"
 
 
-def _on_validation(network: Network) -> Row:
-    return {
-        "val_accuracy": network.val_accuracy,
-        "val_kl": network.val_kl,
-        "val_accuracy_before": network.val_accuracy_before,
-        "val_kl_before": network.val_kl_before,
-        "predicted_loss": network.predicted_loss,
-    }
+def _timings(bench: Bench, network: Network, dense: Network, *, required: bool) -> tuple[Timing, ...]:
+    """Times of one network; none for networks of other protocols and of further seeds, which are not timed."""
+    found = [row for row in bench.rows if row.network == network.name]
+    if required and not found:
+        raise ArtifactError(f"the bench has no times of {network.name}; run `hscc bench`, or `dvc repro`.")
+    if found and found[0].model_sha256 != file_sha256(network.model):
+        raise ArtifactError(f"{network.model} is not the file that was timed; run `hscc bench`, or `dvc repro`.")
+    return tuple(_timing(row, dense.macs / network.macs, network.is_dense) for row in found)
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _correct(rows: list[Row]) -> None:
-    for row, value in zip(rows, holm([row["mcnemar_p"] for row in rows]), strict=True):
-        row["mcnemar_p_holm"] = value
+def _timing(row: BenchRow, macs_ratio: float, is_dense: bool) -> Timing:
+    # A baseline's speed-up is 1 by definition; what the bench measures of it is the noise, reported apart.
+    speedup, iqr, se = (1.0, 0.0, 0.0) if is_dense else (row.speedup, row.speedup_iqr, row.speedup_se)
+    return Timing(
+        runtime=row.runtime,
+        batch=row.batch,
+        ms=row.ms,
+        ms_iqr=row.ms_iqr,
+        speedup=speedup,
+        speedup_iqr=iqr,
+        speedup_se=se,
+        efficiency=speedup / macs_ratio,
+        peak_mb=row.peak_mb,
+    )

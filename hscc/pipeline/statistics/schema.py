@@ -6,9 +6,8 @@ not measured is None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,6 +34,11 @@ class Estimate(Record):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def covers_zero(self) -> bool:
+        """Whether the interval holds 0; so does one that is undefined."""
+        return self.low is None or self.high is None or self.low <= 0 <= self.high
+
 
 class Comparison(Record):
     """One network minus another on the same test images.
@@ -45,15 +49,23 @@ class Comparison(Record):
         Method of the other network.
     accuracy, kl : Estimate
         Paired differences; `kl` of the divergences from the dense network.
-    mcnemar_p, mcnemar_p_holm : float or None
-        Of the accuracies; Holm's correction over the family that the table names.
+    mcnemar_p : float
+        Of the accuracies.
+    mcnemar_p_holm : float or None
+        With Holm's correction over the family that the table names; None where it belongs to none.
+    macro_f1 : Estimate or None
+        Paired difference of macro F1; None in tables of earlier versions.
+    f1 : dict of str to Estimate
+        Paired difference of F1 by class; empty in tables of earlier versions.
     """
 
     against: str
     accuracy: Estimate
     kl: Estimate
-    mcnemar_p: float | None
+    mcnemar_p: float
     mcnemar_p_holm: float | None = None
+    macro_f1: Estimate | None = None
+    f1: dict[str, Estimate] = {}
 
 
 class ClassScores(Record):
@@ -71,6 +83,17 @@ class AskedBudget(Record):
     macs: float | None = None
     params: float | None = None
     latency: float | None = None
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Ratio by resource, without the resources that have none."""
+        found: dict[str, float] = self.model_dump(exclude_none=True)
+        return found
+
+
+def asked(budget: Budget) -> AskedBudget:
+    """A budget as a row holds it."""
+    return AskedBudget(**budget.ratios)
 
 
 class OnValidation(Record):
@@ -111,6 +134,13 @@ class Timing(Record):
     peak_mb: float | None
 
 
+def network_name(spec: CellSpec | None, protocol: str, precision: Precision = "fp32") -> str:
+    """Name of a network in every table: that of its cell, or ``dense-<protocol>``, with ``-int8`` where it is."""
+    if spec is not None:
+        return spec.name
+    return f"{DENSE}-{protocol}" + ("" if precision == "fp32" else f"-{precision}")
+
+
 class NetworkRow(Record):
     """All that is known about one network."""
 
@@ -140,6 +170,7 @@ class NetworkRow(Record):
     against_global_svd: Comparison | None
     validation: OnValidation
     timings: tuple[Timing, ...]
+    extra: dict[str, Estimate] = {}  # metrics of other packages, by name
 
     @property
     def is_dense(self) -> bool:
@@ -151,15 +182,12 @@ class NetworkRow(Record):
         """What was asked of the cell; None for a dense network and its int8 variant."""
         if self.method == DENSE:
             return None
-        return CellSpec(self.method, Budget(**self.budget.model_dump(exclude_none=True)), self.seed, self.precision)
+        return CellSpec(self.method, Budget(**self.budget.ratios), self.seed, self.precision)
 
     @property
     def name(self) -> str:
-        """Name of the network in every table: that of its cell, or ``dense-<protocol>``, and ``-int8``."""
-        spec = self.spec
-        if spec is not None:
-            return spec.name
-        return f"{DENSE}-{self.protocol}" + ("" if self.precision == "fp32" else f"-{self.precision}")
+        """See `network_name`."""
+        return network_name(self.spec, self.protocol, self.precision)
 
     def timing(self, batch: int, runtime: str = ONNXRUNTIME) -> Timing | None:
         """Timing at a batch size, None where it was not measured."""
@@ -299,17 +327,26 @@ class Results(Record):
     def shortfalls(self, row: NetworkRow) -> list[str]:
         """What a network lacks of the requirements, one sentence fragment per requirement; empty where it meets all."""
         found = []
-        lost = -((row.against_dense.accuracy.value if row.against_dense else None) or 0.0)
-        if lost > self.requirements.max_accuracy_drop:
-            allowed = self.requirements.max_accuracy_drop
-            found.append(f"loses {100 * lost:.2f} points of accuracy, {100 * allowed:.2f} are allowed")
+        difference = row.against_dense.accuracy if row.against_dense else Estimate(value=0.0)
+        allowed = self.requirements.max_accuracy_drop
+        if -(difference.value or 0.0) > allowed:
+            low, high = (100 * (end or 0.0) for end in (difference.low, difference.high))
+            found.append(
+                f"loses {-100 * (difference.value or 0.0):.2f} points of accuracy (95 % interval of the difference "
+                f"{low:+.2f} to {high:+.2f}), {100 * allowed:.2f} are allowed"
+            )
         if row.macs_ratio < self.requirements.min_macs_ratio:
             found.append(f"has {row.macs_ratio:.2f}x fewer MACs, {self.requirements.min_macs_ratio:g}x are required")
         timing = row.timing(1)
         if self.requirements.min_speedup > 0 and (timing is None or timing.speedup < self.requirements.min_speedup):
-            speed = "was not timed" if timing is None else f"is {timing.speedup:.2f}x faster at batch 1"
-            found.append(f"{speed}, {self.requirements.min_speedup:g}x is required")
+            speed = f"is {timing.speedup:.2f}x faster" if timing else "was not timed (add 1 to bench.batches)"
+            found.append(f"{speed} at batch 1, {self.requirements.min_speedup:g}x is required")
         return found
+
+    def passing(self) -> list[NetworkRow]:
+        """Candidates that meet the requirements, the fastest first."""
+        found = [row for row in self.candidates() if not self.shortfalls(row)]
+        return sorted(found, key=lambda row: (-(row.lowest_speedup or 0.0), row.validation.kl, row.name))
 
     def chosen(self) -> NetworkRow:
         """The network to speak of and to register: headline, sentences, verdict and registration all use this rule.
@@ -319,11 +356,8 @@ class Results(Record):
         requirements it is the candidate nearest to the dense network on validation, and `shortfalls` says what it
         lacks.
         """
-        candidates = self.candidates()
-        passing = [row for row in candidates if not self.shortfalls(row)]
-        if passing:
-            return min(passing, key=lambda row: (-(row.lowest_speedup or 0.0), row.validation.kl, row.name))
-        return min(candidates, key=lambda row: (row.validation.kl, row.name))
+        passing = self.passing()
+        return passing[0] if passing else min(self.candidates(), key=lambda row: (row.validation.kl, row.name))
 
 
 def read_results(path: Path) -> Results:
@@ -334,30 +368,44 @@ def read_results(path: Path) -> Results:
     ArtifactError
         If it is missing or is not of this version.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; run `hscc evaluate`, or `dvc repro`.")
-    try:
-        results = Results.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not UTF-8"}
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = f"{path} is not a results table of this version ({where}: {first['msg']}); run `hscc evaluate`."
-        raise ArtifactError(message) from error
+    results = read_record(Results, path, "hscc evaluate")
     if not results.rows:
         raise ArtifactError(f"{path} has no rows; run `hscc evaluate` again.")
     return results
 
 
-def write_results(results: Results) -> str:
-    """Write results as JSON text, strict (no NaN), with a final newline."""
-    return results.model_dump_json(indent=1) + "\n"
+_R = TypeVar("_R", bound=Record)
 
 
-def asked(budget: Budget) -> AskedBudget:
-    """A budget as a row holds it."""
-    return AskedBudget(**budget.ratios)
+def read_record(kind: type[_R], path: Path, command: str) -> _R:
+    """Read a record that `write_record` wrote.
+
+    Parameters
+    ----------
+    kind : type
+        Of the record.
+    path : Path
+        The file.
+    command : str
+        What writes it, for the messages.
+
+    Raises
+    ------
+    ArtifactError
+        If it is missing or is not of this version; the message names the file, the first field that does not fit and
+        the command.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; run `{command}`, or `dvc repro`.")
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = f"{path} is not what `{command}` of this version writes ({where}: {first['msg']}); run it again."
+        raise ArtifactError(message) from error
 
 
-def same_budget(rows: Sequence[NetworkRow], budget: AskedBudget) -> list[NetworkRow]:
-    """Rows of one budget."""
-    return [row for row in rows if row.budget == budget]
+def write_record(record: Record) -> str:
+    """Write a record as JSON text with a final newline; what is undefined is null."""
+    return record.model_dump_json(indent=1) + "\n"

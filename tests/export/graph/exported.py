@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.layers import find_layers
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.structures.base import Structure, Tiles
 from hscc.structures.low_rank import Block, LowRank, Region
 
@@ -48,7 +48,7 @@ def factored(network: nn.Sequential, structures: dict[str, Structure]) -> nn.Seq
 
 def exported(network: nn.Module) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(network, Path(folder) / "model.onnx", SIDE, tolerance=1e-3)
+        write_onnx(network, Path(folder) / "model.onnx", (3, SIDE, SIDE), tolerance=1e-3)
         return onnx.load(Path(folder) / "model.onnx")
 
 

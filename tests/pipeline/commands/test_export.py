@@ -18,7 +18,7 @@ from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import DeploymentCard
 from hscc.export.onnx_file import read_card
 from hscc.export.preprocessing import Preprocessing
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.files import file_sha256
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
@@ -27,12 +27,13 @@ from hscc.pipeline.commands import export
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.params import DataParams, Params
 from hscc.storage import Origin
 from hscc.training.images import to_input
+from tests.pipeline.committed import committed
 
 SIDE = 32
-PARAMS = Params.model_construct(data=DataParams(protocol="grouped", image_size=SIDE))
+PARAMS = committed(data={"image_size": SIDE})
+CELL = "tucker-macs2-seed0"
 FACTS = {"protocol": "grouped", "macs": 10, "params": 5, "val_accuracy": 0.9, "val_kl": 0.1, "predicted_loss": None}
 
 
@@ -42,11 +43,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     dense = build("smallcnn", len(CLASSES)).eval()
     small = hscc.compress(dense, [torch.randn(16, 3, SIDE, SIDE)], hscc.Tucker(), hscc.Budget(macs=2))
-    baseline, cell = root / layout.baseline("grouped"), root / layout.cell("tucker", 2, 0)
+    baseline, cell = root / layout.baseline("grouped"), root / layout.cell(CELL)
     save_dense(dense, ModelCard("smallcnn", CLASSES, SIDE, "grouped", 0), baseline / "model.safetensors")
     hscc.save(small, cell, Origin("smallcnn", len(CLASSES)))
     for folder, model, method in ((baseline, dense, "dense"), (cell, small, "tucker")):
-        export_onnx(model, folder / "model.onnx", SIDE)
+        write_onnx(model, folder / "model.onnx", (3, SIDE, SIDE))
         (folder / "metrics.json").write_text(json.dumps({**FACTS, "method": method, "budget": 2, "seed": 0}))
     (root / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
     _write_images(root)
@@ -95,8 +96,8 @@ def test_a_cell_answers_files_as_the_pipeline_does(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cell.onnx"
-    export.run(PARAMS, workspace, out=out, cell="tucker-2-0")
-    expected = by_the_pipeline(hscc.load(workspace / layout.cell("tucker", 2, 0)), workspace)
+    export.run(PARAMS, workspace, out=out, cell="tucker-macs2-seed0")
+    expected = by_the_pipeline(hscc.load(workspace / layout.cell(CELL)), workspace)
     images = sorted((workspace / layout.DATA).rglob("*.png"))
     found = np.concatenate([probabilities(out, image) for image in images])
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -112,20 +113,20 @@ def test_pt2_gets_the_same_network_and_card_beside_the_onnx_file(
         return 0.0
 
     monkeypatch.setattr(export, "export_pt2", write)
-    export.run(PARAMS, workspace, out=tmp_path / "cell.onnx", cell="tucker-2-0", pt2=True)
+    export.run(PARAMS, workspace, out=tmp_path / "cell.onnx", cell="tucker-macs2-seed0", pt2=True)
     assert (tmp_path / "cell.pt2").read_text() == f"tucker {SIDE} Sequential"
 
 
 def test_the_card_says_where_the_network_comes_from(workspace: Path, tmp_path: Path) -> None:
     out = tmp_path / "cell.onnx"
-    export.run(PARAMS, workspace, out=out, cell="tucker-2-0")
+    export.run(PARAMS, workspace, out=out, cell="tucker-macs2-seed0")
     card = read_card(out)
     assert json.loads(card["classes"]) == list(CLASSES)
     assert json.loads(card["scores"]) == {"accuracy": 0.875, "macs_ratio": 2.0}
     assert (card["backbone"], card["method"], card["protocol"]) == ("smallcnn", "tucker", "grouped")
     assert (card["budget"], card["data_hash"], card["git_commit"]) == ("2x fewer MACs", "abc.dir", "unknown")
     assert "Tucker-2" in card["plan"]
-    assert card["network_sha256"] == file_sha256(workspace / layout.cell("tucker", 2, 0) / "model.onnx")
+    assert card["network_sha256"] == file_sha256(workspace / layout.cell(CELL) / "model.onnx")
     assert "not a medical device" in card["notice"]
     assert "phantom" in card["notice"]
 
@@ -136,14 +137,14 @@ def test_a_baseline_and_the_registered_cell(workspace: Path, tmp_path: Path) -> 
     assert "scores" not in read_card(tmp_path / "dense.onnx")  # the table has another file's
     with pytest.raises(ArtifactError, match="--cell"):
         export.run(PARAMS, workspace, out=tmp_path / "best.onnx")
-    (workspace / layout.REGISTRATION).write_text(json.dumps({"registered": "tucker-2-0"}))
+    (workspace / layout.REGISTRATION).write_text(json.dumps({"registered": "tucker-macs2-seed0"}))
     export.run(PARAMS, workspace, out=tmp_path / "best.onnx")
     (workspace / layout.REGISTRATION).unlink()
     assert read_card(tmp_path / "best.onnx")["method"] == "tucker"
 
 
 def test_a_saved_network_needs_no_workspace(workspace: Path, tmp_path: Path) -> None:
-    export.run_folder(workspace / layout.cell("tucker", 2, 0), SIDE, ("a", "b", "c", "d"), tmp_path / "own.onnx")
+    export.run_folder(workspace / layout.cell(CELL), SIDE, ("a", "b", "c", "d"), tmp_path / "own.onnx")
     card = read_card(tmp_path / "own.onnx")
     assert json.loads(card["classes"]) == ["a", "b", "c", "d"]
     assert card["method"] == "tucker"
@@ -153,10 +154,10 @@ def test_a_saved_network_needs_no_workspace(workspace: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        ({"cell": "tucker"}, ParamsError, "METHOD-BUDGET-SEED"),
-        ({"cell": "tucker-9-0"}, ArtifactError, "hscc compress --method tucker --budget 9 --seed 0"),
+        ({"cell": "tucker"}, ParamsError, "such as hscc-macs6-seed0"),
+        ({"cell": "tucker-macs9-seed0"}, ArtifactError, "hscc compress tucker-macs9-seed0"),
         ({"baseline": "pooled"}, ArtifactError, "hscc train --protocol pooled"),
-        ({"cell": "tucker-2-0", "baseline": "grouped"}, ParamsError, "exclude one another"),
+        ({"cell": "tucker-macs2-seed0", "baseline": "grouped"}, ParamsError, "exclude one another"),
     ],
 )
 def test_what_is_not_there_is_named(
@@ -168,4 +169,4 @@ def test_what_is_not_there_is_named(
 
 def test_another_ending_is_refused(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"must end in \.onnx"):
-        export.run(PARAMS, workspace, out=tmp_path / "x.pt2", cell="tucker-2-0")
+        export.run(PARAMS, workspace, out=tmp_path / "x.pt2", cell="tucker-macs2-seed0")

@@ -1,34 +1,52 @@
-from pathlib import Path
-
 import pytest
-import yaml
 
-from hscc.pipeline.params import Params
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.mark.parametrize("cell", ["hscc-5", "hscc_timed", "hscc_timed-1", "nobody_fast-6"])
-def test_a_timed_cell_names_a_method_a_clock_and_a_ratio(cell: str) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["compress"]["timed"] = [cell]
-    with pytest.raises(ValueError, match=cell.split("-")[0]):
-        Params.model_validate(values)
+from hscc.errors import ParamsError
+from hscc.methods import CONTROLS
+from hscc.pipeline.cell_spec import first_seeds
+from hscc.pipeline.params import named_cell, read_params
+from tests.pipeline.committed import FILE, committed
 
 
-def test_cells_are_the_sweep_and_the_timed_ones() -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["compress"] |= {"methods": ["hscc"], "budgets": [3, 6], "timed": ["hscc_fast-10"], "seeds": [0, 1]}
-    values["compress"]["controls"] = ["global_groups"]
-    assert Params.model_validate(values).compress.cells == [
-        *(("hscc", 3.0, 0), ("hscc", 3.0, 1), ("hscc", 6.0, 0), ("hscc", 6.0, 1)),
-        *(("hscc_fast", 10.0, 0), ("hscc_fast", 10.0, 1)),
-        *(("global_groups", 3.0, 0), ("global_groups", 6.0, 0)),
-    ]
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("hsc-macs6-seed0", "did you mean hscc"),
+        ("hscc-6-0", "such as hscc-macs6-seed0"),
+        ("hscc-macs6.0-seed0", "is written hscc-macs6-seed0"),
+        ("hscc-macs6-seed0-int8", "stage quantise"),
+        (6, "such as hscc-macs6-seed0"),
+    ],
+)
+def test_a_wrong_cell_is_refused(name: object, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        committed(compress={"cells": [name]})
 
 
-def test_a_method_is_compared_or_a_control() -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["compress"]["controls"] = values["compress"]["methods"][:1]
-    with pytest.raises(ValueError, match="both in methods and in controls"):
-        Params.model_validate(values)
+def test_a_cell_is_named_once() -> None:
+    with pytest.raises(ValueError, match="hscc-macs6-seed0 is named twice"):
+        committed(compress={"cells": ["hscc-macs6-seed0", "hscc-macs6-seed1", "hscc-macs6-seed0"]})
+
+
+def test_cells_keep_their_order_and_their_names() -> None:
+    names = ("hscc-macs6-seed1", "global_groups-macs3-seed0", "hscc-macs10-latency7.5-seed0")
+    compress = committed(compress={"cells": list(names)}).compress
+    assert tuple(cell.name for cell in compress.cells) == names
+    assert compress.model_dump()["cells"] == names
+
+
+def test_every_method_of_the_sweep_has_the_same_budgets_and_seeds() -> None:
+    cells = read_params(FILE).compress.cells
+    counted = [cell for cell in cells if not cell.timed]
+    controls = [cell for cell in counted if cell.method in CONTROLS]
+    budgets = {
+        method: [c.budget for c in first_seeds(counted) if c.method == method] for method in {c.method for c in counted}
+    }
+    assert len({tuple(asked) for asked in budgets.values()}) == 1
+    assert {cell.seed for cell in controls} == {0}
+    assert len(cells) == 93
+
+
+def test_the_name_of_a_cell_is_read_as_in_the_file() -> None:
+    assert named_cell("hscc-macs6-seed0").method == "hscc"
+    with pytest.raises(ParamsError, match="did you mean hscc"):
+        named_cell("hsc-macs6-seed0")

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from hscc.errors import ParamsError
+from hscc.methods import METHODS
 from hscc.pipeline.params import Params, read_params
 
 ROOT = Path(__file__).parents[3]
@@ -44,11 +45,10 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("train", "epochs", 0, "train.epochs"),
         ("train", "epochs", "many", "train.epochs"),
         ("train", "protocols", ["pooled"], "lacks data.protocol 'grouped'"),
-        ("compress", "methods", ["hsc"], "did you mean hscc"),
-        ("compress", "methods", [], "compress.methods"),
-        ("compress", "budgets", [1], "compress.budgets"),
-        ("compress", "budgets", ["three"], "compress.budgets"),
-        ("compress", "seeds", [-1], "compress.seeds"),
+        ("compress", "cells", ["hscc-macs6-seed0", "hsc-macs6-seed0"], "compress.cells.1"),
+        ("compress", "cells", ["hsc-macs6-seed0"], "did you mean hscc"),
+        ("compress", "cells", [], "compress.cells"),
+        ("insight", "cells", ["hscc"], "insight.cells"),
         ("bench", "runtimes", ["torch"], "onnxruntime is what is deployed"),
         ("bench", "batches", [0], "bench.batches"),
         ("tradeoff", "searched", ["hsc"], "did you mean hscc"),
@@ -68,6 +68,28 @@ def test_a_wrong_value_is_named_in_one_sentence(
     assert "params.yaml" in message
     assert said in message
     assert "\n" not in message
+
+
+def test_no_parameter_has_a_default(values: dict[str, Any], tmp_path: Path) -> None:
+    missing = [(section, key) for section, keys in values.items() if isinstance(keys, dict) for key in keys]
+    for section, key in missing:
+        fewer = {**values, section: {name: value for name, value in values[section].items() if name != key}}
+        with pytest.raises(ParamsError, match=rf"{section}\.{key} is missing; add it"):
+            read(fewer, tmp_path)
+
+
+def test_plugins_are_imported_before_their_methods_are_looked_up(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ownmethods.py").write_text("from hscc.methods import METHODS, Tucker\nMETHODS['mine'] = Tucker()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("hscc.methods.METHODS", dict(METHODS))
+    values["plugins"] = ["ownmethods"]
+    values["compress"]["cells"] = ["mine-macs3-seed0"]
+    assert read(values, tmp_path).compress.cells[0].method == "mine"
+    values["plugins"] = ["nobodys"]
+    with pytest.raises(ParamsError, match=r"params\.yaml names nobodys"):
+        read(values, tmp_path)
 
 
 def test_a_missing_section_is_named(values: dict[str, Any], tmp_path: Path) -> None:

@@ -1,86 +1,101 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hscc.pipeline.registry.registration_policy import Policy, decide, shortfalls
+from hscc.pipeline.registry.registration_policy import decide
+from hscc.pipeline.statistics.schema import NetworkRow
+from tests.pipeline.rows import results, row
 
-POLICY = Policy(max_accuracy_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0)
-
-
-def row(method: str = "hscc", budget: float = 6.0, **changes: Any) -> dict[str, Any]:
-    return {
-        "method": method, "budget": budget, "seed": 0, "protocol": "grouped", "macs_ratio": budget, "speedup_b1": 1.5,
-        "accuracy_difference": -0.005, "accuracy_difference_low": -0.02, "accuracy_difference_high": 0.01,
-        "val_accuracy": 0.9, "val_kl": 0.1, **changes,
-    }  # fmt: skip
+LIMITS = ("accuracy", "MACs", "batch 1")
 
 
-def test_the_most_compressed_tier_that_passes_wins() -> None:
-    decision = decide([row("a", 3.0, val_accuracy=0.99), row("b", 6.0), row("c", 9.0, speedup_b1=0.9)], POLICY)
-    assert decision.chosen is not None
-    assert decision.chosen["method"] == "b"
-    assert decision.passed_over == ["a-3-0"]
-    assert list(decision.rejected) == ["c-9-0"]
-    assert decision.why == "b-6-0 is in the most compressed tier that passes, 6x, and the only one there."
+def shortfalls(**changes: object) -> list[str]:
+    network = row(**changes)
+    return results(network).shortfalls(network)
 
 
-def test_validation_decides_inside_a_tier_and_the_test_split_does_not() -> None:
-    decision = decide([row("a", accuracy_difference=0.05), row("b", val_accuracy=0.91)], POLICY)
-    assert decision.chosen is not None
-    assert decision.chosen["method"] == "b"
-    assert "best there on validation: accuracy 91.00 %" in decision.why
+def test_the_fastest_that_passes_is_registered() -> None:
+    found = decide(
+        results(
+            row("a", macs=3.0, speedups={1: 3.0, 16: 2.0}),
+            row("b", macs=6.0, speedups={1: 2.5, 16: 2.2}, model_sha256="ab"),
+            row("c", macs=9.0, speedups={1: 0.9, 16: 9.0}),
+        )
+    )
+    assert (found.registered, found.model_sha256) == ("b-macs6-seed0", "ab")
+    assert found.passed_over == ("a-macs3-seed0",)
+    assert list(found.rejected) == ["c-macs9-seed0"]
+    assert "2.20 times faster" in found.why
+
+
+def test_validation_decides_between_equals_and_the_test_split_does_not() -> None:
+    found = decide(results(row("a", difference=(0.05, 0.0, 0.1)), row("b", val_kl=0.05)))
+    assert found.registered == "b-macs6-seed0"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "limit", "figure"),
     [
-        ({"accuracy_difference": -0.0101}, "loses 1.01 points"),
-        ({"macs_ratio": 1.99}, "1.99 times fewer MACs, 2 are asked for"),
-        ({"speedup_b1": 0.98}, "0.98 times faster"),
-        ({"speedup_b1": None}, "bench.batches"),
+        ({"difference": (-0.0101, -0.03, 0.01)}, "accuracy", "1.01"),
+        ({"macs_ratio": 1.99}, "MACs", "1.99"),
+        ({"speedups": {1: 0.98}}, "batch 1", "0.98"),
+        ({"speedups": {}}, "batch 1", "bench.batches"),
     ],
 )
-def test_each_shortfall_is_told(changes: dict[str, Any], words: str) -> None:
-    (reason,) = shortfalls(row(**changes), POLICY)
-    assert words in reason
+def test_each_shortfall_is_named_with_its_figure(changes: dict[str, object], limit: str, figure: str) -> None:
+    (reason,) = shortfalls(**changes)
+    assert limit in reason and figure in reason
 
 
 def test_the_limits_themselves_pass() -> None:
-    assert shortfalls(row(accuracy_difference=-0.01, macs_ratio=2.0, speedup_b1=1.0), POLICY) == []
+    assert shortfalls(difference=(-0.01, -0.02, 0.0), macs_ratio=2.0, speedups={1: 1.0}) == []
 
 
 def test_every_reason_counts() -> None:
-    assert len(shortfalls(row(accuracy_difference=-0.5, macs_ratio=1.0, speedup_b1=0.5), POLICY)) == 3
+    reasons = shortfalls(difference=(-0.5, -0.6, -0.4), macs_ratio=1.0, speedups={1: 0.5})
+    assert [limit for limit, reason in zip(LIMITS, reasons, strict=True) if limit in reason] == list(LIMITS)
 
 
-def test_when_none_passes_each_is_told_why() -> None:
-    decision = decide([row("a", macs_ratio=1.0), row("b", speedup_b1=0.1)], POLICY)
-    assert decision.chosen is None
-    assert decision.why == "None of the 2 compressed networks passes the policy."
-    assert set(decision.rejected) == {"a-6-0", "b-6-0"}
+def test_when_none_passes_each_has_its_reasons_and_the_nearest_is_spoken_of() -> None:
+    table = results(row("a", macs_ratio=1.0, val_kl=0.3), row("b", speedups={1: 0.1}, val_kl=0.2))
+    found = decide(table)
+    assert found.registered is found.model_sha256 is None
+    assert set(found.rejected) == {"a-macs6-seed0", "b-macs6-seed0"}
+    assert table.chosen().method == "b"
+
+
+def test_controls_and_further_seeds_are_no_candidates() -> None:
+    found = decide(results(row("a", role="control"), row("b", seed=1), row("b", macs_ratio=1.0)))
+    assert found.registered is None
+    assert list(found.rejected) == ["b-macs6-seed0"]
 
 
 ROWS = st.lists(
-    st.tuples(st.sampled_from("abcd"), st.sampled_from([3.0, 6.0]), st.floats(0.5, 1.5), st.floats(0.8, 0.9)),
-    max_size=6,
-    unique_by=lambda entry: entry[:2],
+    st.builds(
+        lambda name, speed, kl: row(name, speedups={1: speed}, val_kl=kl),
+        st.sampled_from("abcdef"),
+        st.sampled_from([0.5, 1.5, 2.5]),
+        st.sampled_from([0.1, 0.2]),
+    ),
+    min_size=1,
+    unique_by=lambda made: made.method,
 )
 
 
-@given(ROWS, st.randoms())
-def test_the_order_of_the_table_does_not_matter(entries: list[Any], random: Any) -> None:
-    rows = [row(method, budget, speedup_b1=speed, val_accuracy=val) for method, budget, speed, val in entries]
-    shuffled = random.sample(rows, len(rows))
-    assert decide(rows, POLICY) == decide(shuffled, POLICY)
+@given(ROWS, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(rows: list[NetworkRow], random: object) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert decide(results(*shuffled)) == decide(results(*rows))
 
 
 @given(ROWS)
-def test_every_network_is_chosen_passed_over_or_rejected(entries: list[Any]) -> None:
-    rows = [row(method, budget, speedup_b1=speed, val_accuracy=val) for method, budget, speed, val in entries]
-    decision = decide(rows, POLICY)
-    assert len(rows) == (decision.chosen is not None) + len(decision.passed_over) + len(decision.rejected)
-    assert decision.chosen is None or not shortfalls(decision.chosen, POLICY)
+def test_every_candidate_is_registered_passed_over_or_rejected(rows: list[NetworkRow]) -> None:
+    table = results(*rows)
+    found = decide(table)
+    assert len(rows) == (found.registered is not None) + len(found.passed_over) + len(found.rejected)
+    if found.registered is not None:
+        assert found.registered == table.chosen().name
+        assert table.shortfalls(table.chosen()) == []

@@ -11,21 +11,25 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hscc.errors import ArtifactError
-from hscc.export.to_onnx import export_onnx
+from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.params import BenchParams, CompressParams, DataParams, Params, QuantiseParams, TrainParams
+from hscc.pipeline.benchmark.measurement import read_bench
+from hscc.pipeline.params import BenchParams, CompressParams
 from hscc.pipeline.stages.bench import compare, run
+from tests.pipeline.committed import committed
 
 SIDE = 32
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE),
-    train=TrainParams.model_construct(protocols=("grouped",)),
-    compress=CompressParams.model_construct(methods=(), budgets=(), seeds=(0,)),
-    quantise=QuantiseParams(enabled=False),
-    bench=BenchParams(batches=(4, 1), threads=1, repeats=3),
-)
+PARAMS = committed(
+    data={"image_size": SIDE},
+    quantise={"enabled": False},
+    bench={"batches": [4, 1], "threads": 1, "repeats": 3, "seconds": 5.0},
+).model_copy(update={"compress": CompressParams.model_construct(cells=())})
+
+
+def settings(*batches: int) -> BenchParams:
+    return PARAMS.bench.model_copy(update={"batches": batches})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = workspace / layout.baseline("grouped")
     model = build("smallcnn", 4)
     save_dense(model, ModelCard("smallcnn", ("a", "b", "c", "d"), SIDE, "grouped", 0), folder / "model.safetensors")
-    export_onnx(model, folder / "model.onnx", SIDE)
+    write_onnx(model, folder / "model.onnx", (3, SIDE, SIDE))
     facts = {"protocol": "grouped", "seed": 0, "macs": 1000, "params": 200, "val_accuracy": 0.9}
     (folder / "metrics.json").write_text(json.dumps(facts))
     run(PARAMS, workspace)
@@ -54,14 +58,13 @@ def save_doubling(path: Path, kind: int = TensorProto.UINT8, batch: str | int = 
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def test_the_bench_has_a_row_a_runtime_and_batch(workspace: Path) -> None:
-    document = json.loads((workspace / layout.BENCH_JSON).read_text())
-    rows = document["rows"]
-    assert [(row["runtime"], row["batch"]) for row in rows] == [
+def test_the_bench_has_one_row_per_runtime_and_batch(workspace: Path) -> None:
+    bench = read_bench(workspace / layout.BENCH_JSON)
+    assert [(row.runtime, row.batch) for row in bench.rows] == [
         ("onnxruntime", 1), ("onnxruntime", 4), ("torch", 1), ("torch", 4),
     ]  # fmt: skip
-    assert all(row["pairs"] == 3 and row["ms"] > 0 and row["speedup"] > 0 for row in rows)
-    assert document["reference"] == "dense-grouped"
+    assert all(row.pairs == 3 and row.ms > 0 and row.speedup > 0 for row in bench.rows)
+    assert (bench.reference, bench.protocol) == ("dense-grouped", "grouped")
     assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4, 1, 4]
 
 
@@ -77,10 +80,9 @@ def test_a_network_that_does_not_run_leaves_the_earlier_bench(workspace: Path, t
 def test_files_of_a_user_s_own_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one.onnx", "two.onnx"):
         save_doubling(tmp_path / name)
-    settings = BenchParams(batches=(2,), threads=1, repeats=3)
-    compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings, 24, tmp_path / "out.json")
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [(row["network"], row["runtime"], row["batch"]) for row in rows] == [
+    compare([tmp_path / "one.onnx", tmp_path / "two.onnx"], settings(2), 24, tmp_path / "out.json")
+    rows = read_bench(tmp_path / "out.json").rows
+    assert [(row.network, row.runtime, row.batch) for row in rows] == [
         ("one.onnx", "onnxruntime", 2), ("two.onnx", "onnxruntime", 2),
     ]  # fmt: skip
     assert "two.onnx" in capsys.readouterr().out
@@ -91,9 +93,9 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     for file in files:
         file.parent.mkdir()
         save_doubling(file)
-    compare(files, BenchParams(batches=(1,), threads=1, repeats=3), 8, tmp_path / "out.json")
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["network"] for row in rows] == [str(file) for file in files]
+    compare(files, settings(1), 8, tmp_path / "out.json")
+    rows = read_bench(tmp_path / "out.json").rows
+    assert [row.network for row in rows] == [str(file) for file in files]
 
 
 @pytest.mark.parametrize(
@@ -107,11 +109,11 @@ def test_an_input_that_cannot_be_drawn_is_named(tmp_path: Path, kind: int, batch
     save_doubling(tmp_path / "one.onnx")
     save_doubling(tmp_path / "odd.onnx", kind, batch)
     with pytest.raises(ArtifactError, match=r"odd\.onnx"):
-        compare([tmp_path / "one.onnx", tmp_path / "odd.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+        compare([tmp_path / "one.onnx", tmp_path / "odd.onnx"], settings(2), 8)
     with pytest.raises(ArtifactError, match=said):
-        compare([tmp_path / "odd.onnx", tmp_path / "one.onnx"], BenchParams(batches=(2,), repeats=3), 8)
+        compare([tmp_path / "odd.onnx", tmp_path / "one.onnx"], settings(2), 8)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing\.onnx does not exist"):
-        compare([tmp_path / "nothing.onnx"] * 2, BenchParams(), 8)
+        compare([tmp_path / "nothing.onnx"] * 2, PARAMS.bench, 8)

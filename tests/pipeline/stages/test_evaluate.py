@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,31 +19,24 @@ from hscc.pipeline import layout
 from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
-from hscc.pipeline.params import (
-    BenchParams,
-    CompressParams,
-    DataParams,
-    EvaluateParams,
-    Params,
-    QuantiseParams,
-    TrainParams,
-)
 from hscc.pipeline.stages import bench, quantise
 from hscc.pipeline.stages.evaluate import run
+from hscc.pipeline.statistics.bootstrap import resample, resampled_mean, standard_error
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
-from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
+from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.committed import committed
 
 SIDE = 16
 PER_CLASS = 8
 METHODS = ("tucker", "hscc")
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE),
-    train=TrainParams.model_construct(protocols=("grouped", "pooled")),
-    compress=CompressParams.model_construct(methods=METHODS, budgets=(2.0, 4.0), seeds=(0,)),
-    quantise=QuantiseParams(images=16),
-    bench=BenchParams(runtimes=("onnxruntime",), batches=(1, 40), threads=1, repeats=3),
-    evaluate=EvaluateParams(resamples=100),
+PARAMS = committed(
+    data={"image_size": SIDE},
+    train={"protocols": ["grouped", "pooled"]},
+    compress={"cells": [f"{method}-macs{budget}-seed0" for budget in (2, 4) for method in METHODS]},
+    quantise={"images": 16},
+    bench={"runtimes": ["onnxruntime"], "batches": [1, 40], "threads": 1, "repeats": 3, "seconds": 5.0},
+    evaluate={"resamples": 100},
 )
 OUTPUTS = (
     layout.RESULTS_CSV, layout.RESULTS_JSON, layout.PREDICTIONS, layout.CONFUSION, layout.PARETO, layout.ABLATION,
@@ -97,7 +89,7 @@ def write_networks(workspace: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(facts))
     for method in METHODS:
         for budget in (2.0, 4.0):
-            folder = workspace / layout.cell(method, budget, 0)
+            folder = workspace / layout.cell(f"{method}-macs{budget:g}-seed0")
             save_network(folder / "model.onnx", ideal + 0.1 * budget * rng.normal(size=ideal.shape))
             facts = {
                 "method": method, "budget": budget, "seed": 0, "protocol": "grouped", "macs": int(1000 / budget),
@@ -113,7 +105,7 @@ def evaluated(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     workspace = tmp_path_factory.mktemp("workspace")
     write_images(workspace)
     write_networks(workspace)
-    stale = workspace / layout.cell("svd_of_yesterday", 9.0, 0)
+    stale = workspace / layout.cell("svd_of_yesterday-macs9-seed0")
     stale.mkdir()
     (stale / "metrics.json").write_text("{}")
     quantise.run(PARAMS, workspace)
@@ -130,75 +122,68 @@ def workspace(evaluated: Path, tmp_path: Path) -> Path:
     return tmp_path / "workspace"
 
 
-def read_rows(workspace: Path) -> dict[str, dict[str, Any]]:
-    document = json.loads((workspace / layout.RESULTS_JSON).read_text())
-    return {f"{row['method']}-{row['budget']:g}-{row['protocol']}-{row['precision']}": row for row in document["rows"]}
+def read_rows(workspace: Path) -> dict[str, NetworkRow]:
+    return {row.name: row for row in read_results(workspace / layout.RESULTS_JSON).rows}
 
 
 def test_every_network_the_parameters_name_has_a_row_and_no_other(evaluated: Path) -> None:
-    assert list(read_rows(evaluated)) == [
-        "dense-1-grouped-fp32",
-        "tucker-2-grouped-fp32",
-        "hscc-2-grouped-fp32",
-        "tucker-4-grouped-fp32",
-        "hscc-4-grouped-fp32",
-        "dense-1-pooled-fp32",
-        "dense-1-grouped-int8",
-        "tucker-2-grouped-int8",
-        "hscc-2-grouped-int8",
-        "tucker-4-grouped-int8",
-        "hscc-4-grouped-int8",
-    ]
+    cells = ["tucker-macs2-seed0", "hscc-macs2-seed0", "tucker-macs4-seed0", "hscc-macs4-seed0"]
+    variants = [f"{name}-int8" for name in ("dense-grouped", *cells)]
+    assert list(read_rows(evaluated)) == ["dense-grouped", *cells, "dense-pooled", *variants]
 
 
 def test_csv_and_json_hold_the_same_table(evaluated: Path) -> None:
-    frame = pd.read_csv(evaluated / layout.RESULTS_CSV)
-    rows = json.loads((evaluated / layout.RESULTS_JSON).read_text())["rows"]
-    assert frame.columns.tolist() == list(rows[0])
-    np.testing.assert_allclose(frame["macro_f1"], [row["macro_f1"] for row in rows], rtol=1e-5)
+    table = pd.read_csv(evaluated / layout.RESULTS_CSV)
+    rows = read_rows(evaluated).values()
+    np.testing.assert_allclose(table["macro_f1"], [row.macro_f1.value for row in rows], rtol=1e-5)
     assert {
-        "method", "budget", "seed", "protocol", "macs", "params", "macs_ratio", "params_ratio", "size_bytes",
-        "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "f1_no_tumor", "f1_no_tumor_se", "kl_to_baseline",
-        "latency_ms_b1", "speedup_b1", "latency_ms_b40", "speedup_b40", "efficiency_b40", "peak_mb_b40", "precision",
-        "data_hash", "git_commit",
-    } <= set(frame.columns)  # fmt: skip
+        "method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol", "precision", "macs", "params",
+        "macs_ratio", "params_ratio", "size_bytes", "accuracy", "accuracy_se", "accuracy_low", "macro_f1",
+        "f1_no_tumor", "f1_no_tumor_se", "kl", "latency_ms_b1", "speedup_b1", "latency_ms_b40", "speedup_b40",
+        "efficiency_b40", "peak_mb_b40", "data_hash", "git_commit",
+    } <= set(table.columns)  # fmt: skip
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> None:
     predictions = read_predictions(evaluated / layout.PREDICTIONS)
     rows = read_rows(evaluated)
     assert classes_of(predictions) == CLASSES
-    for name, key in (("dense-grouped", "dense-1-grouped-fp32"), ("hscc-4-0", "hscc-4-grouped-fp32")):
-        told = predictions_of(predictions, name)
-        probabilities = softmax(logits_of(told).astype(np.float64), axis=1)
-        assert len(told) == rows[key]["n_test"] == 24
-        assert (told["predicted"] == told["label"]).mean() == pytest.approx(rows[key]["accuracy"])
-        assert f1_score(told["label"], told["predicted"], average="macro") == pytest.approx(rows[key]["macro_f1"])
-        brier = np.square(probabilities - (told["label"].to_numpy()[:, None] == np.array(CLASSES))).sum(axis=1).mean()
-        assert brier == pytest.approx(rows[key]["brier"])
-        images = resample(told["group"].to_numpy(), 100, 0)
-        correct = (told["predicted"] == told["label"]).to_numpy(float)
-        assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[key]["accuracy_se"])
+    for name in ("dense-grouped", "hscc-macs4-seed0"):
+        answers = predictions_of(predictions, name)
+        probabilities = softmax(logits_of(answers).astype(np.float64), axis=1)
+        assert len(answers) == rows[name].n_test == 24
+        assert (answers["predicted"] == answers["label"]).mean() == pytest.approx(rows[name].accuracy.value)
+        assert f1_score(answers["label"], answers["predicted"], average="macro") == pytest.approx(
+            rows[name].macro_f1.value
+        )
+        brier = (
+            np.square(probabilities - (answers["label"].to_numpy()[:, None] == np.array(CLASSES))).sum(axis=1).mean()
+        )
+        assert brier == pytest.approx(rows[name].brier.value)
+        images = resample(answers["group"].to_numpy(), 100, 0)
+        correct = (answers["predicted"] == answers["label"]).to_numpy(float)
+        assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[name].accuracy.se)
     pooled = predictions[predictions["protocol"] == "pooled"]
-    assert len(pooled) == rows["dense-1-pooled-fp32"]["n_test"] == 16
+    assert len(pooled) == rows["dense-pooled"].n_test == 16
     assert set(pooled["network"]) == {"dense-pooled"}
-    assert "hscc-4-0-int8" in set(predictions["network"])
+    assert "hscc-macs4-seed0-int8" in set(predictions["network"])
 
 
-def test_confusion_is_of_the_network_that_validation_recommends(evaluated: Path) -> None:
+def test_confusion_is_of_the_chosen_network(evaluated: Path) -> None:
     confusion = pd.read_csv(evaluated / layout.CONFUSION)
     predictions = read_predictions(evaluated / layout.PREDICTIONS)
-    assert set(confusion["method"]) == {"tucker-4-0"}
-    assert confusion["predicted"].tolist() == predictions_of(predictions, "tucker-4-0")["predicted"].tolist()
+    chosen = read_results(evaluated / layout.RESULTS_JSON).chosen().name
+    assert set(confusion["network"]) == {chosen}
+    assert confusion["predicted"].tolist() == predictions_of(predictions, chosen)["predicted"].tolist()
     assert confusion["dense"].tolist() == predictions_of(predictions, "dense-grouped")["predicted"].tolist()
 
 
 def test_the_ablation_is_a_table_of_its_own(evaluated: Path) -> None:
-    frame = pd.read_csv(evaluated / layout.ABLATION)
-    document = json.loads((evaluated / layout.RESULTS_JSON).read_text())
-    assert frame["method"].tolist() == ["hscc", "hscc"]
-    assert frame["accuracy"].tolist() == pytest.approx([row["accuracy"] for row in document["ablation"]])
-    assert frame["val_kl_before"].tolist() == [0.2, 0.2]
+    table = pd.read_csv(evaluated / layout.ABLATION)
+    results = read_results(evaluated / layout.RESULTS_JSON)
+    assert table["method"].tolist() == ["hscc", "hscc"]
+    assert table["accuracy"].tolist() == pytest.approx([row.accuracy.value for row in results.ablation], rel=1e-5)
+    assert table["val_kl_before"].tolist() == [0.2, 0.2]
 
 
 def test_pareto_has_a_point_a_network_of_the_protocol(evaluated: Path) -> None:
@@ -207,16 +192,16 @@ def test_pareto_has_a_point_a_network_of_the_protocol(evaluated: Path) -> None:
     assert frame["macs_ratio"].tolist() == [1.0, 2.0, 2.0, 4.0, 4.0]
 
 
-def test_the_document_says_where_it_comes_from(evaluated: Path) -> None:
-    document = json.loads((evaluated / layout.RESULTS_JSON).read_text())
-    assert (document["protocol"], document["seed"], document["resamples"]) == ("grouped", 0, 100)
-    assert document["phantom"] is False
-    assert document["data_hash"] == "unknown"
-    assert set(document["clock"]) == {"b1", "b40"}
-    assert [pair["against"] for pair in document["comparisons"]] == ["tucker", "tucker"]
-    assert document["headline"]["hscc-2-0"]["macs_ratio"] == 2.0
-    assert document["image_points"] == pytest.approx(100 / 24)
-    assert document["seeds"] == []
+def test_the_results_say_where_they_come_from(evaluated: Path) -> None:
+    results = read_results(evaluated / layout.RESULTS_JSON)
+    assert (results.protocol, results.seed, results.resamples) == ("grouped", 0, 100)
+    assert results.phantom is False
+    assert results.data_hash == "unknown"
+    assert set(results.clock) == {"b1", "b40"}
+    assert [pair.difference.against for pair in results.comparisons] == ["tucker", "tucker"]
+    assert results.headline["hscc-macs2-seed0"]["macs_ratio"] == 2.0
+    assert results.requirements.min_macs_ratio == PARAMS.register_.min_macs_ratio
+    assert results.seeds == ()
 
 
 def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
@@ -227,47 +212,45 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     (parent,) = [found for found in runs if found.info.run_name == "evaluate-grouped"]
     children = {found.info.run_name: found for found in runs if "mlflow.parentRunId" in found.data.tags}
     assert len(children) == 11
-    child = children["evaluate-hscc-4-0"]
+    child = children["evaluate-hscc-macs4-seed0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    results = json.loads((evaluated / layout.RESULTS_JSON).read_text())
-    assert results["run_ids"] == {"evaluate": parent.info.run_id}
-    assert (child.data.tags["method"], child.data.tags["budget"], child.data.tags["protocol"]) == (
-        "hscc", "4", "grouped",
-    )  # fmt: skip
-    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-4-grouped-fp32"]["accuracy"])
+    assert read_results(evaluated / layout.RESULTS_JSON).run_ids == {"evaluate": parent.info.run_id}
+    asked = {name: child.data.tags[name] for name in ("method", "budget_macs", "protocol")}
+    assert asked == {"method": "hscc", "budget_macs": "4", "protocol": "grouped"}
+    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-macs4-seed0"].accuracy.value)
     assert "results.json" in {entry.path for entry in client.list_artifacts(parent.info.run_id)}
 
 
-def test_int8_twins_are_scored_and_timed_like_any_network(evaluated: Path) -> None:
+def test_int8_variants_are_scored_and_timed_like_any_network(evaluated: Path) -> None:
     rows = read_rows(evaluated)
-    twin, source = rows["hscc-4-grouped-int8"], rows["hscc-4-grouped-fp32"]
-    assert twin["model_sha256"] != source["model_sha256"]
-    assert twin["accuracy"] == pytest.approx(source["accuracy"], abs=0.1)
-    assert twin["macs"] == source["macs"] and twin["latency_ms_b40"] > 0
-    assert twin["efficiency_b1"] == pytest.approx(twin["speedup_b1"] / 4)
+    variant, source = rows["hscc-macs4-seed0-int8"], rows["hscc-macs4-seed0"]
+    assert variant.model_sha256 != source.model_sha256
+    assert variant.accuracy.value == pytest.approx(source.accuracy.value, abs=0.1)
+    assert variant.macs == source.macs and variant.timing(40).ms > 0
+    assert variant.timing(1).efficiency == pytest.approx(variant.timing(1).speedup / 4)
 
 
 def test_a_network_that_was_not_the_one_timed_is_refused(workspace: Path) -> None:
-    folder = workspace / layout.cell("hscc", 2.0, 0)
-    shutil.copy(workspace / layout.cell("hscc", 4.0, 0) / "model.onnx", folder / "model.onnx")
-    params = PARAMS.model_copy(update={"quantise": QuantiseParams(enabled=False)})
+    folder = workspace / layout.cell("hscc-macs2-seed0")
+    shutil.copy(workspace / layout.cell("hscc-macs4-seed0") / "model.onnx", folder / "model.onnx")
+    params = PARAMS.model_copy(update={"quantise": PARAMS.quantise.model_copy(update={"enabled": False})})
     with pytest.raises(ArtifactError, match="is not the file that was timed; run `hscc bench`"):
         run(params, workspace)
 
 
 @pytest.mark.parametrize(
-    ("missing", "mend"),
+    ("missing", "command"),
     [
-        (layout.cell("hscc", 2.0, 0), "hscc compress --method hscc --budget 2 --seed 0"),
+        (layout.cell("hscc-macs2-seed0"), "hscc compress hscc-macs2-seed0"),
         (layout.baseline("pooled"), "hscc train --protocol pooled"),
         (layout.MANIFEST, "hscc validate"),
         (layout.BENCH_JSON, "hscc bench"),
-        (layout.twin("hscc-2-0"), "hscc quantise"),
+        (layout.twin("hscc-macs2-seed0"), "hscc quantise"),
     ],
 )
-def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, missing: Path, mend: str) -> None:
+def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, missing: Path, command: str) -> None:
     before = {path: (workspace / path).read_bytes() for path in OUTPUTS}
     shutil.move(workspace / missing, workspace / "elsewhere")
-    with pytest.raises(ArtifactError, match=mend):
+    with pytest.raises(ArtifactError, match=command):
         run(PARAMS, workspace)
     assert {path: (workspace / path).read_bytes() for path in OUTPUTS} == before

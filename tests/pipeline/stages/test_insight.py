@@ -28,23 +28,24 @@ from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
 from hscc.pipeline.data.phantom.slices import draw_slice
-from hscc.pipeline.params import CompressParams, DataParams, EvaluateParams, InsightParams, Params
+from hscc.pipeline.params import Params
 from hscc.pipeline.stages import insight
 from hscc.pipeline.statistics.predictions import LOGIT
 from hscc.storage import Origin, save
 from hscc.training.images import to_input
+from tests.pipeline.committed import committed
 
 SIDE = 64
 SPLITS = ("train", "train", "val", "val", "test", "test", "test")
-REGIONAL, PLAIN = "hscc-2-0", "global_svd-2-0"
+REGIONAL, PLAIN = "hscc-macs2-seed0", "global_svd-macs2-seed0"
 
 
 def params(*cells: str, gallery: int = 3) -> Params:
-    return Params.model_construct(
-        data=DataParams(image_size=SIDE),
-        compress=CompressParams(methods=("global_svd", "hscc"), budgets=(2,)),
-        evaluate=EvaluateParams(resamples=100),
-        insight=InsightParams(cells=cells, images=6, gallery=gallery),
+    return committed(
+        data={"image_size": SIDE},
+        compress={"cells": [PLAIN, REGIONAL]},
+        evaluate={"resamples": 100},
+        insight={"cells": cells, "images": 6, "gallery": gallery},
     )
 
 
@@ -189,8 +190,11 @@ def test_no_cells_named_means_the_first_with_regions(workspace: Path) -> None:
 
 def test_a_cell_that_is_not_there_is_named_and_earlier_outputs_stay(workspace: Path) -> None:
     before = (workspace / layout.INSIGHT_JSON).read_bytes()
-    with pytest.raises(ArtifactError, match=r"insight\.cells in params\.yaml names hscc-9-0.*global_svd-2-0, hscc-2-0"):
-        insight.run(params("hscc-9-0"), workspace)
+    with pytest.raises(
+        ArtifactError,
+        match=r"insight\.cells in params\.yaml names hscc-macs9-seed0.*global_svd-macs2-seed0, hscc-macs2-seed0",
+    ):
+        insight.run(params("hscc-macs9-seed0"), workspace)
     assert (workspace / layout.INSIGHT_JSON).read_bytes() == before
     assert any((workspace / layout.INSIGHT).iterdir())
 
@@ -207,8 +211,3 @@ def test_a_cell_of_another_protocol_is_refused(workspace: Path) -> None:
     path.write_text(path.read_text().replace("grouped", "pooled"))
     with pytest.raises(ArtifactError, match="not about the grouped protocol"):
         insight.run(params(REGIONAL), workspace)
-
-
-def test_a_name_that_is_no_cell_is_a_parameter_to_mend() -> None:
-    with pytest.raises(ValueError, match="is no cell; write method, ratio and seed"):
-        InsightParams(cells=("hscc",))

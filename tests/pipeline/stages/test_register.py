@@ -51,20 +51,22 @@ def test_the_cell_that_passes_is_the_challenger(registered: Path) -> None:
     (version,) = versions(registered)
     assert version.tags["method"] == "hscc"
     assert version.tags["model_sha256"] == record(registered)["model_sha256"]
-    assert {key: version.tags[key] for key in ("budget", "protocol", "phantom")} == {
-        "budget": "6", "protocol": "grouped", "phantom": "false"
+    assert {key: version.tags[key] for key in ("network", "budget_macs", "protocol", "phantom")} == {
+        "network": "hscc-macs6-seed0", "budget_macs": "6", "protocol": "grouped", "phantom": "false"
     }  # fmt: skip
     found = MlflowClient(tracking_uri(registered)).get_model_version_by_alias(NAME, "challenger")
     assert found.version == version.version
-    assert found.description.startswith("HSCC, 6×: 6.0 times fewer MACs")
+    assert found.description.startswith("HSCC, 6×") and "6.0 times fewer MACs" in found.description
 
 
 def test_the_record_says_what_and_why(registered: Path) -> None:
     found = record(registered)
-    assert (found["name"], found["alias"], found["registered"]) == (NAME, "challenger", "hscc-6-0")
-    assert found["policy"] == {"max_accuracy_drop": 0.01, "min_macs_ratio": 2.0, "min_speedup": 1.0}
-    assert found["rejected"] == {"tucker-6-0": ["has 1.50 times fewer MACs, 2 are asked for"]}
-    assert found["figures"]["accuracy_difference_low"] == -0.02
+    assert (found["name"], found["alias"], found["registered"]) == (NAME, "challenger", "hscc-macs6-seed0")
+    assert found["requirements"] == {"max_accuracy_drop": 0.01, "min_macs_ratio": 2.0, "min_speedup": 1.0}
+    ((network, (reason,)),) = found["rejected"].items()
+    assert network == "tucker-macs6-seed0" and "1.50" in reason
+    assert found["figures"]["against_dense_accuracy_low"] == -0.02
+    assert found["figures"]["speedup_b1"] == 2.0
 
 
 def test_a_second_time_registers_nothing_and_opens_no_run(registered: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +78,7 @@ def test_a_second_time_registers_nothing_and_opens_no_run(registered: Path, caps
     assert (registered / layout.REGISTRATION).read_bytes() == before
     assert "already was version 1" in capsys.readouterr().out
     (entry,) = read_trail(NAME, CHALLENGER, tracking_uri(registered))
-    assert (entry.action, entry.before, entry.after, entry.reason) == (REGISTER, None, "1", "hscc-6-0")
+    assert (entry.action, entry.before, entry.after, entry.reason) == (REGISTER, None, "1", "hscc-macs6-seed0")
 
 
 def test_a_fresh_clone_registers_anew_with_the_same_record(workspace: Path, registered: Path) -> None:
@@ -86,17 +88,17 @@ def test_a_fresh_clone_registers_anew_with_the_same_record(workspace: Path, regi
 
 
 def test_nothing_is_registered_when_none_passes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_results(workspace, accuracy_difference=-0.3)
+    write_results(workspace, difference=(-0.3, -0.4, -0.2))
     run(PARAMS, workspace)
     assert record(workspace)["registered"] is None
-    assert set(record(workspace)["rejected"]) == {"hscc-6-0", "tucker-6-0"}
+    assert set(record(workspace)["rejected"]) == {"hscc-macs6-seed0", "tucker-macs6-seed0"}
     assert "nothing registered" in capsys.readouterr().out
     assert versions(workspace) == []
 
 
 def test_a_file_that_was_not_the_one_evaluated_is_refused(workspace: Path) -> None:
     before = (workspace / layout.REGISTRATION).read_bytes()
-    model = workspace / layout.cell("hscc", 6.0, 0) / "model.onnx"
+    model = workspace / layout.cell("hscc-macs6-seed0") / "model.onnx"
     model.write_bytes(model.read_bytes() + b" ")
     with pytest.raises(ArtifactError, match="not the file that was evaluated"):
         run(PARAMS, workspace)
@@ -152,7 +154,7 @@ def test_a_registry_that_another_writer_holds_gets_no_half_version_and_is_caught
         said = capsys.readouterr().err
         assert versions(workspace) == []
     assert "database is locked" in said
-    assert "hscc-6-0 is not registered yet; `hscc track` does it." in said
+    assert "hscc-macs6-seed0 is not registered yet; `hscc track` does it." in said
     monkeypatch.setattr("hscc.pipeline.commands.track.read_params", lambda path: PARAMS)
     track.run(workspace)
     (version,) = versions(workspace)

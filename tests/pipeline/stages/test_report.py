@@ -10,13 +10,13 @@ from mlflow import MlflowClient
 
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
-from hscc.pipeline.params import DataParams, Params, TrainParams
 from hscc.pipeline.stages.report import run
 from hscc.pipeline.statistics.predictions import to_parquet
 from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.committed import committed
 from tests.pipeline.report.html.documents import document, findings, history, insight, predictions, row, tradeoff
 
-PARAMS = Params.model_construct(data=DataParams(), train=TrainParams.model_construct(protocols=("grouped", "pooled")))
+PARAMS = committed(train={"protocols": ["grouped", "pooled"]})
 LOCK = """schema: '2.0'
 stages:
   evaluate:

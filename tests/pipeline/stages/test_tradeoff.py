@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -18,19 +17,23 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.params import CalibrateParams, DataParams, Params, TradeoffParams
 from hscc.pipeline.stages import tradeoff
-from hscc.pipeline.statistics.structure_grid import Ground, Setting, Trial, try_setting
+from hscc.pipeline.statistics.structure_grid import Trial
+from hscc.pipeline.statistics.structure_schema import Setting, read_structure_grid
+from hscc.pipeline.statistics.structure_trials import DenseReference, try_setting
 from hscc.training.images import to_input
+from tests.pipeline.committed import committed
 
 SIDE, TRAIN, CELLS = 32, 32, 2
-GRID = TradeoffParams(
-    regions=(2, 1), clusters=(1,), searched=(), budgets=(1.5,), calibrations=(16,), batches=(1,), threads=1,
-    seconds=0.01, resamples=100,
+PARAMS = committed(
+    data={"image_size": SIDE},
+    calibrate={"images": TRAIN, "cells": CELLS, "batch_size": 16},
+    tradeoff={
+        "regions": [2, 1], "clusters": [1], "searched": [], "budgets": [1.5], "calibrations": [16], "batches": [1],
+        "threads": 1, "seconds": 0.01, "resamples": 100,
+    },
 )  # fmt: skip
-PARAMS = Params.model_construct(
-    data=DataParams(image_size=SIDE), calibrate=CalibrateParams(images=TRAIN, cells=CELLS, batch_size=16), tradeoff=GRID
-)
+GRID = PARAMS.tradeoff
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +75,13 @@ def killed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     shutil.copytree(inputs, workspace)
     tried: list[str] = []
 
-    def watched(setting: Setting, calibration: Calibration, ground: Ground, seed: int) -> Trial:
+    def watched(setting: Setting, calibration: Calibration, dense: DenseReference, seed: int) -> Trial:
         tried.append(setting.name)
         if len(tried) == 2:
             raise KeyboardInterrupt
         if setting.name == "2x1-1.5-16":
             raise BudgetError("1.5x fewer MACs cannot be reached.")
-        return try_setting(setting, calibration, ground, seed)
+        return try_setting(setting, calibration, dense, seed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tradeoff, "try_setting", watched)
@@ -97,30 +100,30 @@ def test_a_killed_run_goes_on_where_it_was(killed: tuple[Path, list[str]]) -> No
 
 def test_the_stage_writes_what_the_graph_names(killed: tuple[Path, list[str]]) -> None:
     workspace, _ = killed
-    document = json.loads((workspace / layout.TRADEOFF_JSON).read_text())
-    assert (document["protocol"], document["images"], document["calibration"]) == ("grouped", 12, TRAIN)
-    assert [row["name"] for row in document["rows"]] == ["1x1-1.5-32", "2x1-1.5-32", "1x1-1.5-16"]
-    for row in document["rows"]:
-        assert row["macs_ratio"] >= row["budget"]
-        assert row["val_kl"] >= 0
-        assert row["latency_ms_b1"] > 0
-    assert any(row["on_front"] for row in document["rows"])
-    assert not any(row["on_front"] for row in document["rows"] if row["images"] < TRAIN)
-    assert document["clock"]["b1"]["median"] > 0
-    assert document["dense"]["latency_ms_b1"] > 0
-    (missing,) = document["unreachable"]
-    assert (missing["regions"], missing["images"]) == (2, 16)
-    assert "cannot be reached" in missing["reason"]
+    grid = read_structure_grid(workspace / layout.TRADEOFF_JSON)
+    assert (grid.protocol, grid.images, grid.calibration) == ("grouped", 12, TRAIN)
+    assert [row.name for row in grid.rows] == ["1x1-1.5-32", "2x1-1.5-32", "1x1-1.5-16"]
+    for row in grid.rows:
+        assert row.macs_ratio >= row.budget_macs
+        assert row.val_kl.value >= 0
+        assert row.timing(1).ms > 0
+    assert any(row.on_front for row in grid.rows)
+    assert not any(row.on_front for row in grid.rows if row.images < TRAIN)
+    assert grid.clock["b1"].median > 0
+    assert grid.dense is not None and grid.dense.latency_ms["b1"] > 0
+    (missing,) = grid.unreachable
+    assert (missing.regions, missing.images) == (2, 16)
+    assert "cannot be reached" in missing.reason
     table = pd.read_csv(workspace / layout.TRADEOFF_CSV)
     assert {"name", "speedup_b1", "val_kl"} <= set(table)
     assert len(table) == 3
 
 
 def test_switched_off_it_writes_no_rows_and_reads_nothing(tmp_path: Path) -> None:
-    off = PARAMS.model_copy(update={"tradeoff": TradeoffParams(enabled=False)})
+    off = PARAMS.model_copy(update={"tradeoff": GRID.model_copy(update={"enabled": False})})
     tradeoff.run(off, tmp_path)
-    document = json.loads((tmp_path / layout.TRADEOFF_JSON).read_text())
-    assert (document["rows"], document["claims"], document["enabled"]) == ([], [], False)
+    grid = read_structure_grid(tmp_path / layout.TRADEOFF_JSON)
+    assert (grid.rows, grid.claims, grid.enabled) == ((), (), False)
     assert "val_kl" in pd.read_csv(tmp_path / layout.TRADEOFF_CSV)
 
 

@@ -15,10 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import hscc
-from hscc.errors import ArtifactError, ParamsError
+from hscc.errors import ArtifactError
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import calibrate, compress, train
 
@@ -92,8 +94,9 @@ def test_train_writes_what_the_graph_names(trained: Path) -> None:
 
 @pytest.mark.parametrize("method", ["hscc", "global_svd", "tucker"])
 def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params, method: str) -> None:
-    compress.run(params, trained, method=method, budget=3, seed=0)
-    folder = trained / layout.cell(method, 3, 0)
+    cell = parse_cell(f"{method}-macs3-seed0")
+    compress.run(params, trained, cell=cell)
+    folder = trained / layout.cell(cell.name)
     assert {path.name for path in folder.iterdir()} == {"metrics.json", "model.onnx", "model.safetensors", "plan.json"}
     metrics = json.loads((folder / "metrics.json").read_text())
     dense = json.loads((trained / layout.train_metrics("grouped")).read_text())
@@ -104,24 +107,37 @@ def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params,
     assert small(torch.zeros(1, 3, SIDE, SIDE)).shape == (1, 4)
 
 
-def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params) -> None:
-    compress.run(params, trained, method="tucker", budget=2, seed=0)
-    before = (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes()
-    with pytest.raises(ParamsError, match="choose one of"):
-        compress.run(params, trained, method="tuckre", budget=2, seed=0)
-    assert (trained / layout.cell("tucker", 2, 0) / "metrics.json").read_bytes() == before
+def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = parse_cell("tucker-macs2-seed0")
+    compress.run(params, trained, cell=cell)
+    before = (trained / layout.cell(cell.name) / "metrics.json").read_bytes()
+    monkeypatch.setattr(compress, "simplify_file", lambda path: path.rename(path))  # fails while the files are written
+    monkeypatch.setattr(compress, "export_onnx", lambda *_: None)
+    with pytest.raises(FileNotFoundError):
+        compress.run(params, trained, cell=cell)
+    assert (trained / layout.cell(cell.name) / "metrics.json").read_bytes() == before
+
+
+def test_a_cell_whose_plan_was_not_made_says_how_to_get_it(trained: Path, params: Params) -> None:
+    path = trained / layout.timed_plan("hscc-latency5-seed0")
+    for content in (None, "null\n"):
+        if content:
+            path.parent.mkdir(parents=True)
+            path.write_text(content)
+        with pytest.raises(ArtifactError, match=r"hscc-latency5-seed0 in compress\.cells.*`hscc latency`"):
+            compress.run(params, trained, cell=parse_cell("hscc-latency5-seed0"))
 
 
 @pytest.mark.parametrize("bytes_left", [0, 40])
 def test_half_of_a_private_cache_is_made_anew(trained: Path, params: Params, bytes_left: int) -> None:
-    compress.run(params, trained, method="tucker", budget=4, seed=0)
-    weights = trained / layout.cell("tucker", 4, 0) / "model.safetensors"
+    compress.run(params, trained, cell=parse_cell("tucker-macs4-seed0"))
+    weights = trained / layout.cell("tucker-macs4-seed0") / "model.safetensors"
     before = load_file(weights)
-    caches = [*(trained / layout.LESSONS).glob("*.safetensors"), *(trained / layout.IMAGE_CACHE).glob("*.npy")]
+    caches = [*(trained / layout.TEACHER_LOGITS).glob("*.safetensors"), *(trained / layout.IMAGE_CACHE).glob("*.npy")]
     assert {cache.suffix for cache in caches} == {".safetensors", ".npy"}
     for cache in caches:
         os.truncate(cache, bytes_left)
-    compress.run(params, trained, method="tucker", budget=4, seed=0)
+    compress.run(params, trained, cell=parse_cell("tucker-macs4-seed0"))
     after = load_file(weights)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -133,7 +149,7 @@ def test_calibrate_without_a_baseline_says_what_to_run(tmp_path: Path, params: P
 
 def test_balanced_sample_takes_as_many_of_each_class() -> None:
     labels = np.repeat([0, 1, 2, 3], [50, 50, 8, 50])
-    rows = calibrate.balanced_sample(labels, 68, 0)
+    rows = balanced_sample(labels, 68, 0)
     assert np.bincount(labels[rows]).tolist() == [20, 20, 8, 20]
     assert len(set(rows.tolist())) == 68
-    assert len(calibrate.balanced_sample(labels, 500, 0)) == 158
+    assert len(balanced_sample(labels, 500, 0)) == 158

@@ -15,12 +15,12 @@ from hscc.errors import DataError
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.params import DataParams, Params, ValidateParams
 from hscc.pipeline.stages.validate import FAILED, run
 from hscc.pipeline.tracking import tracking_uri
+from tests.pipeline.committed import committed
 
 # Sections of other stages name methods and backbones; this stage reads neither.
-PARAMS = Params.model_construct(data=DataParams(), validate=ValidateParams(min_per_class=12))
+PARAMS = committed(validate={"min_per_class": 12})
 OUTPUTS = (layout.MANIFEST, layout.DATA_REPORT, layout.VALIDATION / "expectations.json")
 
 

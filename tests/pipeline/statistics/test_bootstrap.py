@@ -2,74 +2,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import softmax
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    brier_score_loss,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
-from hscc.pipeline.statistics.scores import (
+from hscc.pipeline.statistics.bootstrap import (
+    Resampled,
+    bootstrap_weights,
     interval,
     resample,
-    resampled_confusion,
     resampled_mean,
-    resampled_scores,
-    score,
     standard_error,
 )
 
-CLASSES = ("a", "b", "c", "d")
+
+def test_a_figure_is_computed_with_weights_of_one_above_those_of_the_resamples() -> None:
+    weights = bootstrap_weights(np.arange(6), 50, 0)
+    np.testing.assert_array_equal(weights[0], 1.0)
+    np.testing.assert_array_equal(weights[1:], resample(np.arange(6), 50, 0))
+    found = Resampled.mean([1, 0, 1, 1, 0, 0], weights)
+    assert (found.value, found.draws.shape) == (0.5, (50,))
+    same = (found - found).estimate()
+    assert (same.value, same.se, same.low, same.high) == (0.0, 0.0, 0.0, 0.0)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 10_000), st.integers(5, 60), st.booleans())
-def test_a_resample_scores_as_the_images_written_out(seed: int, images: int, coarse: bool) -> None:
-    rng = np.random.default_rng(seed)
-    labels, logits = rng.integers(0, 4, images), rng.normal(size=(images, 4))
-    if coarse:
-        logits = logits.round()  # so that scores tie
-    weights = resample(rng.integers(0, images, images), 3, seed)
-    draws = resampled_scores(labels, logits, weights, CLASSES)
-    for row, weight in enumerate(weights.astype(int)):
-        drawn = np.repeat(np.arange(images), weight)
-        expected = score(labels[drawn], logits[drawn], CLASSES)
-        found = {name: values[row] for name, values in draws.items()}
-        assert found == pytest.approx(expected, nan_ok=True)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_draws_agree_with_scikit_learn_s_own_weights(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(50) % 4
-    logits = rng.normal(size=(50, 4))
-    weights = resample(np.arange(50) // 2, 4, seed)
-    draws = resampled_scores(labels, logits, weights, CLASSES)
-    predicted, probabilities = logits.argmax(axis=1), softmax(logits, axis=1)
-    for row, weight in enumerate(weights):
-        asked = {"sample_weight": weight}
-        precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, zero_division=0.0, **asked)
-        expected = {
-            "accuracy": accuracy_score(labels, predicted, **asked),
-            "balanced_accuracy": balanced_accuracy_score(labels, predicted, **asked),
-            "macro_f1": f1.mean(),
-            "brier": brier_score_loss(labels, probabilities, labels=np.arange(4), scale_by_half=False, **asked),
-            "roc_auc": np.mean([roc_auc_score(labels == k, probabilities[:, k], **asked) for k in range(4)]),
-            "precision_a": precision[0],
-            "recall_b": recall[1],
-            "f1_c": f1[2],
-        }
-        assert {name: draws[name][row] for name in expected} == pytest.approx(expected)
-
-
-def test_confusion_counts_each_image_as_often_as_it_is_drawn() -> None:
-    weights = np.array([[2.0, 0.0, 1.0]])
-    counts = resampled_confusion(np.array([0, 0, 1]), np.array([0, 1, 0]), weights, 2)
-    np.testing.assert_array_equal(counts, [[[2, 0], [1, 0]]])
+def test_what_is_undefined_is_none() -> None:
+    found = Resampled(0.5, np.full(4, np.nan)).estimate()
+    assert (found.value, found.se, found.low, found.high, found.covers_zero) == (0.5, None, None, None, True)
 
 
 @given(st.integers(1, 40), st.integers(0, 100))

@@ -37,7 +37,7 @@ def frame(networks: list[Network]) -> pd.DataFrame:
 
 def test_a_row_an_image_and_network(frame: pd.DataFrame) -> None:
     assert frame.columns.tolist() == ["path", "protocol", "label", "group", "network", "logit_a", "logit_b"]
-    assert frame["network"].tolist() == ["dense-grouped"] * 2 + ["global_svd-3-0"] * 2 + ["dense-pooled"]
+    assert frame["network"].tolist() == ["dense-grouped"] * 2 + ["global_svd-macs3-seed0"] * 2 + ["dense-pooled"]
     assert frame["path"].tolist() == ["x", "y", "x", "y", "y"]
     assert frame["group"].tolist() == [4, 5, 4, 5, 5]
 
@@ -48,14 +48,14 @@ def test_logits_survive_writing_and_reading_to_the_bit(frame: pd.DataFrame, tmp_
     read = read_predictions(path)
     assert to_parquet(read) == to_parquet(frame) == path.read_bytes()
     assert classes_of(read) == CLASSES
-    cell = predictions_of(read, "global_svd-3-0")
+    cell = predictions_of(read, "global_svd-macs3-seed0")
     np.testing.assert_array_equal(logits_of(cell), np.array([[0, 1], [0.5, 3]], np.float32))
     assert cell["predicted"].tolist() == ["b", "b"]
 
 
 def test_what_is_missing_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="lack the network hscc-9-0"):
-        predictions_of(frame, "hscc-9-0")
+    with pytest.raises(ArtifactError, match="lack the network hscc-macs9-seed0"):
+        predictions_of(frame, "hscc-macs9-seed0")
     with pytest.raises(ArtifactError, match="does not exist; run `hscc evaluate`"):
         read_predictions(tmp_path / "predictions.parquet")
 

@@ -2,73 +2,87 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from scipy.stats import entropy
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from hscc.pipeline.statistics.scores import brier_score, expected_calibration_error, kl_divergence, macro_roc_auc, score
+from hscc.pipeline.statistics.bootstrap import bootstrap_weights
+from hscc.pipeline.statistics.metrics import METRICS, SCORES, class_scores, confusion, kl_divergence
 
-CLASSES = ("a", "b", "c")
+from .referee import scores
+
 LOGITS = arrays(np.float64, (7, 3), elements=st.floats(-20, 20))
 
 
 def one_hot(predicted: list[int]) -> np.ndarray:
-    return 5.0 * np.eye(3)[predicted]
+    return softmax(5.0 * np.eye(3)[predicted], axis=1)
+
+
+def alone(name: str, labels: list[int], probabilities: np.ndarray) -> float:
+    """Give the score itself: with weights of one."""
+    return float(METRICS[name](np.array(labels), probabilities, np.ones((1, len(labels))))[0])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(5, 60), st.booleans())
+def test_scores_and_their_resamples_are_scikit_learn_s_to_the_twelfth_digit(
+    seed: int, images: int, coarse: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, logits = rng.integers(0, 4, images), rng.normal(size=(images, 4))
+    if coarse:
+        logits = logits.round()  # so that scores tie
+    weights = bootstrap_weights(rng.integers(0, images, images), 3, seed)
+    probabilities = softmax(logits, axis=1)
+    found = {name: METRICS[name](labels, probabilities, weights) for name in SCORES}
+    for name, values in class_scores(labels, probabilities, weights).items():
+        found |= {f"{name}_{k}": values[:, k] for k in range(4)}
+    for number, weight in enumerate(weights):
+        expected = scores(labels, logits, weight)
+        assert {name: values[number] for name, values in found.items()} == pytest.approx(
+            expected, rel=1e-12, abs=1e-12, nan_ok=True
+        )
 
 
 def test_scores_of_a_case_counted_by_hand() -> None:
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    scores = score(labels, one_hot([0, 0, 1, 1, 1, 0]), CLASSES)
-    assert scores["accuracy"] == pytest.approx(4 / 6)
-    assert scores["precision_a"] == pytest.approx(2 / 3)
-    assert scores["recall_a"] == pytest.approx(2 / 3)
-    assert scores["f1_b"] == pytest.approx(2 * 2 / (3 + 2))
-    assert scores["f1_c"] == 0.0
-    assert scores["macro_f1"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    labels, probabilities = [0, 0, 0, 1, 1, 2], one_hot([0, 0, 1, 1, 1, 0])
+    assert alone("accuracy", labels, probabilities) == pytest.approx(4 / 6)
+    assert alone("macro_f1", labels, probabilities) == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    found = class_scores(np.array(labels), probabilities, np.ones((1, 6)))
+    assert found["precision"][0, 0] == found["recall"][0, 0] == pytest.approx(2 / 3)
+    assert found["f1"][0].tolist() == pytest.approx([2 / 3, 4 / 5, 0.0])
 
 
 def test_a_class_that_is_neither_there_nor_predicted_scores_zero_not_nan() -> None:
-    scores = score(np.array([0, 1]), one_hot([0, 1]), CLASSES)
-    assert scores["f1_c"] == scores["precision_c"] == scores["recall_c"] == 0.0
+    found = class_scores(np.array([0, 1]), one_hot([0, 1]), np.ones((1, 2)))
+    assert [values[0, 2] for values in found.values()] == [0.0, 0.0, 0.0]
+    assert np.isnan(alone("roc_auc", [0, 1], one_hot([0, 1])))
+    assert alone("balanced_accuracy", [0, 1], one_hot([0, 2])) == pytest.approx(0.5)
 
 
-def test_roc_auc_agrees_with_scikit_learn_and_is_nan_without_an_image_of_a_class() -> None:
-    rng = np.random.default_rng(0)
-    labels, probabilities = np.arange(30) % 3, softmax(rng.normal(size=(30, 3)), axis=1)
-    assert macro_roc_auc(labels, probabilities) == pytest.approx(
-        roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
-    )
-    assert np.isnan(macro_roc_auc(np.zeros(30, dtype=int), probabilities))
-
-
-def test_balanced_accuracy_is_scikit_learn_s_and_passes_over_classes_without_images() -> None:
-    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), [0, 0, 1, 1, 1, 0]
-    assert score(labels, one_hot(predicted), CLASSES)["balanced_accuracy"] == pytest.approx(
-        balanced_accuracy_score(labels, predicted)
-    )
-    assert score(np.array([0, 1]), one_hot([0, 2]), CLASSES)["balanced_accuracy"] == pytest.approx(0.5)
+def test_confusion_counts_each_image_as_often_as_it_is_drawn() -> None:
+    probabilities = np.eye(2)[[0, 1, 0]]
+    counts = confusion(np.array([0, 0, 1]), probabilities, np.array([[2.0, 0.0, 1.0]]))
+    np.testing.assert_array_equal(counts, [[[2, 0], [1, 0]]])
 
 
 def test_brier_score_runs_from_sure_and_right_to_sure_and_wrong() -> None:
-    assert brier_score(np.array([0, 1, 2]), np.eye(3)) == 0.0
-    assert brier_score(np.array([1, 2, 0]), np.eye(3)) == 2.0
-    assert brier_score(np.array([0]), np.array([[0.5, 0.3, 0.2]])) == pytest.approx(0.25 + 0.09 + 0.04)
+    assert alone("brier", [0, 1, 2], np.eye(3)) == 0.0
+    assert alone("brier", [1, 2, 0], np.eye(3)) == 2.0
+    assert alone("brier", [0], np.array([[0.5, 0.3, 0.2]])) == pytest.approx(0.25 + 0.09 + 0.04)
 
 
 def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
     probabilities = np.tile([0.8, 0.2], (10, 1))
-    right_in_eight = np.array([0] * 8 + [1] * 2)
-    assert expected_calibration_error(right_in_eight, probabilities) == pytest.approx(0.0, abs=1e-12)
-    assert expected_calibration_error(np.ones(10, dtype=int), probabilities) == pytest.approx(0.8)
+    assert alone("ece", [0] * 8 + [1] * 2, probabilities) == pytest.approx(0.0, abs=1e-12)
+    assert alone("ece", [1] * 10, probabilities) == pytest.approx(0.8)
 
 
 def test_calibration_error_does_not_let_bins_cancel() -> None:
     probabilities = np.array([[0.95, 0.05]] * 2 + [[0.55, 0.45]] * 2)
-    labels = np.array([1, 1, 0, 0])  # sure and wrong, unsure and right
-    assert expected_calibration_error(labels, probabilities) == pytest.approx((0.95 + 0.45) / 2)
+    assert alone("ece", [1, 1, 0, 0], probabilities) == pytest.approx((0.95 + 0.45) / 2)  # sure and wrong, and unsure
 
 
 @given(LOGITS, LOGITS)

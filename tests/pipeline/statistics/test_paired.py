@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from hscc.pipeline.statistics.comparisons import mcnemar, paired_difference
-from hscc.pipeline.statistics.scores import resample, resampled_mean, standard_error
+from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
+from hscc.pipeline.statistics.comparisons import mcnemar
 
 BOOLS = arrays(np.bool_, 30)
 
@@ -33,16 +33,16 @@ def test_pairing_removes_what_both_networks_share() -> None:
     first = rng.random(300) < 0.8
     second = first.copy()
     second[:6] = ~second[:6]
-    weights = resample(np.arange(300), 2000, 0)
-    draws = resampled_mean(first, weights), resampled_mean(second, weights)
-    found = paired_difference(first.mean(), second.mean(), *draws)
+    weights = bootstrap_weights(np.arange(300), 2000, 0)
+    a, b = Resampled.mean(first, weights), Resampled.mean(second, weights)
+    found = (a - b).estimate()
     assert found.value == pytest.approx(first.mean() - second.mean())
-    assert found.se < standard_error(draws[0]) / 2
+    assert found.se < a.estimate().se / 2
     assert found.low <= found.value <= found.high
 
 
 @pytest.mark.parametrize(("gap", "covered"), [(0.0, True), (0.5, False)])
 def test_the_interval_covers_zero_when_the_networks_are_alike(gap: float, covered: bool) -> None:
-    draws = np.random.default_rng(0).normal(0.5, 0.01, 500), np.random.default_rng(1).normal(0.5 - gap, 0.01, 500)
-    found = paired_difference(0.5, 0.5 - gap, *draws)
-    assert (found.low <= 0 <= found.high) is covered
+    first = Resampled(0.5, np.random.default_rng(0).normal(0.5, 0.01, 500))
+    second = Resampled(0.5 - gap, np.random.default_rng(1).normal(0.5 - gap, 0.01, 500))
+    assert (first - second).estimate().covers_zero is covered

@@ -3,124 +3,144 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hscc.errors import ArtifactError
 from hscc.pipeline.artifacts import Network
-from hscc.pipeline.statistics.comparisons import Evidence, holm, score_columns
-from hscc.pipeline.statistics.results import row_name
+from hscc.pipeline.benchmark.measurement import Bench
+from hscc.pipeline.statistics.comparisons import Evidence, gather, holm
+from hscc.pipeline.statistics.metrics import METRICS, SCORES
 from hscc.pipeline.statistics.rows import build_rows
+from hscc.pipeline.statistics.schema import NetworkRow, Results
 
-Table = dict[str, dict[str, Any]]
-SCORES = [
-    "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier", "kl_to_baseline", "agreement",
-    "precision_no_tumor", "recall_glioma_tumor", "f1_no_tumor",
-]  # fmt: skip
+Table = dict[str, NetworkRow]
 
 
 @pytest.fixture
-def table(document: dict[str, Any]) -> Table:
-    return {row_name(row): row for row in document["rows"]}
+def table(results: Results) -> Table:
+    return {row.name: row for row in results.rows}
 
 
-def build(evidence: dict[Network, Evidence], bench: dict[str, Any], **changes: Any) -> Table:
-    timed = [network for network in evidence if network.protocol == "grouped"]
-    settings = {"timed": timed, "controls": (), "provenance": {}, **changes}
-    return {row_name(row): row for row in build_rows(evidence, bench, "grouped", **settings)}
+def build(evidence: dict[Network, Evidence], bench: Bench, **changes: Any) -> Table:
+    settings = {"timed": [network for network in evidence if network.protocol == "grouped"], **changes}
+    return {row.name: row for row in build_rows(evidence, bench, "grouped", **settings)}
+
+
+def changed(network: Network, **changes: Any) -> Network:
+    seed = changes.get("seed", network.seed)
+    return replace(network, spec=network.spec and replace(network.spec, **changes), seed=seed)
 
 
 def test_every_score_has_an_error_and_an_interval_around_it(table: Table) -> None:
-    for name in SCORES:
-        row = table["global_svd-6-0"]
-        assert 0 < row[f"{name}_se"] < 0.2
-        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"], name
-    assert set(SCORES) <= set(table["hscc-6-0"])
+    row = table["global_svd-macs6-seed0"]
+    scores = [getattr(row, name) for name in (*SCORES, "kl", "agreement")]
+    for score in [*scores, row.classes[0].recall, row.classes[2].precision, row.classes[2].f1]:
+        assert 0 < score.se < 0.2
+        assert score.low < score.value < score.high
 
 
-def test_the_baseline_agrees_with_itself_and_int8_of_it_need_not(table: Table) -> None:
-    assert table["dense-grouped"]["agreement"] == table["dense-pooled"]["agreement"] == 1.0
-    assert table["dense-grouped"]["agreement_low"] == 1.0
-    assert table["hscc-6-0"]["agreement"] < 1.0
+def test_ratios_and_efficiency_follow_from_the_counts(table: Table) -> None:
+    row = table["hscc-macs6-seed0"]
+    assert row.macs_ratio == pytest.approx(6.0)
+    assert row.params_ratio == 1.0
+    assert (row.timing(16).speedup, row.timing(1).ms) == (2.0, 6.0)
+    assert row.timing(16).efficiency == pytest.approx(2.0 / 6.0)
 
 
-def test_all_rows_have_the_same_columns(table: Table) -> None:
-    assert len({tuple(row) for row in table.values()}) == 1
+def test_the_baseline_is_its_own_reference(table: Table) -> None:
+    row = table["dense-grouped"]
+    assert row.timing(1).speedup == row.macs_ratio == row.timing(1).efficiency == 1.0
+    assert row.kl.value == 0.0 and row.against_dense is None
+    assert table["dense-pooled"].agreement.value == row.agreement.value == row.agreement.low == 1.0
+    assert table["hscc-macs6-seed0"].agreement.value < 1.0
 
 
-def test_roles(evidence: dict[Network, Evidence], bench: dict[str, Any]) -> None:
-    table = build(evidence, bench, controls=("tucker",))
-    assert {name: row["role"] for name, row in table.items() if "6" in name or "dense" in name} == {
+def test_roles(evidence: dict[Network, Evidence], bench: Bench) -> None:
+    renamed = {
+        changed(network, method="hscc_direct") if network.method == "tucker" else network: found
+        for network, found in evidence.items()
+    }
+    table = build(renamed, bench, timed=())
+    assert {name: row.role for name, row in table.items() if "6" in name or "dense" in name} == {
         "dense-grouped": "baseline",
         "dense-pooled": "baseline",
         "dense-grouped-int8": "baseline",
-        "global_svd-6-0": "compared",
-        "tucker-6-0": "control",
-        "hscc-6-0": "compared",
-        "hscc-6-0-int8": "compared",
+        "global_svd-macs6-seed0": "compared",
+        "hscc_direct-macs6-seed0": "control",
+        "hscc-macs6-seed0": "compared",
+        "hscc-macs6-seed0-int8": "compared",
     }
 
 
 def test_holm_is_over_the_compressed_networks_and_no_other(table: Table) -> None:
-    compressed = [row for name, row in table.items() if "dense" not in name and "int8" not in name]
-    assert [row["mcnemar_p_holm"] for row in compressed] == holm([row["mcnemar_p"] for row in compressed])
-    assert {table[name]["mcnemar_p_holm"] for name in ("dense-grouped", "hscc-6-0-int8", "dense-pooled")} == {None}
+    family = [row.against_dense for name, row in table.items() if "dense" not in name and "int8" not in name]
+    assert [found.mcnemar_p_holm for found in family] == holm([found.mcnemar_p for found in family])
+    assert table["hscc-macs6-seed0-int8"].against_dense.mcnemar_p_holm is None
+    assert table["dense-grouped-int8"].against_dense.mcnemar_p_holm is None
 
 
-def test_networks_are_held_against_global_svd_of_their_budget(table: Table, evidence: dict[Network, Evidence]) -> None:
-    row = table["hscc-3-0"]
-    assert row["global_svd_partner"] == "global_svd"
-    assert row["global_svd_accuracy_difference"] == pytest.approx(row["accuracy"] - table["global_svd-3-0"]["accuracy"])
-    assert row["global_svd_kl_difference"] == pytest.approx(
-        row["kl_to_baseline"] - table["global_svd-3-0"]["kl_to_baseline"]
-    )
-    assert row["global_svd_kl_difference_low"] < row["global_svd_kl_difference"] < row["global_svd_kl_difference_high"]
-    tested = [table[f"{method}-{budget}-0"] for budget in (3, 6) for method in ("tucker", "hscc")]
-    assert [row["global_svd_mcnemar_p_holm"] for row in tested] == holm([row["global_svd_mcnemar_p"] for row in tested])
-    assert table["global_svd-3-0"]["global_svd_partner"] is None
-    assert table["dense-grouped"]["global_svd_accuracy_difference"] is None
-    assert table["hscc-6-0-int8"]["global_svd_mcnemar_p"] is None
+def test_networks_are_compared_with_global_svd_of_their_budget(table: Table) -> None:
+    row, other = table["hscc-macs3-seed0"], table["global_svd-macs3-seed0"]
+    found = row.against_global_svd
+    assert found.against == "global_svd"
+    assert found.accuracy.value == pytest.approx(row.accuracy.value - other.accuracy.value)
+    assert found.kl.value == pytest.approx(row.kl.value - other.kl.value)
+    assert found.macro_f1.value == pytest.approx(row.macro_f1.value - other.macro_f1.value)
+    assert found.kl.low < found.kl.value < found.kl.high
+    family = [
+        table[f"{method}-macs{macs}-seed0"].against_global_svd for macs in (3, 6) for method in ("tucker", "hscc")
+    ]
+    assert [each.mcnemar_p_holm for each in family] == holm([each.mcnemar_p for each in family])
+    for name in ("global_svd-macs3-seed0", "dense-grouped", "hscc-macs6-seed0-int8"):
+        assert table[name].against_global_svd is None
 
 
 def test_the_adaptive_form_stands_in_where_the_plain_one_was_not_run(
-    evidence: dict[Network, Evidence], bench: dict[str, Any]
+    evidence: dict[Network, Evidence], bench: Bench
 ) -> None:
-    renamed = {"global_svd": "global_svd_adaptive_timed", "hscc": "hscc_timed"}
-    timed = {
-        replace(network, method=renamed.get(network.method, network.method)): found
+    adaptive = {
+        changed(network, method="global_svd_adaptive") if network.method == "global_svd" else network: found
         for network, found in evidence.items()
     }
+    assert build(adaptive, bench, timed=())["hscc-macs6-seed0"].against_global_svd.against == "global_svd_adaptive"
+
+
+def test_a_budget_of_time_is_not_one_of_macs(evidence: dict[Network, Evidence], bench: Bench) -> None:
+    timed = {
+        changed(network, budget=replace(network.spec.budget, macs=None, latency=6.0))
+        if network.spec and network.method == "hscc"
+        else network: found
+        for network, found in evidence.items()
+        if network.precision == "fp32" and (not network.spec or network.spec.budget.macs == 6.0)
+    }
     table = build(timed, bench, timed=())
-    assert table["hscc_timed-6-0"]["global_svd_partner"] == "global_svd_adaptive_timed"
-    assert table["tucker-6-0"]["global_svd_partner"] is None  # its budget is of another kind
+    assert table["hscc-latency6-seed0"].against_global_svd is None
+    assert table["tucker-macs6-seed0"].against_global_svd is not None
 
 
 def test_seeds_beyond_the_first_have_no_times_and_the_first_must(
-    evidence: dict[Network, Evidence], bench: dict[str, Any]
+    evidence: dict[Network, Evidence], bench: Bench
 ) -> None:
-    second = {replace(network, seed=1): found for network, found in evidence.items() if network.method == "hscc"}
-    everything = evidence | {network: found for network, found in second.items() if network.precision == "fp32"}
-    first = list(evidence)
-    table = build(everything, bench, timed=[network for network in first if network.protocol == "grouped"])
-    assert table["hscc-6-1"]["speedup_b1"] is table["hscc-6-1"]["efficiency_b16"] is None
-    assert table["hscc-6-0"]["speedup_b1"] == 2.0
-    assert table["hscc-6-1"]["global_svd_partner"] is None  # no Global SVD of that seed
-    lacking = {**bench, "rows": [row for row in bench["rows"] if row["network"] != "hscc-6-0"]}
-    with pytest.raises(ArtifactError, match="no times of hscc-6-0"):
-        build(evidence, lacking)
+    second = {changed(network, seed=1): found for network, found in evidence.items() if network.method == "hscc"}
+    table = build(
+        evidence | {network: found for network, found in second.items() if network.precision == "fp32"},
+        bench,
+        timed=[network for network in evidence if network.protocol == "grouped"],
+    )
+    assert table["hscc-macs6-seed1"].timings == ()
+    assert table["hscc-macs6-seed1"].against_global_svd is None  # no Global SVD of that seed
+    rows = tuple(row for row in bench.rows if row.network != "hscc-macs6-seed0")
+    with pytest.raises(ArtifactError, match="no times of hscc-macs6-seed0"):
+        build(evidence, bench.model_copy(update={"rows": rows}))
 
 
-def test_what_was_before_fine_tuning_is_told(evidence: dict[Network, Evidence], bench: dict[str, Any]) -> None:
-    before = {
-        replace(network, val_kl_before=0.4, val_accuracy_before=0.7) if network.method == "hscc" else network: found
-        for network, found in evidence.items()
-    }
-    table = build(before, bench)
-    assert (table["hscc-6-0"]["val_kl_before"], table["hscc-6-0"]["val_accuracy_before"]) == (0.4, 0.7)
-    assert table["dense-grouped"]["val_kl_before"] is None
-
-
-def test_undefined_figures_are_null(evidence: dict[Network, Evidence]) -> None:
-    found = next(iter(evidence.values()))
-    empty = {name: draws * float("nan") for name, draws in found.draws.items()}
-    columns = score_columns(replace(found, draws=empty))
-    assert str(columns["accuracy_low"]) == str(columns["accuracy_se"]) == "nan"
+def test_a_further_metric_is_resampled_like_any_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "errors", lambda labels, probabilities, weights: 1 - METRICS["accuracy"](
+        labels, probabilities, weights
+    ))  # fmt: skip
+    labels, logits = np.arange(8) % 2, np.eye(2)[[0, 1, 0, 1, 1, 1, 0, 1]]
+    weights = np.concatenate([np.ones((1, 8)), np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), 50)])
+    found = gather(labels, logits, logits, weights, ("a", "b"), (*SCORES, "errors")).scores["errors"].estimate()
+    assert found.value == pytest.approx(1 / 8)
+    assert found.se > 0

@@ -1,28 +1,24 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from hscc.pipeline.statistics.results import compressed_rows
 from hscc.pipeline.statistics.robustness import summarise_seeds
+from hscc.pipeline.statistics.schema import Estimate
+from tests.pipeline.rows import row
 
 
-def test_seeds_are_averaged(document: dict[str, Any]) -> None:
-    rows = compressed_rows(document["rows"], "grouped")
-    assert summarise_seeds(rows) == summarise_seeds([]) == []
-    again = [{**row, "seed": 1, "accuracy": row["accuracy"] - 0.1} for row in rows]
-    (first, second, *_) = summarise_seeds([rows[0], again[0], rows[1], again[1], rows[2]])
-    assert (first["method"], first["budget"], first["seeds"]) == ("global_svd", 3.0, 2)
-    assert first["accuracy_mean"] == pytest.approx(rows[0]["accuracy"] - 0.05)
-    assert first["accuracy_sd"] == pytest.approx(0.1 / 2**0.5)
-    assert first["accuracy_se"] == pytest.approx(0.05)
-    assert first["accuracy_bootstrap_se"] == pytest.approx(rows[0]["accuracy_se"])
-    assert first["kl_to_baseline_sd"] == 0.0
-    assert second["method"] == "tucker"
+def test_seeds_are_averaged() -> None:
+    first = row("global_svd", accuracy=Estimate(value=0.9, se=0.02))
+    again = row("global_svd", accuracy=Estimate(value=0.8, se=0.04), seed=1)
+    alone, other = row("global_svd", macs=3.0), row("tucker")
+    (found, tucker) = summarise_seeds([first, alone, again, other, other.model_copy(update={"seed": 2})])
+    assert (found.method, found.budget.macs, found.seeds, tucker.method) == ("global_svd", 6.0, 2, "tucker")
+    assert found.accuracy.mean == pytest.approx(0.85)
+    assert found.accuracy.sd == pytest.approx(0.1 / 2**0.5)
+    assert found.accuracy.se == pytest.approx(0.05)
+    assert found.accuracy.bootstrap_se == pytest.approx(0.03)
+    assert found.kl.sd == 0.0
 
 
-def test_a_network_of_one_seed_is_left_out(document: dict[str, Any]) -> None:
-    rows = compressed_rows(document["rows"], "grouped")
-    summary = summarise_seeds([*rows, {**rows[0], "seed": 1}])
-    assert [entry["method"] for entry in summary] == ["global_svd"]
+def test_a_network_of_one_seed_is_left_out() -> None:
+    assert summarise_seeds([row("a"), row("b"), row("b", macs=3.0)]) == summarise_seeds([]) == []

@@ -124,7 +124,7 @@ def ablation_section(document: Mapping[str, Any]) -> Section | Absent:
     """
     entries: Sequence[dict[str, Any]] = document.get("ablation") or ()
     if not entries:
-        return Absent(HEADING, "no control was run (compress.controls in params.yaml).")
+        return Absent(HEADING, "no control was run (compress.cells in params.yaml).")
     table = Table(
         "Each control minus the method that has what it lacks, on the same images, with 95 % intervals",
         "network",

@@ -17,9 +17,9 @@ from scipy.stats import binomtest
 from hscc.pipeline.names import network_label
 from hscc.pipeline.report.html.sections.section import Column, Line, Section, Table, with_error
 from hscc.pipeline.report.html.svg import GRID, MUTED, STYLE, Drawing, LegendEntry, series_colour, to_svg
+from hscc.pipeline.statistics.metrics import ECE_BINS, confidence_bins
 from hscc.pipeline.statistics.predictions import logits_of, predictions_of
 from hscc.pipeline.statistics.results import Row, dense_row, row_name, twins_of
-from hscc.pipeline.statistics.scores import ECE_BINS, confidence_bins
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.lease import BusyError, hold
+from flows.lock import BusyError, hold
 
 
 def test_a_second_flow_is_told_who_runs(tmp_path: Path) -> None:
@@ -14,14 +14,14 @@ def test_a_second_flow_is_told_who_runs(tmp_path: Path) -> None:
         hold(tmp_path, "flow run late-crow"),
     ):
         pass
-    with hold(tmp_path, "flow run late-crow") as lease:
-        assert lease.path.read_text() == lease.owner
+    with hold(tmp_path, "flow run late-crow") as lock:
+        assert lock.path.read_text() == lock.owner
 
 
 def test_an_ended_lease_names_nobody(tmp_path: Path) -> None:
-    with hold(tmp_path, "a") as lease:
+    with hold(tmp_path, "a") as lock:
         pass
-    assert lease.path.read_text() == ""
+    assert lock.path.read_text() == ""
 
 
 def test_two_starts_of_one_flow_are_told_apart(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lead one run through the graph: the only place, and the only thread, that talks to DVC."""
+"""Run the stale stages of the graph: the only place, and the only thread, that talks to DVC."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 
 from flows.commands import CommandError, run_commands
-from flows.graph import Stage, claim, differs, hand_over, is_stale
-from flows.lease import Lease
+from flows.graph import Stage, claim, commit_outputs, differs, is_stale
+from flows.lock import FlowLock
 from flows.phases import Ended, Phase
 from flows.publish import Outcome, Progress, publish_outcomes
 from flows.schedule import Schedule
@@ -36,21 +36,21 @@ _PATIENCE = 20.0  # seconds for a phase to end; its commands get 10 before they 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def _fetch(stage: Stage, lease: Lease, variables: Mapping[str, str]) -> None:
+def _fetch(stage: Stage, lock: FlowLock, variables: Mapping[str, str]) -> None:
     try:
-        run_commands((FETCH,), stage.folder, stage.address, get_run_logger().info, lease, variables)
+        run_commands((FETCH,), stage.folder, stage.address, get_run_logger().info, lock, variables)
     except CommandError as error:
         raise HSCCError(str(error)) from None
 
 
-def fetch_data(stage: Stage, lease: Lease, variables: Mapping[str, str]) -> None:
+def fetch_data(stage: Stage, lock: FlowLock, variables: Mapping[str, str]) -> None:
     """Bring pinned data that is not there; tried again, since networks fail and come back.
 
     Parameters
     ----------
     stage : Stage
         A ``.dvc`` file.
-    lease : Lease
+    lock : FlowLock
         Of the flow.
     variables : Mapping[str, str]
         Further environment variables.
@@ -60,10 +60,10 @@ def fetch_data(stage: Stage, lease: Lease, variables: Mapping[str, str]) -> None
     HSCCError
         If it cannot be had.
     """
-    _fetch(stage, lease, variables)
+    _fetch(stage, lock, variables)
 
 
-class Conductor:
+class Executor:
     """One run: starts what is stale and ready, records each stage in DVC as it ends.
 
     Parameters
@@ -76,7 +76,7 @@ class Conductor:
         Most stages at once.
     runner : TaskRunner
         Where they run.
-    lease : Lease
+    lock : FlowLock
         Of the flow.
     variables : Mapping[str, str]
         Further environment variables of the commands.
@@ -90,12 +90,12 @@ class Conductor:
         stages: Sequence[Stage],
         workers: int,
         runner: TaskRunner[Any],
-        lease: Lease,
+        lock: FlowLock,
         variables: Mapping[str, str],
         force: bool,
     ) -> None:
         self._repo, self._stages, self._force = repo, stages, force
-        self._runner, self._lease, self._variables = runner, lease, variables
+        self._runner, self._lock, self._variables = runner, lock, variables
         self._schedule = Schedule(stages, workers)
         self._ended: SimpleQueue[Ended] = SimpleQueue()
         self._phases: dict[str, Phase] = {}
@@ -121,7 +121,7 @@ class Conductor:
                 progress.show(self._schedule.done)
             progress.show(self._schedule.done)
         except BaseException:
-            self._lease.end()  # cancelled or broken: what still runs must end with the run
+            self._lock.end()  # cancelled or broken: what still runs must end with the run
             raise
         finally:
             self._close()
@@ -175,7 +175,7 @@ class Conductor:
                 f"{stage.address} pins other content than is there; run 'hscc fetch' to restore it, "
                 f"or 'dvc commit {stage.address}' to accept it."
             )
-        hand_over(self._repo, stage)  # fetched, or damaged in the cache: as with `dvc repro` the cache gets it
+        commit_outputs(self._repo, stage)  # fetched, or damaged in the cache: as with `dvc repro` the cache gets it
 
     def _begin(self, stage: Stage) -> None:
         stack = ExitStack()
@@ -184,7 +184,7 @@ class Conductor:
         self._schedule.begin(stage)
         phase = self._phases.get(stage.phase)
         if phase is None:
-            phase = Phase(stage.phase, self._runner, self._lease, self._variables, self._ended)
+            phase = Phase(stage.phase, self._runner, self._lock, self._variables, self._ended)
             self._phases[stage.phase] = phase
         phase.submit(stage)
 
@@ -195,7 +195,7 @@ class Conductor:
             stack.close()
             if not state.is_completed():
                 raise HSCCError(state.message or f"stage {stage.address} ended as {state.name}")
-            hand_over(self._repo, stage)
+            commit_outputs(self._repo, stage)
         except HSCCError as error:
             self._fail(stage, error, seconds)
             return

@@ -1,8 +1,8 @@
-"""Who may run the graph of a workspace: one flow at a time, and commands only as long as their flow lives.
+"""The lock of a workspace: one flow at a time, and commands only as long as their flow lives.
 
-The lease is a file under ``.hscc``. A flow locks it (the system lets go of the lock however the flow ends, ``kill -9``
-included) and writes its name into it. Commands carry the name along, on this machine or on a worker that sees the
-same files; `flows.guard` ends a command whose name is no longer in the file.
+The lock is a file under ``.hscc``. A flow locks it (the system releases it however the flow ends, ``kill -9`` included)
+and writes its name into it. Commands know that name, on this machine or on a worker that sees the same files;
+`flows.guard` ends a command whose name is no longer in the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from hscc.errors import HSCCError
 from hscc.pipeline import layout
 
-_FILE = layout.SCRATCH / "flow.lease"
+_FILE = layout.SCRATCH / "flow.lock"
 
 
 class BusyError(HSCCError):
@@ -27,39 +27,39 @@ class BusyError(HSCCError):
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A flow's permit.
+class FlowLock:
+    """The lock as its flow holds it.
 
     Parameters
     ----------
     path : Path
-        The lease file, absolute.
+        The lock file, absolute.
     owner : str
-        The flow's name in it: who, where and since which start, in one line.
+        The flow's name in it, with its process and machine, in one line.
     """
 
     path: Path
     owner: str
 
     def end(self) -> None:
-        """End the commands that carry it, wherever they run; within a second they get SIGTERM."""
+        """End the commands that run under it, wherever they are; within a second they get SIGTERM."""
         _write(self.path, "")
 
 
 @contextmanager
-def hold(workspace: Path, who: str) -> Iterator[Lease]:
-    """Take the lease of a workspace for as long as the block runs.
+def hold(workspace: Path, name: str) -> Iterator[FlowLock]:
+    """Hold the lock of a workspace for as long as the block runs.
 
     Parameters
     ----------
     workspace : Path
         Folder of ``dvc.yaml``.
-    who : str
+    name : str
         What the flow calls itself, for the message another one gets.
 
     Yields
     ------
-    Lease
+    FlowLock
         What to hand to the commands; on leaving the block those still running are ended.
 
     Raises
@@ -69,7 +69,7 @@ def hold(workspace: Path, who: str) -> Iterator[Lease]:
     """
     path = (workspace / _FILE).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    owner = f"{who} (process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:8]})"
+    owner = f"{name} (process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:8]})"
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,11 +78,11 @@ def hold(workspace: Path, who: str) -> Iterator[Lease]:
             holder = file.read().strip() or "another flow"
             raise BusyError(f"{holder} runs in {workspace.resolve()}; wait for its end or cancel it.") from error
         _write(path, owner)
-        lease = Lease(path, owner)
+        lock = FlowLock(path, owner)
         try:
-            yield lease
+            yield lock
         finally:
-            lease.end()
+            lock.end()
 
 
 def _write(path: Path, owner: str) -> None:

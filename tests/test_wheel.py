@@ -1,0 +1,180 @@
+"""The wheel in an environment with the core's requirements and nothing else: what works, and what names its extra."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+ABSENT = ["onnx", "onnx_ir", "onnxruntime", "PIL", "torchvision", "pandas", "prefect", "mlflow", "dvc", "typer"]
+
+FIRST_EXAMPLE = """
+import torch
+from torch import nn
+
+import hscc
+
+model = nn.Sequential(
+    nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
+    nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 4),
+)
+batches = [torch.randn(16, 3, 32, 32) for _ in range(12)]
+small = hscc.compress(model, batches, hscc.HSCC(), hscc.Budget(macs=3))
+print(hscc.cost(model, (3, 32, 32)).macs / hscc.cost(small, (3, 32, 32)).macs)
+hscc.save(small, "small")
+again = hscc.load("small", model)
+"""
+
+
+def readme_example() -> str:
+    """The first block of Python in README.md, where it is complete."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return blocks[0] if "import torch" in blocks[0] else FIRST_EXAMPLE
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build it from a copy of the tree, so that no build folder is left behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("hscc", "flows"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    build = ["wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation", "-w", "dist", "."]
+    subprocess.run([sys.executable, "-m", "pip", *build], cwd=folder, check=True, timeout=200)
+    (made,) = (folder / "dist").iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install it into an environment that holds links to the core's requirements, and theirs; give its Python."""
+    folder = tmp_path_factory.mktemp("core")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    (site_packages,) = (folder / "lib").glob("python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, timeout=200)
+    for required in closure(Distribution.at(next(site_packages.glob("hscc-*.dist-info")))):
+        for top in {file.parts[0] for file in required.files or ()} - {"..", "__pycache__"}:
+            source = Path(str(required.locate_file(top)))
+            if source.exists() and not (site_packages / top).exists():
+                (site_packages / top).symlink_to(source)
+    return python
+
+
+def closure(start: Distribution) -> list[Distribution]:
+    """Find what a distribution requires without extras, as it is installed here, with all that this requires."""
+    found: dict[str, Distribution] = {}
+    waiting = [start]
+    while waiting:
+        for requirement in map(Requirement, waiting.pop().requires or ()):
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if wanted and requirement.name not in found:
+                found[requirement.name] = distribution(requirement.name)
+                assert requirement.specifier.contains(found[requirement.name].version, prereleases=True)
+                waiting.append(found[requirement.name])
+    return list(found.values())
+
+
+def run(python: Path | str, program: str, folder: Path) -> str:
+    """Run a program isolated from this process's paths and folder."""
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", program],
+        cwd=folder,
+        env={"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_licence_and_every_file_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "hscc").rglob("*")
+        if path.suffix in (".jinja", ".md5", ".typed")
+    }
+    assert len(data) > 10 and data <= names
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert not any(name.startswith("tests") for name in names)
+
+
+def test_the_first_example_runs_with_nothing_but_the_core(core: Path, tmp_path: Path) -> None:
+    run(core, readme_example(), tmp_path)
+    program = f"import importlib.util as u\nprint(*[name for name in {ABSENT} if u.find_spec(name)])"
+    assert run(core, program, tmp_path).split() == []
+
+
+def test_the_core_fine_tunes_and_reads_what_it_saved(core: Path, tmp_path: Path) -> None:
+    program = FIRST_EXAMPLE + (
+        "import hscc.training.distillation\n"
+        "inputs = batches[0]\n"
+        "print(torch.equal(again(inputs), small.eval()(inputs)))\n"
+    )
+    ratio, same = run(core, program, tmp_path).split()
+    assert float(ratio) >= 3 and same == "True"
+
+
+MISSING = {
+    "hscc.export_onnx": "onnx",
+    "hscc.export_pt2": "onnx",
+    "hscc.Preprocessing": "onnx",
+    "hscc.DeploymentCard": "onnx",
+    "hscc.LatencyTable": "onnx",
+    "hscc.new_table": "onnx",
+    "hscc.compress(model, batches, hscc.HSCC(), hscc.Budget(latency=2))": "onnx",
+    "build('alexnet', 4)": "pipeline",
+    "__import__('hscc.__main__').__main__.main()": "pipeline",
+}
+
+
+def test_what_is_missing_names_the_extra_that_brings_it(core: Path, tmp_path: Path) -> None:
+    program = f"""
+import torch
+from torch import nn
+import hscc
+from hscc.networks.backbones import build
+model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+batches = [torch.randn(40, 3, 8, 8)]
+for call in {list(MISSING)}:
+    try:
+        eval(call)
+    except (hscc.errors.HSCCError, SystemExit) as error:
+        print(str(error).split("pip install ")[-1])
+"""
+    found = run(core, program, tmp_path).splitlines()
+    assert found == [f"'hscc[{extra}]'." for extra in MISSING.values()]
+
+
+def test_every_other_public_name_is_there(core: Path, tmp_path: Path) -> None:
+    missing = [call.removeprefix("hscc.") for call in MISSING]
+    program = f"import hscc\nfor name in set(hscc.__all__).difference({missing}):\n    getattr(hscc, name)"
+    run(core, program, tmp_path)
+
+
+def test_importing_the_library_imports_no_part_of_the_pipeline(tmp_path: Path) -> None:
+    late = [*ABSENT, "sklearn", "scipy", "flows", "hscc.export", "hscc.pipeline", "hscc.timing"]
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import hscc
+assert "torch" not in sys.modules
+hscc.calibrate, hscc.plan, hscc.apply, hscc.compress, hscc.cost, hscc.save, hscc.load, hscc.HSCC, hscc.Budget
+print(*[name for name in {late} if name in sys.modules])
+"""
+    assert run(sys.executable, program, tmp_path).split() == []
