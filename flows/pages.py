@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from hscc.pipeline.tracking import StoreDown, open_client, run_page, server_address
-from hscc.pipeline.tracking.store import answering
+from hscc.pipeline.tracking.store import store_errors
 
 JOB = "report-*.json"  # the notes of stage report, under any protocol
 
@@ -32,7 +32,7 @@ def artifacts_page(notes: Path) -> str | None:
         return None
     try:
         client = open_client()
-        with answering():
+        with store_errors():
             client.get_run(run)
     except StoreDown:
         return None

@@ -5,7 +5,6 @@ Artifacts are a view; where the server does not take one, the run goes on with a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from prefect.exceptions import PrefectException
 from flows.pages import artifacts_page
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import PROTOCOLS, SPLITS
+from hscc.pipeline.data.report import read_data_report
 from hscc.pipeline.statistics.results import percent
 from hscc.pipeline.statistics.schema import ONNXRUNTIME, NetworkRow, read_results
 
@@ -110,14 +110,14 @@ def publish_reports(reports: Path) -> None:
 
 
 def _validation(path: Path) -> None:
-    report = json.loads(path.read_text(encoding="utf-8"))
-    lines = [f"{report['files']['count']:,} images", "", "| protocol | split | images |", "| --- | --- | --- |"]
+    report = read_data_report(path)
+    lines = [f"{report.files.count:,} images", "", "| protocol | split | images |", "| --- | --- | --- |"]
     lines += [
-        f"| {protocol} | {split} | {report['splits'][protocol][split]['all']:,} |"
+        f"| {protocol} | {split} | {report.splits[protocol][split]['all']:,} |"
         for protocol in PROTOCOLS
         for split in SPLITS
     ]
-    lines += ["", *(f"- **{found['severity']}: {found['title']}.** {found['finding']}" for found in report["findings"])]
+    lines += ["", *(f"- **{found.severity}: {found.title}.** {found.finding}" for found in report.findings)]
     _shown(
         lambda: create_markdown_artifact("\n".join(lines), key="validation", description="What the data checks found")
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from hscc.budgets.budget import Budget
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError, BudgetError
 from hscc.structures.base import State, Structure, as_tuples, read_structure
+from hscc.terminal import table_text
 
 _FORMAT = "hscc-plan-3"
 
@@ -154,6 +151,8 @@ class Plan:
 
     def __str__(self) -> str:
         """Return a table that a person reads."""
+        from rich.table import Table
+
         got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
         got += "".join(f", {ratio:.2f}x faster at {batch}" for batch, ratio in self.timed.items())
         table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
@@ -173,9 +172,7 @@ class Plan:
             )
         for name, reason in self.left_dense.items():
             table.add_row(name, f"dense: {reason}", "", "", "", "", "", "")
-        console = Console(width=132, record=True, file=io.StringIO())
-        console.print(table)
-        return console.export_text()
+        return table_text(table, width=132)
 
 
 def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:

@@ -60,7 +60,6 @@ ROOMS = {
     "hscc/networks/backbones.py": ("pipeline",),  # torchvision's networks
     "hscc/budgets/latency_table.py": ("onnx",),
     "hscc/budgets/refinement.py": ("onnx",),
-    "hscc/structures/layer_graph.py": ("onnx",),
     "flows/runners.py": ("pipeline", "dask", "ray"),
     "hscc/pipeline": ("pipeline",),
     "hscc/export": ("onnx",),

@@ -30,8 +30,7 @@ from torch import nn
 
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
-from hscc.export.graph.simplify import simplify
-from hscc.export.to_onnx import to_onnx
+from hscc.export.to_onnx import runtime_onnx
 from hscc.files import replace_text
 from hscc.structures.base import Structure
 from hscc.structures.dense import DENSE
@@ -287,22 +286,18 @@ def layer_graph(layer: Layer, structure: Structure) -> onnx.ModelProto:
     """
     module = structure.module(layer)
     if layer.kind == "linear":
-        return _export(nn.Sequential(module, nn.ReLU()), (layer.inputs,))
+        return runtime_onnx(nn.Sequential(module, nn.ReLU()), (layer.inputs,))
     framed = nn.Sequential(*_frame(layer.inputs), module, nn.ReLU(), *_frame(layer.outputs))
-    return _export(framed, (layer.inputs, *layer.input_grid))
+    return runtime_onnx(framed, (layer.inputs, *layer.input_grid))
 
 
 def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
     """Export the poolings before and behind a layer, without the layer."""
-    return _export(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
+    return runtime_onnx(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
 
 
 def _frame(channels: int) -> list[nn.Module]:
     return [nn.MaxPool2d(1)] if channels >= _BLOCKED else []
-
-
-def _export(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
-    return simplify(to_onnx(module.eval(), input_shape))
 
 
 def bound(graph: onnx.ModelProto, batch: int, threads: int) -> Call:

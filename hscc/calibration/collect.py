@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from hscc.calibration.layers import Layer, find_layers
@@ -17,6 +15,7 @@ from hscc.calibration.moments import LayerMoments, LayerSums
 from hscc.errors import CompressionError
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.inspection import evaluating
+from hscc.terminal import track
 
 _IMAGES_AT_ONCE = 16
 _MOST_BYTES = 256 * 2**20  # of layer outputs at once; a pass holds each several times
@@ -88,10 +87,10 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     if cells < 1:
         raise CompressionError(f"cells={cells} is out of range; give the cells a side, such as 4.")
     collector: _Collector | None = None
-    varied, console = False, Console(stderr=True)
+    varied = False
     # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
-        for batch in track(images, "calibrating", console=console, transient=True, disable=not console.is_terminal):
+        for batch in track(images, "calibrating"):
             _check_batch(batch)
             varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
             if collector is None:

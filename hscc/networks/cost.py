@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from hscc.errors import CompressionError
 from hscc.networks.inspection import evaluating
+from hscc.terminal import table_text
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,8 @@ class CostReport:
 
     def __str__(self) -> str:
         """Return a table that a person reads."""
+        from rich.table import Table
+
         table = Table(title="cost of one image")
         table.add_column("layer", overflow="fold")
         table.add_column("kind", overflow="fold")
@@ -82,9 +82,7 @@ class CostReport:
             table.add_row(row.name or "(network)", row.kind, *_figures(row))
         table.add_section()
         table.add_row("total", "", *_figures(self))
-        console = Console(width=118, record=True, file=io.StringIO(), markup=False)
-        console.print(table)
-        return console.export_text()
+        return table_text(table, width=118)
 
 
 def cost(model: nn.Module, input_shape: Sequence[int]) -> CostReport:

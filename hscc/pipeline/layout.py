@@ -48,6 +48,7 @@ DOCUMENTS = (
 
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"
+POSTPONED_REGISTRATION = SCRATCH / "register.postponed"  # `hscc track` registers later
 CHECKPOINTS = SCRATCH / "checkpoints"
 TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
 TEACHER_LOGITS = SCRATCH / "teacher-logits"  # the baseline's, of each batch of a fine-tuning

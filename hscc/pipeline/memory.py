@@ -1,4 +1,4 @@
-"""Memory that the process keeps: on Linux glibc gives large buffers back to the system after every training step."""
+"""Keep freed memory in the process: glibc returns large buffers to the system after every training step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def keep_freed() -> bool:
     Returns
     -------
     bool
-        Whether the C library knows the request; elsewhere than on glibc nothing happens.
+        Whether the C library accepts the request; without glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False

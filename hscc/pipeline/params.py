@@ -1,12 +1,11 @@
 """The schema of ``params.yaml``: unknown and missing keys are errors, values have bounds and never change.
 
-No key has a default here: what holds is what the file states. ``plugins`` alone may be left out.
+No key has a default here: what holds is what the file states.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ from pydantic import (
 
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
+from hscc.plugins import load_plugins
 
 Protocol = Literal["grouped", "pooled", "official"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -246,7 +246,7 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...]
 
     @field_validator("metrics")
     @classmethod
@@ -286,25 +286,16 @@ class PromoteParams(Section):
     approval: bool
 
 
-def _import_plugin(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise ParamsError(
-            f"plugins in params.yaml names {name}, which cannot be imported ({error}); install it or remove the name."
-        ) from error
-
-
 class Params(Section):
     """All of ``params.yaml``.
 
     Attributes
     ----------
     plugins : tuple of str
-        Modules that are imported before anything else is checked, so that they can register methods and backbones.
+        Modules that are imported before all else, so that they can add methods, backbones and metrics.
     """
 
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[str, ...]
     data: DataParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     train: TrainParams
@@ -318,15 +309,6 @@ class Params(Section):
     insight: InsightParams
     register_: Annotated[RegisterParams, Field(alias="register")]
     promote: PromoteParams
-
-    @model_validator(mode="before")
-    @classmethod
-    def _imports_plugins(cls, values: Any) -> Any:
-        # First of all: what they register, the sections name.
-        plugins = values.get("plugins") if isinstance(values, dict) else None
-        for name in plugins if isinstance(plugins, list | tuple) else ():
-            _import_plugin(str(name))
-        return values
 
     @model_validator(mode="after")
     def _trains_what_it_compresses(self) -> Params:
@@ -367,6 +349,9 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         message names the file and the first such key.
     """
     loaded = _read_yaml(path)
+    plugins = loaded.get("plugins")
+    if isinstance(plugins, list):
+        load_plugins(map(str, plugins), path.parent)  # first: the sections may name what they add
     try:
         return Params.model_validate(loaded)
     except ValidationError as error:

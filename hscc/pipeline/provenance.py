@@ -1,4 +1,4 @@
-"""Where a figure comes from: the content hash of the data and the commit of the code."""
+"""Where a figure comes from: hash of the data, commit of the code, versions of packages, and the machine."""
 
 from __future__ import annotations
 
@@ -8,55 +8,30 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import yaml
-
-from hscc.errors import DataError
-from hscc.pipeline import layout
+from hscc.pipeline.data.sources.pin import PIN, read_pin
 
 UNKNOWN = "unknown"
+_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy", "scikit-learn", "scipy", "pandas")
 _WRITTEN_BY_THE_GRAPH = (":(exclude)dvc.lock", ":(exclude)reports")
 
 
 def data_hash(workspace: Path = Path(".")) -> str:
-    """Return the content hash that ``data.dvc`` pins.
-
-    Parameters
-    ----------
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    str
-        DVC's hash of the folder ``data``, ending in ``.dir``; ``unknown`` without a ``data.dvc``.
+    """DVC's hash of the folder ``data`` that ``data.dvc`` pins; ``unknown`` without a ``data.dvc``.
 
     Raises
     ------
     DataError
-        If ``data.dvc`` holds no hash.
+        If ``data.dvc`` holds no hash of a folder.
     """
-    pin = workspace / layout.DATA.with_suffix(".dvc")
-    if not pin.is_file():
-        return UNKNOWN
-    try:
-        return str(yaml.safe_load(pin.read_text(encoding="utf-8"))["outs"][0]["md5"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"{pin} holds no outs[0].md5; restore it with 'git checkout {pin.name}'.") from error
+    path = workspace / PIN
+    return read_pin(path).hash if path.is_file() else UNKNOWN
 
 
 def git_commit(workspace: Path = Path(".")) -> str:
-    """Return the commit of the code that runs.
+    """Full hash of the commit of the code that runs; ``unknown`` outside git.
 
-    Parameters
-    ----------
-    workspace : Path
-        A folder of the repository.
-
-    Returns
-    -------
-    str
-        The full hash, with ``-dirty`` appended when tracked files other than what the graph itself writes
-        (``dvc.lock``, ``reports/``) differ from it; ``unknown`` outside git.
+    ``-dirty`` is appended when tracked files other than what the graph itself writes (``dvc.lock``, ``reports/``)
+    differ from it. `workspace` is any folder of the repository.
     """
     commit = _git(workspace, "rev-parse", "HEAD")
     if not commit:
@@ -72,9 +47,6 @@ def _git(folder: Path, *arguments: str) -> str:
     except OSError:  # no git on this machine
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy", "scikit-learn", "scipy", "pandas")
 
 
 def versions() -> dict[str, str]:

@@ -16,32 +16,16 @@ _USER_INFO = re.compile(r"(?P<scheme>[a-zA-Z][\w+.-]*://)[^/\s'\"]+@")
 _QUERY = re.compile(
     r"(?P<name>[?&;][\w-]*(?:token|secret|password|signature|sig|key|credential)[\w-]*=)[^&;\s'\"]+", re.IGNORECASE
 )
-_SHORTEST = 6  # characters; masking a shorter value would blot out ordinary words
+_SHORTEST = 6  # characters; masking a shorter value would hide ordinary words
 
 
 def redact(text: str) -> str:
-    """Mask credentials in URLs, and the values of environment variables whose names say that they are secret.
-
-    Parameters
-    ----------
-    text : str
-        Anything about to leave the process.
-
-    Returns
-    -------
-    str
-        The same with each secret replaced by ``***``.
-    """
+    """Mask credentials in URLs, and values of environment variables whose names say that they are secret."""
     return redactor(os.environ)(text)
 
 
 def redactor(variables: Mapping[str, str]) -> Callable[[str], str]:
-    """Look for secret variables once, so that masking line after line of a long output stays cheap.
-
-    Parameters
-    ----------
-    variables : Mapping[str, str]
-        Environment of whoever prints.
+    """Search the secret variables of an environment once, so that masking each line of a long output stays cheap.
 
     Returns
     -------
@@ -62,6 +46,6 @@ def redactor(variables: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _secret_values(variables: Mapping[str, str]) -> set[str]:
-    # By lines: what a command prints is masked line by line, and keys in PEM have many.
+    # By lines: output is masked line by line, and PEM keys have many.
     secret = [value for name, value in variables.items() if _SECRET_NAME.search(name)]
     return {line for value in secret for line in value.splitlines() if len(line) >= _SHORTEST}

@@ -1,4 +1,4 @@
-"""Usage reporting of the tools underneath: off, unless the user has set the variable himself."""
+"""Usage reporting of the tools underneath: off unless the user has set the variable."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from threadpoolctl import threadpool_limits
+
+from hscc.terminal import track
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -22,12 +22,11 @@ def each_layer(work: Callable[[_T], _R], items: Sequence[_T], title: str) -> lis
     """
     import sklearn.cluster  # noqa: F401  before the limit below: it does not hold for libraries loaded later
 
-    console, threads = Console(stderr=True), torch.get_num_threads()
+    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         with threadpool_limits(1), pool:
             done = pool.map(work, items)
-            quiet = not console.is_terminal
-            return list(track(done, title, len(items), console=console, transient=True, disable=quiet))
+            return list(track(done, title, len(items)))
     finally:
         torch.set_num_threads(threads)

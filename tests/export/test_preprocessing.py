@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from hscc.errors import ExportError
-from hscc.export.deployed import Preprocess
-from hscc.export.preprocessing import PillowResize, Preprocessing
+from hscc.export.preprocessing import PillowResize, Preprocess, Preprocessing, sides
 from hscc.pipeline.data.images import load_images
 from hscc.training.images import to_input
 from tests.export.conftest import as_batch
@@ -25,10 +24,11 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("size", [24, 7])
-def test_resize_gives_pillows_bytes(shape: tuple[int, int], size: int) -> None:
+@pytest.mark.parametrize("size", [24, 7, (20, 31), (40, 9)], ids=str)
+def test_resize_gives_pillows_bytes(shape: tuple[int, int], size: int | tuple[int, int]) -> None:
     levels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    expected = np.asarray(Image.fromarray(levels).resize((size, size), Image.Resampling.BILINEAR))
+    height, width = sides(size)
+    expected = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
     (found,) = PillowResize(size)(torch.from_numpy(levels)[None])
     np.testing.assert_array_equal(found, expected)
 
@@ -67,6 +67,15 @@ def test_alpha_is_ignored_and_grey_fills_all_channels(grey: bool, channels: int)
     assert torch.equal(Preprocess(preprocessing)(torch.from_numpy(opaque[None])), found)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_network_of_one_channel_gets_one_grey_level(channels: int) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (31, 40, channels), dtype=np.uint8)
+    preprocessing = Preprocessing((20, 28), mean=(0.5,), std=(0.25,))
+    found = Preprocess(preprocessing)(torch.from_numpy(picture[None]))
+    assert found.shape == (1, *preprocessing.input_shape) == (1, 1, 20, 28)
+    assert torch.equal(found, preprocessing.prepare(picture))
+
+
 def test_the_description_follows_the_numbers() -> None:
     words = Preprocessing(64, mean=(0.5, 0.25, 0.1)).describe()
     assert "64 x 64" in words
@@ -75,7 +84,16 @@ def test_the_description_follows_the_numbers() -> None:
     assert "19595" not in Preprocessing(64, grey=False).describe()
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"std": (1.0, 1.0, 0.0)}, {"mean": (0.5,)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 0},
+        {"size": (8, 0)},
+        {"std": (1.0, 1.0, 0.0)},
+        {"mean": (0.5,)},
+        {"grey": False, "mean": (0.5,), "std": (0.5,)},
+    ],
+)
 def test_impossible_numbers_are_refused(wrong: dict) -> None:
     with pytest.raises(ExportError, match=next(iter(wrong))):
         Preprocessing(**wrong)

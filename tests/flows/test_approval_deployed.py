@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_trail
+from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_audit_log
 from hscc.pipeline.stages import register
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.registered import NAME, params, write_results
@@ -52,5 +52,5 @@ def test_a_person_who_resumes_the_run_decides(approve: bool, stack: Stack, regis
     assert ended.is_completed(), ended
     assert ended.message == f"version 1 of {NAME} is the champion, approved by ada"
     assert alias_of(NAME, CHAMPION, uri) == "1"
-    (entry,) = read_trail(NAME, CHAMPION, uri)
+    (entry,) = read_audit_log(NAME, CHAMPION, uri)
     assert (entry.before, entry.after, entry.by, entry.reason) == (None, "1", "ada", "seen the report")

@@ -1,7 +1,7 @@
-"""The command line: a verb a job.
+"""The command line: one command per job.
 
-A verb reads the parameters and calls one function. Heavy imports happen inside the verbs, so that ``--help`` answers
-at once. An :class:`~hscc.errors.HSCCError` ends in one line on standard error and exit status 1.
+A command reads the parameters and calls one function. Heavy imports happen inside the commands, so that ``--help``
+answers at once. An :class:`~hscc.errors.HSCCError` ends in one line on standard error and exit status 1.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from hscc.errors import HSCCError, ParamsError
 from hscc.pipeline import memory, telemetry
 from hscc.pipeline.cli.options import HERE, Workspace, read_params
-from hscc.pipeline.cli.registry import verbs
-from hscc.pipeline.cli.show import verbs as results_verbs
+from hscc.pipeline.cli.registry import commands as registry_commands
+from hscc.pipeline.cli.show import verbs as results_commands
 from hscc.pipeline.redaction import redact
 
 telemetry.switch_off()
@@ -31,8 +31,8 @@ INTERRUPTED = 130  # the shell's own status after Ctrl-C
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class _Verbs(TyperGroup):
-    """The verbs, with the package's own errors turned into one line."""
+class _Commands(TyperGroup):
+    """The commands, with the package's own errors turned into one line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -52,13 +52,13 @@ class _Verbs(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Verbs,
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Compress convolutional networks by hierarchical spatio-channel clustering, with the evidence and the "
-    "operations around it.\n\nThe stages of `dvc.yaml` are verbs too; `dvc repro` calls them in order.",
+    "operations around it.\n\nThe stages of `dvc.yaml` are commands too; `dvc repro` calls them in order.",
 )
 
 GRAPH = "Stages of the graph"
@@ -68,11 +68,13 @@ GRAPH = "Stages of the graph"
 def fetch(
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="PATH", help="Folder or archive that holds the images [env: HSCC_DATA_SOURCE]."),
+        typer.Option(
+            "--from", metavar="PATH", help="Folder, .zip or .tar archive that holds the images [env: HSCC_DATA_SOURCE]."
+        ),
     ] = None,
     workspace: Workspace = HERE,
 ) -> None:
-    """Bring the images that data.dvc pins into data/ and prove them by its hash.
+    """Bring the images that data.dvc pins into data/ and check them against its hash.
 
     Tries in order: a DVC remote, `--from` (or HSCC_DATA_SOURCE), the public GitHub repository at the pinned commit,
     Kaggle. Does nothing when data/ is already what is pinned.
@@ -85,17 +87,17 @@ def fetch(
 @app.command(epilog="Example: `hscc phantom /tmp/phantom --train-per-class 300 --test-per-class 60 --size 128`")
 def phantom(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to draw; gets the subfolders Training/ and Testing/.")
+        Path, typer.Argument(metavar="DIR", help="Folder to create, with the subfolders Training/ and Testing/.")
     ],
     train_per_class: Annotated[int, typer.Option(min=1, help="Images of each class under Training/.")] = 300,
     test_per_class: Annotated[int, typer.Option(min=1, help="Images of each class under Testing/.")] = 60,
-    size: Annotated[int, typer.Option(min=32, max=1024, help="Pixels a side.")] = 128,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of an image in pixels; sides vary by 15 %.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same bytes.")] = 0,
-    duplicates: Annotated[int, typer.Option(min=0, help="Planted near-copies for the checks to find.")] = 8,
+    duplicates: Annotated[int, typer.Option(min=0, help="Copies of training images, for the checks to find.")] = 8,
 ) -> None:
     """Draw a synthetic, MRI-like data set of the four classes, for machines without the real one.
 
-    Drawn images, not patients: a figure obtained on them says nothing about MRI. Use a folder of their own.
+    Drawn images, not patients: a figure measured on them says nothing about MRI. Use a folder of its own.
     """
     from hscc.pipeline.data.phantom.dataset import draw_dataset
 
@@ -112,7 +114,7 @@ def phantom(
 @app.command(epilog="Example: `hscc check`")
 def check(workspace: Workspace = HERE) -> None:
     """Check params.yaml, and data/ against data.dvc; print ok, or what is wrong."""
-    from hscc.pipeline.data.sources.fetch import check_pin
+    from hscc.pipeline.data.sources.pin import check_pin
 
     read_params(workspace)
     check_pin(workspace)
@@ -194,7 +196,7 @@ def latency(workspace: Workspace = HERE) -> None:
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc quantise`")
 def quantise(workspace: Workspace = HERE) -> None:
-    """Make the int8 twin of the baseline and of every cell, calibrated with training images."""
+    """Make the int8 variant of the baseline and of every cell, calibrated with training images."""
     from hscc.pipeline.stages import quantise as stage
 
     stage.run(read_params(workspace), workspace)
@@ -204,19 +206,25 @@ def quantise(workspace: Workspace = HERE) -> None:
 def bench(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE FILE...]", help="ONNX files of your own; the first is what others are held to."),
+        typer.Argument(
+            metavar="[FILE FILE...]",
+            help="ONNX files of your own; the others are compared with the first.",
+        ),
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. For files.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads inside an operator. For files.")] = 2,
-    repeats: Annotated[int, typer.Option(min=3, help="Timed calls of each network, at most. For files.")] = 30,
-    side: Annotated[int, typer.Option(min=1, help="Size of input dimensions that a file leaves open.")] = 224,
-    out: Annotated[Path | None, typer.Option(metavar="JSON", help="Where to write the figures of files.")] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Images per batch; may be repeated. For files."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads per operator. For files.")] = 2,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed calls per network, at most. For files.")] = 30,
+    side: Annotated[int, typer.Option(min=1, help="Pixels of input dimensions that a file leaves open.")] = 224,
+    out: Annotated[Path | None, typer.Option(metavar="JSON", help="Where to write the times of files.")] = None,
     workspace: Workspace = HERE,
 ) -> None:
     """Time networks in alternation, and measure their peak memory and file size.
 
-    Without files: the baseline, every cell and their int8 twins, in ONNX Runtime and torch, as `params.yaml` says, into
-    reports/bench.json. Keep the machine quiet meanwhile.
+    Without files: the baseline, every cell and their int8 variants, in ONNX Runtime and torch, as `params.yaml`
+    says, into reports/bench.json. Keep the machine quiet meanwhile.
     """
     from hscc.pipeline.params import BenchParams
     from hscc.pipeline.stages import bench as stage
@@ -236,8 +244,7 @@ def bench(
 def tradeoff(workspace: Workspace = HERE) -> None:
     """Try regions x clusters x budgets without fine-tuning: divergence, accuracy, MACs and times on validation images.
 
-    Prints the table and what it says of moderate clustering; a killed run goes on where it was. Keep the machine quiet
-    meanwhile.
+    Prints the table and what it says of moderate clustering; a killed run resumes. Keep the machine quiet meanwhile.
     """
     from hscc.pipeline.stages import tradeoff as stage
 
@@ -254,7 +261,7 @@ def evaluate(workspace: Workspace = HERE) -> None:
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc insight`")
 def insight(workspace: Workspace = HERE) -> None:
-    """Show where compression kept rank, what each cluster is worth, where the networks look, which answers changed.
+    """Show where compression kept rank, how much each cluster matters, where networks look, and which answers changed.
 
     Figures go into reports/insight.json, pictures of slices into artifacts/insight/.
     """
@@ -265,7 +272,7 @@ def insight(workspace: Workspace = HERE) -> None:
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc report`, or `dvc repro report`")
 def report(workspace: Workspace = HERE) -> None:
-    """Write reports/report.html, one file that opens anywhere, and its figures, from what the stages before wrote."""
+    """Write reports/report.html, a self-contained page, and its figures, from what earlier stages wrote."""
     from hscc.pipeline.stages import report as stage
 
     stage.run(read_params(workspace), workspace)
@@ -273,7 +280,7 @@ def report(workspace: Workspace = HERE) -> None:
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc register`")
 def register(workspace: Workspace = HERE) -> None:
-    """Put the best cell that passes the policy into the MLflow registry as `challenger`, once per model."""
+    """Register the best cell that passes the policy in the MLflow registry as `challenger`, once per model."""
     from hscc.pipeline.stages import register as stage
 
     stage.run(read_params(workspace), workspace)
@@ -283,7 +290,7 @@ def register(workspace: Workspace = HERE) -> None:
     epilog="Example: `hscc export --cell hscc-macs6-seed0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`"
 )
 def export(
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="Where to write; replaced when it has passed.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write, once it passes its check.")],
     cell: Annotated[
         str | None, typer.Option(metavar="NAME", help="A cell of the sweep; by default the one `register` chose.")
     ] = None,
@@ -311,5 +318,5 @@ def export(
         stage.run_folder(folder, size, tuple(classes.split(",")), out, pt2)
 
 
-app.add_typer(results_verbs)
-app.add_typer(verbs)
+app.add_typer(results_commands)
+app.add_typer(registry_commands)

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share. Nothing heavy is imported before it is used."""
+"""Options and helpers that the commands share."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ WIDE = 120  # columns
 
 
 def console() -> Console:
-    """Make a console that prints tables, as wide as `WIDE` where nobody looks."""
+    """Make a console for tables, `WIDE` where the output is no terminal."""
     from rich.console import Console
 
     made = Console(highlight=False)
     if not made.is_terminal:
-        made.width = WIDE  # a pipe has no width to fit; do not fold figures
+        made.width = WIDE  # a pipe has no width of its own; figures must not be folded
     return made
 
 

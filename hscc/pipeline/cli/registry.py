@@ -1,27 +1,34 @@
-"""Verbs around the registry: list, promote, roll back, predict, track; and the doctor."""
+"""Commands around the registry: list, promote, roll back, predict, track; and the doctor."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hscc.pipeline.cli.options import HERE, Workspace, console, read_params
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hscc.pipeline.registry.audit_log import Entry
+    from hscc.pipeline.registry.versions import Version
+
 REGISTRY = "Registry and use"
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 Which = Annotated[str, typer.Option("--version", metavar="WHICH", help="Number of a version, or an alias.")]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the registry's trail.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the registry's audit log.")]
 
 
-@verbs.command("registry", rich_help_panel=REGISTRY, epilog="Example: `hscc registry`")
+@commands.command("registry", rich_help_panel=REGISTRY, epilog="Example: `hscc registry`")
 def list_registry(workspace: Workspace = HERE) -> None:
-    """List the versions of the registered model with their scores, and the moves of champion and challenger."""
-    from hscc.pipeline.registry.audit_log import CHALLENGER, CHAMPION, read_trail
-    from hscc.pipeline.registry.listing import trail_table, versions_table
+    """List the versions of the registered model with their scores, and the changes of champion and challenger."""
+    from hscc.pipeline.registry.audit_log import CHALLENGER, CHAMPION, read_audit_log
     from hscc.pipeline.registry.versions import list_versions
     from hscc.pipeline.tracking import tracking_uri
 
@@ -29,100 +36,166 @@ def list_registry(workspace: Workspace = HERE) -> None:
     shown = console()
     shown.print(versions_table(list_versions(name, uri)))
     for alias in (CHAMPION, CHALLENGER):
-        trail = read_trail(name, alias, uri)
-        if trail:
-            shown.print(trail_table(alias, trail))
+        log = read_audit_log(name, alias, uri)
+        if log:
+            shown.print(audit_table(alias, log))
 
 
-@verbs.command(rich_help_panel=REGISTRY, epilog="Example: `hscc promote`, or `hscc promote --version 3 --dry-run`")
+@commands.command(rich_help_panel=REGISTRY, epilog="Example: `hscc promote`, or `hscc promote --version 3 --dry-run`")
 def promote(
     which: Which = "challenger",
     force: Annotated[bool, typer.Option("--force", help="Overrule the policy; needs --reason.")] = False,
     reason: Reason = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the policy says; move nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the policy's findings; change nothing.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
     """Make the challenger the champion, if the policy of params.yaml (section promote) allows it.
 
-    A refusal names every rule that fails and by how much. Every promotion is kept in the registry with what the rules
-    said, who asked and why. Where the policy asks for a person's approval, the flow promote/promote promotes instead.
+    A refusal names every rule that fails and by how much. Every promotion is kept in the registry's audit log with the
+    findings, the user and the reason. Where the policy requires a person's approval, run the flow promote/promote.
     """
-    from hscc.pipeline.commands import promote as stage
+    from hscc.pipeline.commands import promote as command
 
     params = read_params(workspace)
     if dry_run:
-        proposal = stage.consider(params, workspace, which)
-        agreed = f" once a person agrees (flow {stage.FLOW})" if params.promote.approval else ""
-        said = f"may be promoted{agreed}" if proposal.passes else "may not be promoted"
+        proposal = command.consider(params, workspace, which)
+        approval = f" once a person agrees (flow {command.FLOW})" if params.promote.approval else ""
+        outcome = f"may be promoted{approval}" if proposal.passes else "may not be promoted"
     else:
-        proposal = stage.promote(params, workspace, which, force=force, reason=reason)
+        proposal = command.promote(params, workspace, which, force=force, reason=reason)
         same = proposal.champion == proposal.challenger
-        said = "already is the champion" if same else "is now the champion"
-    typer.echo(f"version {proposal.challenger} of {proposal.name} {said}")
+        outcome = "already is the champion" if same else "is now the champion"
+    typer.echo(f"version {proposal.challenger} of {proposal.name} {outcome}")
     for line in proposal.lines:
         typer.echo(f"  {line}")
 
 
-@verbs.command(rich_help_panel=REGISTRY, epilog='Example: `hscc rollback --reason "misses small gliomas"`')
+@commands.command(rich_help_panel=REGISTRY, epilog='Example: `hscc rollback --reason "misses small gliomas"`')
 def rollback(
     reason: Reason = "",
-    to: Annotated[str | None, typer.Option(metavar="WHICH", help="Go to this earlier champion instead.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="WHICH", help="Earlier champion to return to. [default: the one before the current]"),
+    ] = None,
     workspace: Workspace = HERE,
 ) -> None:
-    """Give the champion's place back to the version before it."""
-    from hscc.pipeline.commands import promote as stage
+    """Make the previous champion the champion again."""
+    from hscc.pipeline.commands import promote as command
 
     params = read_params(workspace)
-    done = stage.roll_back(params, workspace, reason=reason, to=to)
+    done = command.roll_back(params, workspace, reason=reason, to=to)
     typer.echo(f"version {done.after} of {params.register_.name} is the champion again, in the place of {done.before}")
 
 
-@verbs.command(rich_help_panel=REGISTRY, epilog="Example: `hscc predict scan.dcm slice.png --heatmap heatmaps/`")
+@commands.command(rich_help_panel=REGISTRY, epilog="Example: `hscc predict scan.dcm slice.png --heatmap heatmaps/`")
 def predict(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Brain MRI slices as JPEG, PNG or DICOM.")],
     which: Which = "champion",
     heatmap: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Folder for pictures of where it looked."),
+        typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file that shows what decided it to DIR."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per file.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Classify pictures with the registered model: class, probabilities, and the version that says so.
+    """Classify pictures with a registered version: class, probabilities, and the version's number.
 
     Research software, not a medical device. What is plainly no brain MRI slice is refused; a picture that passes may
     still be none.
     """
-    from hscc.pipeline.commands import predict as stage
-    from hscc.pipeline.serving.answer import as_table, as_text
+    from hscc.pipeline.commands import predict as command
 
-    params = read_params(workspace)
-    version, answers = stage.run(params, files, workspace, which=which, heatmaps=heatmap)
+    version, answers = command.run(read_params(workspace), files, workspace, which=which, heatmaps=heatmap)
     if as_json:
-        typer.echo(as_text(answers, version.name, version.number))
+        typer.echo(command.as_json(answers, version))
     else:
-        console().print(as_table(answers, version.name, version.number))
+        console().print(command.as_table(answers, version))
 
 
-@verbs.command(rich_help_panel=REGISTRY, epilog="Example: `hscc track`")
+@commands.command(rich_help_panel=REGISTRY, epilog="Example: `hscc track`")
 def track(workspace: Workspace = HERE) -> None:
     """Log to MLflow what waited while its server was down, and register what could not be registered."""
-    from hscc.pipeline.commands import track as stage
+    from hscc.pipeline.commands import track as command
 
-    sent = stage.run(workspace)
+    sent = command.run(workspace)
     for line in sent:
         typer.echo(line)
     if not sent:
         typer.echo("nothing waits")
 
 
-@verbs.command(epilog="Example: `hscc doctor`")
+@commands.command(epilog="Example: `hscc doctor`")
 def doctor(workspace: Workspace = HERE) -> None:
-    """Check the installation and the workspace; say what is missing and how to mend it."""
-    from hscc.pipeline.commands import doctor as stage
+    """Check the installation and the workspace; print what is missing and how to fix it, and exit with 1 if wrong."""
+    from hscc.pipeline.commands import doctor as command
 
-    checks = stage.run(workspace)
+    checks = command.run(workspace)
     for check in checks:
         typer.echo(f"{check.state:<6}{check.name:<14}{check.text}")
-    if any(check.state == stage.WRONG for check in checks):
+    if any(check.state == command.WRONG for check in checks):
         raise typer.Exit(1)
+
+
+_UNKNOWN = "–"
+
+
+def versions_table(versions: Sequence[Version]) -> Table:
+    """Show versions with their scores, one row each."""
+    from rich.table import Table
+
+    title = f"Versions of {versions[0].name}" if versions else "No version is registered"
+    table = Table(title=title, title_justify="left")
+    table.add_column("version", justify="right")
+    for name in ("alias", "network", "protocol"):
+        table.add_column(name)
+    for name in ("accuracy %", "F1 %", "MACs", "speed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("data", "registered (UTC)"):
+        table.add_column(name, no_wrap=True)
+    for version in versions:
+        table.add_row(*_version_row(version))
+    return table
+
+
+def audit_table(alias: str, log: Sequence[Entry]) -> Table:
+    """Show the changes of an alias, the latest first."""
+    from rich.table import Table
+
+    table = Table(title=f"Changes of the {alias}", title_justify="left")
+    for name in ("when", "what", "from", "to", "by", "why"):
+        table.add_column(name)
+    for entry in reversed(log):
+        what = f"{entry.action}{', forced' if entry.forced else ''}{'' if entry.done else ', cut short'}"
+        table.add_row(_utc(entry.at), what, entry.before or _UNKNOWN, entry.after, entry.by, entry.reason or _UNKNOWN)
+    return table
+
+
+def _version_row(version: Version) -> list[str]:
+    from hscc.pipeline.registry.versions import PHANTOM_TAG
+
+    tags = version.tags
+    phantom = " (phantom)" if tags.get(PHANTOM_TAG) == "true" else ""
+    return [
+        version.number,
+        ", ".join(version.aliases) or _UNKNOWN,
+        tags.get("network", tags.get("method", _UNKNOWN)),  # early versions name only the method
+        f"{tags.get('protocol', _UNKNOWN)}{phantom}",
+        _percent(tags, "accuracy") + (f" ± {_percent(tags, 'accuracy_se')}" if "accuracy_se" in tags else ""),
+        _percent(tags, "macro_f1"),
+        _times(tags, "macs_ratio"),
+        _times(tags, "speedup_b1"),
+        tags.get("data_hash", _UNKNOWN)[:7],
+        _utc(version.created / 1000),
+    ]
+
+
+def _percent(tags: Mapping[str, str], name: str) -> str:
+    return f"{100 * float(tags[name]):.1f}" if name in tags else _UNKNOWN
+
+
+def _times(tags: Mapping[str, str], name: str) -> str:
+    return f"{float(tags[name]):.2f}×" if name in tags else _UNKNOWN
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""Check an installation and a workspace, and say what is missing and how to mend it."""
+"""Check an installation and a workspace, and say what is missing and how to fix it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ OK, NOTE, WRONG = "ok", "note", "wrong"
 
 _LEAST_FREE = 3e9  # bytes: a run's artifacts and checkpoints
 _PYTHON = ((3, 11), (3, 14))  # the bounds of the extra pipeline in pyproject.toml
-_SECONDS = 3.0  # a server on the network has to answer
+_TIMEOUT = 3.0  # seconds for a server to answer
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, how it stands (``ok``, ``note`` or ``wrong``), and what was found or is to be done."""
+    """What was checked, its state (``ok``, ``note`` or ``wrong``), and what was found or is to be done."""
 
     name: str
     state: str
@@ -40,17 +40,9 @@ class Check:
 
 
 def run(workspace: Path = Path(".")) -> list[Check]:
-    """Look at everything the pipeline needs.
+    """Check everything the pipeline needs.
 
-    Parameters
-    ----------
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    list of Check
-        In the order in which they build on each other; none of them changes anything but an empty MLflow store.
+    The checks are in the order in which they depend on each other; none changes anything but an empty MLflow store.
     """
     return [
         _python(),
@@ -76,19 +68,19 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    wrong = list(_misfits())
+    wrong = list(_wrong_packages())
     if not wrong:
-        return Check("packages", OK, "all there, in the versions asked for")
+        return Check("packages", OK, "all installed, in the required versions")
     return Check("packages", WRONG, f"{'; '.join(wrong)}; make setup")
 
 
-def _misfits() -> Iterator[str]:
+def _wrong_packages() -> Iterator[str]:
     try:
-        asked = [Requirement(text) for text in requires("hscc") or []]
+        required = [Requirement(text) for text in requires("hscc") or []]
     except PackageNotFoundError:
         yield "hscc is not installed"
         return
-    for requirement in asked:
+    for requirement in required:
         extras = ("", "onnx", "pipeline")
         if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             continue
@@ -100,7 +92,7 @@ def _misfits() -> Iterator[str]:
             yield f"{requirement.name} is missing"
             continue
         if not requirement.specifier.contains(found, prereleases=True):
-            yield f"{requirement.name} is {found}, {requirement.specifier} is asked for"
+            yield f"{requirement.name} is {found}, {requirement.specifier} is required"
 
 
 def _torch() -> Check:
@@ -126,11 +118,11 @@ def _onnx() -> Check:
 
 
 def _program(name: str) -> Check:
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    if shutil.which(name, path=places):
-        return Check(name, OK, "is there")
-    mend = "install git" if name == "git" else "make setup"
-    return Check(name, WRONG, f"is not on the PATH; {mend}")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if shutil.which(name, path=path):
+        return Check(name, OK, "found")
+    fix = "install git" if name == "git" else "make setup"
+    return Check(name, WRONG, f"is not on the PATH; {fix}")
 
 
 def _disk(workspace: Path) -> Check:
@@ -141,14 +133,14 @@ def _disk(workspace: Path) -> Check:
 
 def _workspace(workspace: Path) -> Check:
     if not (workspace / "dvc.yaml").is_file():
-        return Check("workspace", WRONG, f"{workspace} holds no dvc.yaml; stand in the repository, or name it with -w")
+        return Check("workspace", WRONG, f"{workspace} holds no dvc.yaml; run in the repository, or name it with -w")
     if not (workspace / ".dvc").is_dir():
         return Check("workspace", WRONG, f"{workspace} is no DVC repository; clone it with git, or run `dvc init`")
     try:
         with tempfile.TemporaryFile(dir=workspace):
             return Check("workspace", OK, "a DVC repository that can be written")
     except OSError as error:
-        return Check("workspace", WRONG, f"{workspace} cannot be written ({error.strerror}); mend its permissions")
+        return Check("workspace", WRONG, f"{workspace} cannot be written ({error.strerror}); correct its permissions")
 
 
 def _params(workspace: Path) -> Check:
@@ -164,8 +156,8 @@ def _data(workspace: Path) -> Check:
     if not pin.is_file():
         return Check("data", NOTE, f"{pin.name} is not there; `dvc add data` pins a data set")
     if not (workspace / layout.DATA).is_dir():
-        return Check("data", NOTE, "not fetched yet; `hscc fetch` brings it, `make demo` does without")
-    return Check("data", OK, "is there; `hscc check` compares it with its pin")
+        return Check("data", NOTE, "not fetched yet; `hscc fetch` brings it, `make demo` needs none")
+    return Check("data", OK, "found; `hscc check` compares it with its pin")
 
 
 def _tracking(workspace: Path) -> Check:
@@ -190,11 +182,11 @@ def _backlog(workspace: Path) -> Check:
 def _prefect() -> Check:
     address = os.environ.get("PREFECT_API_URL")
     if not address:
-        return Check("Prefect", OK, "no server named; each flow starts its own (schedules need `make server`)")
+        return Check("Prefect", OK, "no server set; each flow starts its own (schedules need `make server`)")
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname or "", port), _SECONDS).close()
+        socket.create_connection((parts.hostname or "", port), _TIMEOUT).close()
     except OSError as error:
         return Check(
             "Prefect", WRONG, f"{redact(address)} does not answer ({error}); start it or unset PREFECT_API_URL"

@@ -1,24 +1,49 @@
-"""Classify picture files with a version of the registry, and show where it looked."""
+"""Classify picture files with a version of the registry, and show which part of each picture decided it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.progress import track
+from rich.table import Table
 
+from hscc.export.card import NOTICE
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.names import class_label
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_network, resolve
-from hscc.pipeline.serving.answer import Answer
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.reading import Picture, read_picture, refuse_implausible
 from hscc.pipeline.tracking import tracking_uri
 
 MODELS = layout.SCRATCH / "models"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The classification of one picture.
+
+    Attributes
+    ----------
+    name : str
+        The picture.
+    label : str
+        The most probable class.
+    probabilities : mapping of str to float
+        Of every class.
+    heatmap : str or None
+        File that shows which part of the picture decided it.
+    """
+
+    name: str
+    label: str
+    probabilities: Mapping[str, float]
+    heatmap: str | None = None
 
 
 def run(
@@ -37,19 +62,19 @@ def run(
     which : str
         Version number or alias.
     heatmaps : Path, optional
-        Folder for a PNG a file that shows where the network looked.
+        Folder for one PNG per file that shows which part of it decided the class.
 
     Returns
     -------
     Version
-        What answered.
+        The version that classified them.
     list of Answer
-        One a file.
+        One per file.
 
     Raises
     ------
     DataError
-        If a file cannot be read or is plainly no brain MRI slice; nothing is answered then.
+        If a file cannot be read or is plainly no brain MRI slice; none is classified then.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
@@ -59,15 +84,41 @@ def run(
     uri = tracking_uri(workspace)
     version = resolve(params.register_.name, which, uri)
     network = Network(fetch_network(version, uri, workspace / MODELS), CLASSES, version.deployed_sha256)
-    answers = [_answer(picture, network) for picture in pictures]
+    answers = [_classify(picture, network) for picture in pictures]
     if heatmaps is not None:
         targets = _targets(files, heatmaps)
-        shown = track(zip(pictures, answers, targets, strict=True), "looking where it looked", len(pictures))
-        answers = [_explain(picture, answer, network, target) for picture, answer, target in shown]
+        jobs = track(zip(pictures, answers, targets, strict=True), "drawing heat maps", len(pictures))
+        answers = [_explain(picture, answer, network, target) for picture, answer, target in jobs]
     return version, answers
 
 
-def _answer(picture: Picture, network: Network) -> Answer:
+def as_json(answers: Sequence[Answer], version: Version) -> str:
+    """Write answers as JSON, with the version that gave them and the notice."""
+    document = {
+        "model": version.name,
+        "version": version.number,
+        "notice": NOTICE,
+        "answers": [asdict(answer) for answer in answers],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def as_table(answers: Sequence[Answer], version: Version) -> Table:
+    """Show answers in a table, with the version that gave them and the notice below."""
+    caption = "\n".join([*(f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE])
+    title = f"{version.name}, version {version.number}"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("file", overflow="fold")
+    table.add_column("class")
+    for name in answers[0].probabilities:
+        table.add_column(f"{class_label(name)} %", justify="right", no_wrap=True)
+    for answer in answers:
+        percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
+        table.add_row(answer.name, class_label(answer.label), *percentages)
+    return table
+
+
+def _classify(picture: Picture, network: Network) -> Answer:
     (found,) = network.probabilities([picture.grey])
     probabilities = {name: float(value) for name, value in zip(network.classes, found, strict=True)}
     return Answer(picture.name, network.classes[int(found.argmax())], probabilities)

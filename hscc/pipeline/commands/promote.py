@@ -1,4 +1,4 @@
-"""Promote a version to champion by the policy of ``params.yaml``, or roll back; every move leaves a trail."""
+"""Promote a version to champion by the policy of ``params.yaml``, or roll back; every change is in the audit log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from hscc.errors import HSCCError
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.params import Params
-from hscc.pipeline.registry.aliases import move, who
+from hscc.pipeline.registry.aliases import change_alias, current_user
 from hscc.pipeline.registry.audit_log import (
     CHALLENGER,
     CHAMPION,
@@ -17,31 +17,31 @@ from hscc.pipeline.registry.audit_log import (
     Entry,
     alias_of,
     predecessor,
-    read_trail,
+    read_audit_log,
 )
 from hscc.pipeline.registry.promotion_policy import Finding, Rules, judge
 from hscc.pipeline.registry.versions import find, read_standing, resolve
 from hscc.pipeline.tracking import tracking_uri
 
-FLOW = "promote/promote"  # asks a person
+FLOW = "promote/promote"  # the flow that asks a person for approval
 
 
-class PromotionRefused(HSCCError):  # noqa: N818  an answer, not a fault
+class PromotionRefused(HSCCError):  # noqa: N818  a decision, not a fault
     """The policy does not allow a promotion, or there is nothing to go back to."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the policy says about one version.
+    """The policy's findings on one version.
 
     Attributes
     ----------
     name : str
         The registered model.
     challenger : str
-        The version that wants to be champion.
+        The version to be promoted.
     champion : str or None
-        The version in place.
+        The current champion.
     findings : list of Finding
         Every rule.
     """
@@ -53,12 +53,12 @@ class Proposal:
 
     @property
     def passes(self) -> bool:
-        """Whether every rule is kept."""
+        """Whether every rule passes."""
         return all(finding.passed for finding in self.findings)
 
     @property
     def lines(self) -> list[str]:
-        """Every rule in a line, those that failed first."""
+        """One line per rule, those that failed first."""
         ordered = sorted(self.findings, key=lambda finding: finding.passed)
         return [f"{'ok' if finding.passed else 'NO'} {finding.rule}: {finding.text}" for finding in ordered]
 
@@ -69,7 +69,7 @@ class Proposal:
 
 
 def consider(params: Params, workspace: Path = Path("."), which: str = CHALLENGER) -> Proposal:
-    """Hold a version against the policy; nothing moves.
+    """Judge a version by the policy; nothing changes.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def consider(params: Params, workspace: Path = Path("."), which: str = CHALLENGE
     Returns
     -------
     Proposal
-        What every rule says.
+        The finding of every rule.
 
     Raises
     ------
@@ -119,28 +119,28 @@ def promote(
     force : bool
         Overrule the policy; needs a reason.
     reason : str
-        Kept in the trail.
+        Kept in the audit log.
     by : str, optional
-        The person who agreed, where the policy asks for one; else who asks, HSCC_USER or the login name by default.
+        The person who approved, where the policy requires it; by default the user, HSCC_USER or the login name.
 
     Returns
     -------
     Proposal
-        What every rule said.
+        The finding of every rule.
 
     Raises
     ------
     PromotionRefused
-        If a rule fails and it is not forced, it is forced without a reason, or nobody agreed where the policy asks for
-        a person; nothing moved then.
+        If a rule fails and it is not forced, it is forced without a reason, or nobody approved where the policy
+        requires it; nothing changed then.
     RegistryError
         If there is no such version, the champion changed meanwhile, or the registry does not answer.
     """
     if force and not reason.strip():
-        raise PromotionRefused("--force overrules the policy and needs --reason, which is recorded; say why.")
+        raise PromotionRefused("--force overrules the policy and needs --reason, which is recorded; give one.")
     if params.promote.approval and not by and not force:
         raise PromotionRefused(
-            f"params.yaml asks for a person's approval (promote.approval); run the flow {FLOW}, which waits for it, "
+            f"params.yaml requires a person's approval (promote.approval); run the flow {FLOW}, which waits for it, "
             "or overrule that with --force --reason TEXT."
         )
     proposal = consider(params, workspace, which)
@@ -148,7 +148,7 @@ def promote(
         return proposal
     if not proposal.passes and not force:
         raise PromotionRefused(
-            f"version {proposal.challenger} of {proposal.name} is not promoted: {proposal.refusal}; mend that, or "
+            f"version {proposal.challenger} of {proposal.name} is not promoted: {proposal.refusal}; fix that, or "
             "overrule it with --force --reason TEXT."
         )
     entry = Entry(
@@ -156,17 +156,17 @@ def promote(
         alias=CHAMPION,
         before=proposal.champion,
         after=proposal.challenger,
-        by=by or who(),
+        by=by or current_user(),
         reason=reason,
         forced=force and (not proposal.passes or (params.promote.approval and not by)),
         findings=tuple(proposal.lines),
     )
-    move(proposal.name, entry, tracking_uri(workspace))
+    change_alias(proposal.name, entry, tracking_uri(workspace))
     return proposal
 
 
 def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", to: str | None = None) -> Entry:
-    """Give the champion's place back to the version before it.
+    """Make the previous champion the champion again.
 
     Parameters
     ----------
@@ -175,19 +175,19 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     workspace : Path
         Folder of ``dvc.yaml``.
     reason : str
-        Kept in the trail.
+        Kept in the audit log.
     to : str, optional
-        Another version to go to, which was the champion before.
+        Another earlier champion to return to.
 
     Returns
     -------
     Entry
-        What was done.
+        The change.
 
     Raises
     ------
     PromotionRefused
-        If there is no champion, or none before it, or the one to go to is the champion or never was.
+        If there is no champion, or none before it, or the target is the champion or never was.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
@@ -195,22 +195,21 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
     current = alias_of(name, CHAMPION, uri)
     if current is None:
         raise PromotionRefused(f"{name} has no champion to roll back; `hscc promote` makes one.")
-    trail = read_trail(name, CHAMPION, uri)
-    target = to or predecessor(trail, current)
+    log = read_audit_log(name, CHAMPION, uri)
+    target = to or predecessor(log, current)
     if target is None:
         raise PromotionRefused(
-            f"version {current} is the first champion of {name}: there is none before it; name one with --to."
+            f"version {current} is the first champion of {name}, there is none before it; name another with --to."
         )
     target = resolve(name, target, uri).number
     if target == current:
-        raise PromotionRefused(f"version {current} of {name} already is the champion; name another one with --to.")
-    if target not in {version for entry in trail if entry.done for version in (entry.before, entry.after)}:
+        raise PromotionRefused(f"version {current} of {name} already is the champion; name another with --to.")
+    if target not in {version for entry in log if entry.done for version in (entry.before, entry.after)}:
         raise PromotionRefused(
-            f"version {target} of {name} never was the champion, so there is no way back to it; "
-            f"`hscc promote --version {target}` asks the policy."
+            f"version {target} of {name} never was the champion; promote it with `hscc promote --version {target}`."
         )
-    entry = Entry(ROLLBACK, CHAMPION, current, target, who(), reason)
-    move(name, entry, uri)
+    entry = Entry(ROLLBACK, CHAMPION, current, target, current_user(), reason)
+    change_alias(name, entry, uri)
     return entry
 
 

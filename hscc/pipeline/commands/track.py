@@ -6,22 +6,11 @@ from pathlib import Path
 
 from hscc.pipeline import layout
 from hscc.pipeline.params import read_params
-from hscc.pipeline.stages import register
 from hscc.pipeline.tracking import send_backlog
 
 
 def run(workspace: Path = Path(".")) -> list[str]:
-    """Send all that waits.
-
-    Parameters
-    ----------
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    list of str
-        A line a run that was sent.
+    """Send everything that waits; returns one line per run that was sent.
 
     Raises
     ------
@@ -29,6 +18,8 @@ def run(workspace: Path = Path(".")) -> list[str]:
         If the server still does not answer.
     """
     sent = send_backlog(workspace)
-    if (workspace / register.POSTPONED).is_file():
+    if (workspace / layout.POSTPONED_REGISTRATION).is_file():
+        from hscc.pipeline.stages import register  # imports torch
+
         register.run(read_params(workspace / layout.PARAMS), workspace)
     return sent

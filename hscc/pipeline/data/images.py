@@ -23,7 +23,7 @@ _CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decod
 
 
 def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> npt.NDArray[np.uint8]:
-    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once a machine.
+    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once per machine.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     root : Path
         Folder of the data set.
     size : int
-        Pixels a side.
+        Side of the images in pixels.
     cache : Path
         Folder of the cache; its file name is a digest of contents and size, so it is never stale.
 

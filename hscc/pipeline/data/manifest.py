@@ -1,4 +1,4 @@
-"""The manifest: a row an image with all that later stages need to know about it."""
+"""The manifest: one row per image with all that later stages need to know about it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.Dec
 
 
 class ImageFacts(NamedTuple):
-    """What one decoding tells about a file; -1 and "" where it is no image."""
+    """Properties of one file; -1 and "" where it is no image."""
 
     width: int
     height: int
@@ -62,7 +62,7 @@ class ImageFacts(NamedTuple):
 
 
 def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    """Look at every file of the data folder.
+    """Inspect every file of the data folder.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     Returns
     -------
     frame : pandas.DataFrame
-        A row a file, sorted by path: the first ten of `COLUMNS`.
+        One row per file, sorted by path: the first ten of `COLUMNS`.
     thumbnails : numpy.ndarray
         (N, 256) uint8, row i of file i; zeros where it cannot be decoded.
 
@@ -87,36 +87,16 @@ def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
 
 
 def group_near_copies(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], threshold: float) -> pd.DataFrame:
-    """Add the group of near-copies of every file, and whether its labels contradict each other.
+    """Add the columns group (near-copies by `scan`'s thumbnails) and conflict (its labels contradict each other).
 
-    Parameters
-    ----------
-    frame, thumbnails : pandas.DataFrame, numpy.ndarray
-        What `scan` returns.
-    threshold : float
-        Correlation in (0, 1) above which two images are near-copies.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A copy with the columns group and conflict.
+    `threshold` is the correlation in (0, 1) above which two images are near-copies.
     """
     groups = near_duplicate_groups(thumbnails, frame["sha256"].tolist(), threshold)
     return frame.assign(group=groups, conflict=conflicting(groups, frame["label"].tolist()))
 
 
 def list_files(root: Path) -> list[str]:
-    """List every file below a folder.
-
-    Parameters
-    ----------
-    root : Path
-        The data folder.
-
-    Returns
-    -------
-    list of str
-        Posix paths relative to the folder, sorted.
+    """List every file below a folder, as sorted posix paths relative to it.
 
     Raises
     ------
@@ -140,19 +120,7 @@ def list_files(root: Path) -> list[str]:
 
 
 def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    """Read and decode each file once, in parallel, with a progress bar on stderr.
-
-    Parameters
-    ----------
-    root : Path
-        The data folder.
-    paths : sequence of str
-        Files relative to it.
-
-    Returns
-    -------
-    list of ImageFacts
-        In the order of the paths.
+    """Read and decode each file below the root once, in parallel, with a progress bar on stderr.
 
     Raises
     ------
@@ -161,21 +129,11 @@ def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
     """
     with ThreadPoolExecutor() as pool:
         facts = pool.map(inspect_file, (root / path for path in paths))
-        return list(track(facts, "looking at images", total=len(paths), console=Console(stderr=True)))
+        return list(track(facts, "inspecting images", total=len(paths), console=Console(stderr=True)))
 
 
 def inspect_file(path: Path) -> ImageFacts:
-    """Read one file, hash it and decode all of its pixels.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    ImageFacts
-        With ``decodable`` False where the bytes are no whole image.
+    """Read one file, hash it and decode all of its pixels; not ``decodable`` where the bytes are no whole image.
 
     Raises
     ------
@@ -199,25 +157,12 @@ def inspect_file(path: Path) -> ImageFacts:
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        All of `COLUMNS`.
-    path : Path
-        The file to replace; its folder is made.
-    """
+    """Write a manifest, all of `COLUMNS`, as CSV, whole or not at all."""
     replace_text(path, frame.loc[:, list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read a manifest.
-
-    Parameters
-    ----------
-    path : Path
-        A file of `write_manifest`.
+    """Read a manifest of `write_manifest`.
 
     Returns
     -------
@@ -235,15 +180,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:
-        raise ArtifactError(f"{path} is not a manifest ({error}); run `hscc validate` to write it anew.") from error
+        raise ArtifactError(f"{path} is not a manifest ({error}); run `hscc validate` again.") from error
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
-        raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` to write it anew.")
+        raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` again.")
     for name in frame["path"]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ArtifactError(
-                f"{path} names {name!r}, outside the data folder; run `hscc validate` to write it anew."
-            )
+            raise ArtifactError(f"{path} names {name!r}, outside the data folder; run `hscc validate` again.")
     return frame
 
 
@@ -260,6 +203,6 @@ def _frame(paths: Sequence[str], facts: Sequence[ImageFacts]) -> pd.DataFrame:
 
 
 def _place(path: str) -> tuple[str, str]:
-    """Read folder and class off ``folder/class/name``; "" for what a stray file does not have."""
+    """Folder and class of ``folder/class/name``; "" for what a stray file lacks."""
     parts = path.split("/")[:-1]
     return (parts[0] if parts else "", "/".join(parts[1:]))

@@ -20,35 +20,15 @@ _BLOCK = 1024  # rows of the correlation matrix held at once: 1024 x N float64
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Shrink an image to the grey thumbnail that near-copies are compared by.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Any mode and size.
-
-    Returns
-    -------
-    numpy.ndarray
-        (256,) uint8, the 16x16 thumbnail row by row (bilinear, antialiased).
-    """
+    """Shrink an image of any mode and size to its grey 16x16 thumbnail (bilinear), as (256,) uint8 row by row."""
     small = image.convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small, dtype=np.uint8).reshape(-1)
 
 
 def standardise(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Bring thumbnails to zero mean and unit norm, so that a dot product is a correlation.
+    """Standardise thumbnails, (N, 256) uint8, to zero mean and unit norm, so that a dot product is a correlation.
 
-    Parameters
-    ----------
-    thumbnails : numpy.ndarray
-        (N, 256) uint8.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, 256) float64. A constant thumbnail has no direction and becomes zeros: it correlates with
-        nothing, itself included.
+    A constant thumbnail has no direction and becomes zeros: it correlates with nothing, itself included.
     """
     # float64, so that rounding (which differs between BLAS builds) cannot decide at the threshold
     centred = thumbnails - thumbnails.mean(axis=1, keepdims=True, dtype=np.float64)
@@ -58,14 +38,7 @@ def standardise(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def correlated_pairs(thumbnails: NDArray[np.uint8], threshold: float) -> NDArray[np.int64]:
-    """Find every pair of thumbnails that correlate above a threshold.
-
-    Parameters
-    ----------
-    thumbnails : numpy.ndarray
-        (N, 256) uint8.
-    threshold : float
-        Correlation in (0, 1) above which a pair counts.
+    """Find every pair of thumbnails, (N, 256) uint8, that correlate above a threshold in (0, 1).
 
     Returns
     -------
@@ -117,19 +90,9 @@ def near_duplicate_groups(thumbnails: NDArray[np.uint8], digests: Sequence[str],
 def conflicting(groups: NDArray[np.int64], labels: Sequence[str]) -> NDArray[np.bool_]:
     """Mark the images whose group holds contradicting labels.
 
-    Parameters
-    ----------
-    groups : numpy.ndarray
-        (N,) group numbers.
-    labels : sequence of str
-        N class names.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N,) bool, True for every image of a group with two or more labels.
+    Takes N group numbers and N class names; returns (N,) bool.
     """
-    seen: dict[int, set[str]] = {}
+    labels_of: dict[int, set[str]] = {}
     for group, label in zip(groups.tolist(), labels, strict=True):
-        seen.setdefault(group, set()).add(label)
-    return np.array([len(seen[group]) > 1 for group in groups.tolist()], dtype=bool)
+        labels_of.setdefault(group, set()).add(label)
+    return np.array([len(labels_of[group]) > 1 for group in groups.tolist()], dtype=bool)

@@ -4,10 +4,10 @@
     Whole groups of near-copies are assigned, class by class. Nothing like a test image is in training.
 ``pooled``
     Images are drawn at random, stratified by class: the protocol of most papers on this data set.
-    Near-copies may fall on both sides, so its figures flatter.
+    Near-copies may fall on both sides, so its figures are too good.
 ``official``
     The Testing folder, less contradicting groups and files with a byte-identical copy in Training, is the
-    test split. For near-copies Training gives way: its images of a group that occurs in the test split
+    test split. Near-copies are removed from Training: its images of a group that occurs in the test split
     are excluded, and the rest is divided into train and val as in ``grouped``.
 """
 
@@ -32,7 +32,7 @@ def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: floa
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: label, official_split, sha256, decodable, group, conflict.
+        One row per image: label, official_split, sha256, decodable, group, conflict.
     train_fraction, val_fraction : float
         Shares of the images, in (0, 1), with a sum below 1; the rest is the test split.
     seed : int
@@ -63,18 +63,9 @@ def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: floa
 def grouped_split(
     frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Split whole groups, stratified by class.
+    """Split whole groups, stratified by class, in the order of their size.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A row an image: label and group.
-    mask : numpy.ndarray
-        (N,) bool, the images to split; each of their groups holds one label.
-    train_fraction, val_fraction : float
-        Shares of every class; the rest is the test split.
-    seed : int
-        Of the order among groups of one size.
+    Takes the columns label and group; each group within the mask, (N,) bool, holds one label.
 
     Returns
     -------
@@ -90,20 +81,12 @@ def official_split(
 ) -> NDArray[np.str_]:
     """Keep the data set's own test folder, and take its near-copies out of the training folder.
 
-    Nearly every Testing image of some classes has a near-copy in Training. Were the Testing side to give way to
-    them all, those classes could not be tested; so it gives way to byte-identical copies only, and the Training
-    side to the near-copies of what is left.
+    Nearly every Testing image of some classes has a near-copy in Training. If all of these were left out of Testing,
+    those classes could not be tested; so Testing loses byte-identical copies only, and Training the near-copies of
+    what is left. Of the fractions only the ratio counts: it divides what is left of Training.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A row an image: label, official_split, sha256 and group; byte-identical files are of one group.
-    mask : numpy.ndarray
-        (N,) bool, the images to split; each of their groups holds one label.
-    train_fraction, val_fraction : float
-        Only their ratio counts: it divides what is left of the Training folder.
-    seed : int
-        Of the order among groups of one size.
+    Takes the columns label, official_split, sha256 and group; byte-identical files are of one group, and each group
+    within the mask, (N,) bool, holds one label.
 
     Returns
     -------
@@ -126,24 +109,14 @@ def official_split(
 def pooled_split(
     frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Draw images at random, stratified by class, near-copies or not.
+    """Draw images at random, stratified by class (column label), near-copies or not.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A row an image: label.
-    mask : numpy.ndarray
-        (N,) bool, the images to split.
-    train_fraction, val_fraction : float
-        Shares of all images; the rest is the test split. Val and test are rounded up, as
-        scikit-learn does (15 % of 3,264 is 490).
-    seed : int
-        Of the draw.
+    Val and test are rounded up, as scikit-learn does (15 % of 3,264 is 490).
 
     Returns
     -------
     numpy.ndarray
-        (N,) str: train, val, test, or excluded outside the mask.
+        (N,) str: train, val, test, or excluded outside the mask, (N,) bool.
 
     Raises
     ------
@@ -174,8 +147,8 @@ def _fill_by_class(
 ) -> NDArray[np.str_]:
     """Fill the splits class by class.
 
-    Once contradicting groups are out, a group has one label, so stratifying falls apart into one small
-    problem a class, met to within an image or two. scikit-learn's StratifiedGroupKFold knows only equal folds:
+    Without contradicting groups a group has one label, so stratifying splits into one small problem per class,
+    solved to within an image or two. scikit-learn's StratifiedGroupKFold knows only equal folds:
     70/15/15 would take twenty of them, and its class shares drift by several images.
     """
     split = np.full(len(frame), EXCLUDED, dtype="<U8")

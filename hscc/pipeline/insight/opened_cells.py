@@ -72,9 +72,9 @@ def list_clusters(params: Params, workspace: Path) -> list[dict[str, str | int]]
     """
     rows: list[dict[str, str | int]] = []
     for cell, maps in _of_sweep(params, workspace):
-        several = [found for found in maps if found.clusters > 1]
+        several = [found.structure for found in maps if found.structure.cluster_count > 1]
         if several:
-            counts = {"clusters": sum(f.clusters for f in several), "kept": sum(f.kept for f in several)}
+            counts = {"clusters": sum(s.cluster_count for s in several), "kept": sum(s.kept_clusters for s in several)}
             rows.append({"network": cell.name, "layers": len(several), **counts})
     return rows
 

@@ -1,1 +1,1 @@
-"""The model registry: which network is registered, promoted, rolled back, and why."""
+"""The model registry: which network is registered, promoted or rolled back, and why."""

@@ -1,7 +1,7 @@
-"""The trail that the moves of an alias leave: a tag an entry on the registered model.
+"""The audit log of a registered model's aliases: one entry per change, each a tag on the registered model.
 
-An entry is written before its alias moves (`hscc.pipeline.registry.aliases`): a kill in between leaves an
-entry whose move did not happen, which the next entry or the alias itself gives away; never a move without an entry.
+An entry is written before its alias is set (`hscc.pipeline.registry.aliases`). A kill in between leaves an entry
+whose change did not happen, which the next entry or the alias itself shows; there is never a change without an entry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from hscc.pipeline.registry.connection import as_registry_error, connect
+from hscc.pipeline.registry.connection import connect, registry_errors
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTE, ROLLBACK, REGISTER = "promote", "rollback", "register"
@@ -23,30 +23,30 @@ _LONGEST = 5000  # characters MLflow keeps of a tag
 
 @dataclass(frozen=True)
 class Entry:
-    """One move of an alias.
+    """One change of an alias.
 
     Attributes
     ----------
     action : str
         ``promote``, ``rollback`` or ``register``.
     alias : str
-        What moved.
+        The alias.
     before : str or None
-        Version it left; None for the first.
+        Version it pointed at; None for none.
     after : str
-        Version it went to.
+        Version it points at since.
     by : str
-        Who asked for it.
+        The user.
     reason : str
-        Why, in the words of who asked.
+        Why, in the user's words.
     forced : bool
-        Whether rules were overruled.
+        Whether failing rules were overruled.
     findings : tuple of str
-        What the rules said, those that failed first.
+        Result of every rule, those that failed first.
     at : float
         When, in seconds since 1970; set when it is written.
     done : bool
-        Whether the move happened; found out when the trail is read.
+        Whether the change happened; determined when the log is read.
     """
 
     action: str
@@ -62,15 +62,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the registry says of one alias at one moment: where it points, and its entries by tag, oldest first."""
+class AliasState:
+    """One alias at one moment: the version that it points at, and its entries by tag, oldest first."""
 
     points_at: str | None
     entries: dict[str, Entry]
 
 
-def read_alias(name: str, alias: str, uri: str) -> Reading:
-    """Read an alias and its trail in one request; empty where there is no such model.
+def read_alias(name: str, alias: str, uri: str) -> AliasState:
+    """Read an alias and its entries in one request; empty where there is no such model.
 
     Raises
     ------
@@ -79,18 +79,17 @@ def read_alias(name: str, alias: str, uri: str) -> Reading:
     """
     from mlflow.exceptions import MlflowException
 
-    with as_registry_error(uri):
+    with registry_errors(uri):
         try:
             found = connect(uri).get_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return Reading(None, {})
-    entries = {key: _from_tag(value) for key, value in sorted(found.tags.items()) if key.startswith(PREFIX)}
+            return AliasState(None, {})
     number = found.aliases.get(alias)
-    return Reading(
-        None if number is None else str(number), {key: entry for key, entry in entries.items() if entry.alias == alias}
-    )
+    entries = {key: _from_tag(value) for key, value in sorted(found.tags.items()) if key.startswith(PREFIX)}
+    own = {key: entry for key, entry in entries.items() if entry.alias == alias}
+    return AliasState(None if number is None else str(number), own)
 
 
 def alias_of(name: str, alias: str, uri: str) -> str | None:
@@ -98,22 +97,22 @@ def alias_of(name: str, alias: str, uri: str) -> str | None:
     return read_alias(name, alias, uri).points_at
 
 
-def read_trail(name: str, alias: str, uri: str) -> list[Entry]:
-    """Read the moves of an alias, oldest first, each with whether it happened."""
+def read_audit_log(name: str, alias: str, uri: str) -> list[Entry]:
+    """Read the changes of an alias, oldest first, each with whether it happened."""
     found = read_alias(name, alias, uri)
     entries = list(found.entries.values())
     reached = [*(entry.before for entry in entries[1:]), found.points_at]
     return [replace(entry, done=entry.after == end) for entry, end in zip(entries, reached, strict=False)]
 
 
-def predecessor(trail: Sequence[Entry], current: str) -> str | None:
-    """Version that the current one took the place of when it was last promoted; None for the first."""
-    promoted = [entry for entry in trail if entry.done and entry.action == PROMOTE and entry.after == current]
+def predecessor(log: Sequence[Entry], current: str) -> str | None:
+    """Version that the current one replaced when it was last promoted; None for the first."""
+    promoted = [entry for entry in log if entry.done and entry.action == PROMOTE and entry.after == current]
     return promoted[-1].before if promoted else None
 
 
 def to_tag(entry: Entry) -> str:
-    """Write an entry as the value of a tag; what the rules said is left out where MLflow would cut it off."""
+    """Write an entry as the value of a tag; without its findings where MLflow would cut it off."""
     found = {**asdict(entry), "findings": [text[:LONGEST_NOTE] for text in entry.findings]}
     del found["done"]
     text = json.dumps(found, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The registry's door: a client, MLflow's global state for the calls that need it, and errors that say what to mend."""
+"""Connections to the MLflow registry, and errors that say how to fix them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hscc.errors import HSCCError
 from hscc.pipeline import telemetry
 from hscc.pipeline.redaction import redact
-from hscc.pipeline.tracking.store import hushed
+from hscc.pipeline.tracking.store import StoreDown, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,7 +19,7 @@ _STORE = "MLFLOW_TRACKING_URI"
 
 
 class RegistryError(HSCCError):
-    """The MLflow registry does not answer, or does not hold what is asked for."""
+    """The MLflow registry does not answer, or lacks what was requested."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -31,44 +31,38 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def as_registry_error(uri: str, doing: str = "read") -> Iterator[None]:
-    """Turn what MLflow and its database raise into one sentence.
+def registry_errors(uri: str, doing: str = "read") -> Iterator[None]:
+    """Turn failures of the store into a `RegistryError` of one sentence.
 
     Parameters
     ----------
     uri : str
         The store.
     doing : str
-        What cannot be done with it.
+        What cannot be done with it, for the message: ``read`` or ``written``.
 
     Raises
     ------
     RegistryError
         If the store fails inside.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError  # a damaged file passes through MLflow as this
-
     try:
-        with hushed():
+        with store_errors():
             yield
-    except (MlflowException, SQLAlchemyError) as error:
-        told = getattr(error.__cause__ or error, "orig", None) or error
-        reason = redact(str(told).splitlines()[0])
+    except StoreDown as error:
         raise RegistryError(
-            f"the MLflow registry {redact(uri)} cannot be {doing} ({reason}); start it, free it, or mend "
-            "MLFLOW_TRACKING_URI."
+            f"the MLflow registry {redact(uri)} cannot be {doing} ({error}); start it, free it, or correct {_STORE}."
         ) from error
 
 
 @contextmanager
-def store(uri: str) -> Iterator[None]:
-    """Point MLflow's global state at a store, and back: it also sets the environment variable."""
+def global_store(uri: str) -> Iterator[None]:
+    """Point MLflow's global state at a store, for the calls that take no address, and back."""
     telemetry.switch_off()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ten bars of 1/1 say nothing
     import mlflow
 
-    before = os.environ.get(_STORE)
+    before = os.environ.get(_STORE)  # set_tracking_uri sets it too
     mlflow.set_tracking_uri(uri)
     try:
         yield

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hscc.pipeline.registry.answers import IMAGE
-from hscc.pipeline.registry.registration import PHANTOM_TAG
+from hscc.pipeline.registry.versions import PHANTOM_TAG
 from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights, interval
 
 

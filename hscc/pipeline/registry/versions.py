@@ -1,4 +1,4 @@
-"""Read the registry: which versions there are, what they carry, and their files."""
+"""Versions of a registered model: which there are, their tags, and their files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hscc.files import file_sha256, replacing
-from hscc.pipeline.registry.answers import read_evidence
-from hscc.pipeline.registry.connection import RegistryError, as_registry_error, connect, store
-from hscc.pipeline.registry.promotion_policy import Standing
-from hscc.pipeline.registry.registration import DEPLOYED, DEPLOYED_TAG, EVIDENCE, HASH_TAG, SCORES
+from hscc.pipeline.registry.connection import RegistryError, connect, global_store, registry_errors
 
-_KEPT = "artifacts"  # where MLflow puts a model's files inside it
+if TYPE_CHECKING:
+    from hscc.pipeline.registry.promotion_policy import Standing
+
+HASH_TAG = "model_sha256"  # of the evaluated network
+DEPLOYED_TAG = "deployed_sha256"
+PHANTOM_TAG = "phantom"  # true or false: trained on phantom images
+# Files of a version: the deployed and the evaluated network, and what is known of them.
+DEPLOYED, NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "network.onnx", "plan.json", "evidence.csv", "scores.json"
+
+_FOLDER = "artifacts"  # where MLflow puts a model's files inside it
 
 
-class VersionDamaged(RegistryError):  # noqa: N818  what became of it
+class VersionDamaged(RegistryError):  # noqa: N818  a state of the version
     """A version's files are lost or are not what was registered."""
 
 
@@ -35,7 +41,7 @@ class Version:
     aliases : tuple of str
         That point at it.
     tags : mapping of str to str
-        What it carries.
+        Where it comes from and what it scores.
     run_id : str
         Run that registered it.
     created : int
@@ -51,13 +57,13 @@ class Version:
 
     @property
     def deployed_sha256(self) -> str:
-        """Hash of the file that answers; early versions answer with the evaluated network itself."""
+        """Hash of the deployed file; early versions deploy the evaluated network itself."""
         return self.tags.get(DEPLOYED_TAG) or self.tags.get(HASH_TAG, "")
 
 
 def list_versions(name: str, uri: str) -> list[Version]:
     """List the versions of a registered model, the newest first; empty where there is no such model."""
-    with as_registry_error(uri):
+    with registry_errors(uri):
         client = connect(uri)
         found = client.search_model_versions(f"name = '{name}'")
         aliases = client.get_registered_model(name).aliases if found else {}
@@ -97,16 +103,32 @@ def resolve(name: str, which: str, uri: str) -> Version:
     return found
 
 
+def find_by_hash(name: str, sha256: str, uri: str) -> str | None:
+    """Number of the newest version whose evaluated network has a hash; None where there is none.
+
+    Raises
+    ------
+    RegistryError
+        If the store cannot be read.
+    """
+    with registry_errors(uri):
+        found = connect(uri).search_model_versions(f"name = '{name}' and tags.`{HASH_TAG}` = '{sha256}'")
+    return max((str(entry.version) for entry in found), key=int, default=None)
+
+
 def read_standing(version: Version, uri: str) -> Standing:
-    """Bring what a version carries for the promotion policy.
+    """Read the scores and test answers of a version, for the promotion policy.
 
     Raises
     ------
     RegistryError
         If its files cannot be read.
     ArtifactError
-        If its evidence is damaged.
+        If its test answers are damaged.
     """
+    from hscc.pipeline.registry.answers import read_evidence
+    from hscc.pipeline.registry.promotion_policy import Standing
+
     with tempfile.TemporaryDirectory() as folder:
         evidence = read_evidence(_download(version, EVIDENCE, uri, Path(folder)))
         scores = _download(version, SCORES, uri, Path(folder))
@@ -120,7 +142,7 @@ def read_standing(version: Version, uri: str) -> Standing:
 
 
 def fetch_network(version: Version, uri: str, cache: Path) -> Path:
-    """Bring the ONNX file that answers for a version to this machine, once.
+    """Bring a version's deployed ONNX file to this machine, once.
 
     Parameters
     ----------
@@ -134,12 +156,12 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
     Returns
     -------
     Path
-        The file, proven by its hash.
+        The file, checked against its hash.
 
     Raises
     ------
     RegistryError
-        If it cannot be brought, or is not the file that was registered.
+        If it cannot be downloaded, or is not the file that was registered.
     """
     sha256 = version.deployed_sha256
     target = cache / f"{sha256}.onnx"
@@ -157,7 +179,7 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
 
 
 def is_intact(version: Version, uri: str) -> bool:
-    """Whether the registry still holds a version's network, byte for byte."""
+    """Whether the registry still holds a version's deployed network, byte for byte."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             fetch_network(version, uri, Path(folder))
@@ -170,14 +192,14 @@ def _download(version: Version, name: str, uri: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    source = f"models:/{version.name}/{version.number}/{_KEPT}/{name}"
-    with store(uri):
+    source = f"models:/{version.name}/{version.number}/{_FOLDER}/{name}"
+    with global_store(uri):
         try:
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
-            with as_registry_error(uri):
+            with registry_errors(uri):
                 connect(uri).get_model_version(version.name, version.number)
-            # The registry answers, so it is the file that is not there.
+            # The registry answers, so the file is missing.
             raise VersionDamaged(
                 f"the registry lacks {name} of version {version.number} of {version.name}; run `hscc register` again, "
                 "or roll back."

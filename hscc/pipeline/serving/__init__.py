@@ -1,1 +1,1 @@
-"""The registered network at work: images in, probabilities and heat maps out."""
+"""The registered network in use: pictures in, probabilities and heat maps out."""

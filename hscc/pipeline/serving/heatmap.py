@@ -1,7 +1,7 @@
-"""Where the network looked: how much each place of the image speaks for the answer.
+"""Heat maps: how much each place of an image contributes to the predicted class.
 
 Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2): a patch
-is taken away, and the fall of the class's probability is the weight of that place. It is taken away by blur (Fong and
+is taken away, and the fall of the class's probability is the weight of that place. It is removed by blur (Fong and
 Vedaldi, "Interpretable Explanations of Black Boxes by Meaningful Perturbation", ICCV 2017): grey paint would put an
 object into the dark air. It needs the deployed file and ONNX Runtime, no gradients.
 """
@@ -22,15 +22,15 @@ from hscc.pipeline.serving.reading import Grey
 Heat = npt.NDArray[np.float64]
 Classify = Callable[[Sequence[Grey]], npt.NDArray[np.float64]]
 
-_STEPS = 12  # places a side
+_STEPS = 12  # places per side
 _PATCH = 4  # side of a patch, in steps: wide enough to cover a tumour, overlapping its neighbours
-_BATCH = 32  # images a call; bounds the memory
+_BATCH = 32  # images per call; bounds the memory
 _SIDE = 224  # pixels; occlusion needs no more than networks see
 _BLUR = 16  # pixels; standard deviation, wide enough to dissolve a tumour
 
 
 def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
-    """Weigh every place of an image.
+    """Weight every place of an image.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
 
 
 def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
-    """Write the image with what speaks for the answer aglow, as PNG.
+    """Write the image as PNG, with the places that support the class highlighted.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W)
         The image.
     heat : ndarray of float64
-        From `occlusion`; the strongest place glows most, what speaks against the answer stays grey.
+        From `occlusion`; the strongest place is brightest, places that speak against the class stay grey.
     path : Path
         Target, replaced whole.
     """

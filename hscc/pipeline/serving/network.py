@@ -1,9 +1,9 @@
-"""The deployed ONNX file, opened with ONNX Runtime alone.
+"""The deployed ONNX file in ONNX Runtime.
 
-Two forms are known, and this module is the one place that tells them apart:
+There are two forms, and only this module distinguishes them:
 
 - *whole*: preprocessing inside; uint8 (N, rows, columns, channels) of any size in, probabilities out;
-- *bare*: float32 (N, 3, S, S) in, logits out, with the preprocessing of `hscc.pipeline.data.images` put around it here.
+- *bare*: float32 (N, 3, S, S) in, logits out; the preprocessing of `hscc.pipeline.data.images` is done here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from hscc.pipeline.serving.reading import Grey
 from hscc.pipeline.statistics.predictions import as_input, run_session
 from hscc.timing.sessions import open_session
 
-WHOLE_INPUT = "tensor(uint8)"
+_WHOLE_INPUT = "tensor(uint8)"
 
 Probabilities = npt.NDArray[np.float64]
 
 
 class Network:
-    """A network that answers with probabilities.
+    """A network that gives probabilities.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class Network:
     classes : sequence of str
         Names of the outputs, in order.
     sha256 : str, optional
-        What the file must hash to.
+        Hash that the file must have.
     threads : int
-        Threads inside an operator.
+        Threads per operator.
 
     Raises
     ------
@@ -56,11 +56,11 @@ class Network:
             raise ArtifactError(
                 f"{path} is damaged or is not the file that was registered; delete it and run `hscc register` again."
             )
-        refuse_outside_data(path)
+        refuse_external_data(path)
         self.classes = tuple(classes)
         self._session = open_session(path, threads)
         entry = self._session.get_inputs()[0]
-        self._whole = entry.type == WHOLE_INPUT
+        self._whole = entry.type == _WHOLE_INPUT
         self._side = entry.shape[-1]
 
     def probabilities(self, images: Sequence[Grey]) -> Probabilities:
@@ -78,7 +78,7 @@ class Network:
         """
         if not self._whole:
             return self._bare_images(images)
-        # Images of one size go in together: `occlusion` asks about hundreds of them.
+        # Images of one size are one batch: `occlusion` passes hundreds of them.
         if len({image.shape for image in images}) == 1:
             return self._whole_images(np.stack(images))
         return np.concatenate([self._whole_images(image[None]) for image in images])
@@ -95,13 +95,8 @@ class Network:
         return found
 
 
-def refuse_outside_data(path: Path) -> None:
-    """Refuse an ONNX file whose weights lie in other files: their paths could lead anywhere.
-
-    Parameters
-    ----------
-    path : Path
-        The ONNX file.
+def refuse_external_data(path: Path) -> None:
+    """Refuse an ONNX file whose weights are in other files: their paths could lead anywhere.
 
     Raises
     ------
@@ -112,7 +107,7 @@ def refuse_outside_data(path: Path) -> None:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ArtifactError(
-            f"{path} is not an ONNX file, or is cut short; run `dvc repro` to write it anew."
+            f"{path} is not an ONNX file, or is cut short; run `dvc repro` to write it again."
         ) from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto.graph)):
         raise ArtifactError(f"{path} takes weights from other files, which could be any; export it as a single file.")

@@ -1,4 +1,4 @@
-"""Read one picture, JPEG, PNG or DICOM, as grey levels."""
+"""Read one picture, JPEG, PNG or DICOM, as grey levels, and refuse what is plainly no brain MRI slice."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ from hscc.errors import DataError
 
 Grey = npt.NDArray[np.uint8]
 
-MODALITY = "MR"
+_MODALITY = "MR"
 _BODY_PARTS = ("", "HEAD", "BRAIN", "SKULL", "HEADNECK", "WHOLEBODY")
 _DICOM_MAGIC = slice(128, 132)  # "DICM" after a preamble of 128 bytes
 _FORMATS = ("JPEG", "PNG")
 _MOST_PIXELS = 64_000_000  # a larger one is refused before it is decoded
 _CONTRAST = (0.5, 99.5)  # percentiles shown as black and white where a DICOM file names no window
+_SHORTEST_SIDE, _LONGEST_SIDE = 64, 4096  # pixels
+_MOST_OBLONG = 2.0
+_MOST_COLOUR = 8.0  # of 255
+_LEAST_CONTRAST = 15.0  # standard deviation of the grey levels
+_DARK = 50  # grey levels
+_LEAST_DARK_BORDER = 0.3
+_BRIGHTEST_CORNER = 60.0  # mean grey level of the second darkest corner
+_SIDE, _BAND, _CORNER = 128, 6, 16  # pixels, of the picture made small
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it was found.
+    """A decoded picture.
 
     Attributes
     ----------
     name : str
-        What to call it in front of a reader.
+        Its name in messages.
     grey : ndarray of uint8, shape (H, W)
         Grey levels, black 0.
     colour : float
@@ -44,17 +52,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a file.
-
-    Parameters
-    ----------
-    path : Path
-        JPEG, PNG, or DICOM.
-
-    Returns
-    -------
-    Picture
-        Named by its path.
+    """Read a JPEG, PNG or DICOM file; the picture is named by its path.
 
     Raises
     ------
@@ -76,7 +74,7 @@ def decode_picture(content: bytes, name: str) -> Picture:
     content : bytes
         A whole JPEG, PNG or DICOM file.
     name : str
-        What to call it in an error.
+        Its name in messages.
 
     Returns
     -------
@@ -98,7 +96,20 @@ def decode_picture(content: bytes, name: str) -> Picture:
                 )
             return _from_pillow(image, name)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name} is not a JPEG, PNG or DICOM picture, or is damaged; bring a whole one.") from error
+        raise DataError(f"{name} is not a JPEG, PNG or DICOM picture, or is damaged; use a whole one.") from error
+
+
+def refuse_implausible(picture: Picture) -> None:
+    """Refuse what is plainly not a brain MRI slice.
+
+    Raises
+    ------
+    DataError
+        In one sentence, with what is wrong.
+    """
+    fault = _fault(picture)
+    if fault:
+        raise DataError(f"{picture.name} does not look like a brain MRI slice: {fault}; use one.")
 
 
 def _from_pillow(image: Image.Image, name: str) -> Picture:
@@ -115,7 +126,7 @@ def _decode_dicom(content: bytes, name: str) -> Grey:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that break the standard but do not matter here
+            warnings.simplefilter("ignore")  # of values that violate the standard but do not matter here
             found = dcmread(io.BytesIO(content))
             _refuse_other_examinations(found, name)
             return _dicom_levels(found)
@@ -128,11 +139,11 @@ def _decode_dicom(content: bytes, name: str) -> Grey:
 
 def _refuse_other_examinations(found: Any, name: str) -> None:
     modality = str(found.get("Modality", "")).upper()
-    if modality and modality != MODALITY:
-        raise DataError(f"{name} is of modality {modality}, the network knows {MODALITY}; bring a brain MRI slice.")
+    if modality and modality != _MODALITY:
+        raise DataError(f"{name} is of modality {modality}, the network takes {_MODALITY}; use a brain MRI slice.")
     part = str(found.get("BodyPartExamined", "")).upper().replace(" ", "")
     if part not in _BODY_PARTS:
-        raise DataError(f"{name} shows the body part {part}, the network knows the brain; bring a brain MRI slice.")
+        raise DataError(f"{name} shows the body part {part}, the network takes the brain; use a brain MRI slice.")
     frames = int(found.get("NumberOfFrames", 1) or 1)
     if frames != 1:
         raise DataError(f"{name} holds {frames} frames; export the slice to look at as a file of its own.")
@@ -161,38 +172,10 @@ def _stretch(values: npt.NDArray[np.float64], low: float, high: float) -> Grey:
     return levels
 
 
-SHORTEST_SIDE, LONGEST_SIDE = 64, 4096  # pixels
-_MOST_OBLONG = 2.0
-_MOST_COLOUR = 8.0  # of 255
-_LEAST_CONTRAST = 15.0  # standard deviation of the grey levels
-_DARK = 50  # grey levels
-_LEAST_DARK_BORDER = 0.3
-_BRIGHTEST_CORNER = 60.0  # mean grey level of the second darkest corner
-_SIDE, _BAND, _CORNER = 128, 6, 16  # pixels, of the picture made small
-
-
-def refuse_implausible(picture: Picture) -> None:
-    """Refuse what is plainly not a brain MRI slice.
-
-    Parameters
-    ----------
-    picture : Picture
-        What was read.
-
-    Raises
-    ------
-    DataError
-        In one sentence, with what is wrong.
-    """
-    fault = _fault(picture)
-    if fault:
-        raise DataError(f"{picture.name} does not look like a brain MRI slice: {fault}; bring one.")
-
-
 def _fault(picture: Picture) -> str | None:
     height, width = picture.grey.shape
-    if min(height, width) < SHORTEST_SIDE or max(height, width) > LONGEST_SIDE:
-        return f"it has {width} x {height} pixels, sides of {SHORTEST_SIDE} to {LONGEST_SIDE} are expected"
+    if min(height, width) < _SHORTEST_SIDE or max(height, width) > _LONGEST_SIDE:
+        return f"it has {width} x {height} pixels, sides of {_SHORTEST_SIDE} to {_LONGEST_SIDE} are expected"
     if max(height, width) > _MOST_OBLONG * min(height, width):
         return f"it is {width} x {height} pixels, longer than {_MOST_OBLONG:g} times its width"
     if picture.colour > _MOST_COLOUR:

@@ -18,7 +18,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from hscc.errors import DataError, HSCCError
-from hscc.pipeline.serving.answer import NOTICE
+from hscc.export.card import NOTICE
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.reading import Picture, decode_picture, refuse_implausible
 
@@ -27,23 +27,23 @@ IMAGE, PIXELS = "image", "pixels"
 
 
 class Refusal(MlflowException):
-    """What a picture is refused with: one sentence, which MLflow's server would put behind all that was sent."""
+    """Refuses a picture in one sentence, which MLflow's server would put behind the whole request."""
 
     def serialize_as_json(self) -> str:
-        """Give the body of the answer, with the sentence as it was raised."""
+        """Body of the response, with the sentence as it was raised."""
         self.message = self.args[0]
         return str(super().serialize_as_json())  # type: ignore[no-untyped-call]
 
 
 class ServedNetwork(PythonModel):
-    """Answers a row a picture: its class, the probability of each class, and what this is not."""
+    """Answers one row per picture: its class, the probability of each class, and the notice."""
 
     def load_context(self, context: Any) -> None:
         """Open the ONNX file, if it is the one that was registered."""
         known = context.model_config
         self._network = Network(Path(context.artifacts[NETWORK]), known[CLASSES], known[SHA256])
 
-    # Types are told by the signature: MLflow would take hints here for a schema of its own.
+    # The signature has the types: MLflow would read type hints here as a schema of its own.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Classify pictures.
 
@@ -54,12 +54,12 @@ class ServedNetwork(PythonModel):
         model_input : pandas.DataFrame
             Column ``image`` (bytes of a file, or their base64) or ``pixels`` (rows of grey levels).
         params : dict, optional
-            None are known.
+            Not used.
 
         Returns
         -------
         pandas.DataFrame
-            ``class``, a column a class with its probability, and ``notice``.
+            ``class``, one column per class with its probability, and ``notice``.
 
         Raises
         ------
@@ -99,7 +99,7 @@ def _levels(pixels: Any, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     try:
         levels = np.asarray([list(line) for line in pixels], dtype=np.int64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} holds pixels that are no table of numbers; send rows of equal length.") from error
+        raise DataError(f"{name} holds pixels that are not a table of numbers; send rows of equal length.") from error
     if levels.ndim != 2 or levels.size == 0 or levels.min() < 0 or levels.max() > 255:
         raise DataError(f"{name} holds pixels outside of 0 to 255 or no rows of them; send grey levels.")
     return levels.astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from hscc.files import replacing
@@ -20,6 +21,11 @@ def run(workspace: Path = Path(".")) -> None:
         Folder of ``dvc.yaml``.
     """
     plugins = read_plugins(workspace / layout.PARAMS)
-    for stage in stage_names():
+    sys.path.insert(0, str(workspace.resolve()))  # where plugins may be that are not installed
+    try:
+        found = {stage: stage_code(stage, plugins) for stage in stage_names()}
+    finally:
+        sys.path.pop(0)
+    for stage, hashes in found.items():
         with replacing(workspace / layout.code(stage)) as partial:
-            partial.write_text(json.dumps(stage_code(stage, plugins), indent=1) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")

@@ -83,8 +83,8 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
             tuning = params.compress.finetune
             recipe = _recipe(tuning, cell.seed)
-            logits = _teacher_batch_logits(workspace / layout.TEACHER_LOGITS, dense, train, recipe)
-            distil(small, logits, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+            teacher = _teacher_batch_logits(workspace / layout.TEACHER_LOGITS, dense, train, recipe)
+            distil(small, teacher, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
         after = agreement(small, targets, val)
         metrics: Metrics = {
             "cell": cell.name,

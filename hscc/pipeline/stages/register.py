@@ -22,23 +22,24 @@ from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
-from hscc.pipeline.registry.aliases import move, who
+from hscc.pipeline.registry.aliases import change_alias, current_user
 from hscc.pipeline.registry.answers import evidence_frame
 from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, Entry, alias_of
 from hscc.pipeline.registry.connection import RegistryError
-from hscc.pipeline.registry.registration import (
+from hscc.pipeline.registry.registration import Candidate, log_version
+from hscc.pipeline.registry.registration_policy import decide
+from hscc.pipeline.registry.versions import (
     DEPLOYED,
     EVIDENCE,
     NETWORK,
     PHANTOM_TAG,
     PLAN,
     SCORES,
-    Candidate,
-    find_version,
-    log_version,
+    Version,
+    find_by_hash,
+    is_intact,
+    resolve,
 )
-from hscc.pipeline.registry.registration_policy import decide
-from hscc.pipeline.registry.versions import Version, is_intact, resolve
 from hscc.pipeline.statistics.predictions import read_predictions
 from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
@@ -47,7 +48,6 @@ from hscc.plans import Plan
 
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL = "model.onnx"  # the evaluated network, in its cell's folder
-POSTPONED = layout.SCRATCH / "register.postponed"
 
 _TAGS = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
 _FIGURES = (
@@ -137,7 +137,7 @@ def _provenance(results: Results) -> dict[str, str]:
 
 
 def _register_or_postpone(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path) -> None:
-    postponed = workspace / POSTPONED
+    postponed = workspace / layout.POSTPONED_REGISTRATION
     try:
         said = _register(candidate, row, params, workspace)
     except RegistryError as error:
@@ -150,13 +150,13 @@ def _register_or_postpone(candidate: Candidate, row: NetworkRow, params: Params,
 
 def _register(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path) -> str:
     name, uri = params.register_.name, tracking_uri(workspace)
-    found = find_version(name, candidate.sha256, uri)
+    found = find_by_hash(name, candidate.sha256, uri)
     if found is not None and not _is_whole(resolve(name, found, uri), uri):
         found = None
     number = found or _log(candidate, row, params, workspace)
     before = alias_of(name, CHALLENGER, uri)
     if before != number:
-        move(name, Entry(REGISTER, CHALLENGER, before, number, who(), row.name), uri)
+        change_alias(name, Entry(REGISTER, CHALLENGER, before, number, current_user(), row.name), uri)
     return f"{'already was' if found else 'is now'} version {number} of {name} ({CHALLENGER})"
 
 

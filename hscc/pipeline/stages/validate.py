@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -17,23 +15,17 @@ from hscc.errors import DataError
 from hscc.files import move_into_place
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
-from hscc.pipeline.data.sources.fetch import check_pin
+from hscc.pipeline.data.report import DataReport, write_data_report
+from hscc.pipeline.data.sources.pin import check_pin
 from hscc.pipeline.data.splits import assign_splits
-from hscc.pipeline.params import Params
+from hscc.pipeline.params import Params, ValidateParams
 from hscc.pipeline.tracking import stage_run
 from hscc.pipeline.validation.checked_tables import class_table, folder_table, image_table, split_table, stratum_table
-from hscc.pipeline.validation.data_report import print_summary, report
+from hscc.pipeline.validation.data_report import gather_report, print_summary
 from hscc.pipeline.validation.findings import find
-from hscc.pipeline.validation.near_copies import gather
+from hscc.pipeline.validation.near_copies import gather_evidence
 from hscc.pipeline.validation.runner import Outcome, Validation
-from hscc.pipeline.validation.suite import (
-    Limits,
-    class_checks,
-    folder_checks,
-    image_checks,
-    split_checks,
-    stratum_checks,
-)
+from hscc.pipeline.validation.suite import class_checks, folder_checks, image_checks, split_checks, stratum_checks
 
 FAILED = layout.SCRATCH / "validation-failed"
 _NAMED = 3  # images an error names per fault
@@ -60,17 +52,17 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     """
     list_files(workspace / layout.DATA)  # without data, or with other than what is pinned, there is no run of it
     check_pin(workspace)
-    asked = {"data": params.data.model_dump(), "validate": params.validate_.model_dump()}
-    with stage_run("validate", "data", asked, workspace=workspace) as tracked:
-        known = _validate(params, workspace)
-        tracked.metrics(_figures(known))
+    used = {"data": params.data.model_dump(), "validate": params.validate_.model_dump()}
+    with stage_run("validate", "data", used, workspace=workspace) as tracked:
+        report = _validate(params, workspace)
+        tracked.metrics(_figures(report))
         tracked.artifact(workspace / layout.DATA_REPORT)
     console = Console()
-    print_summary(known, console)
+    print_summary(report, console)
     console.print(f"Data Docs: {workspace / layout.VALIDATION}/data_docs/index.html", highlight=False, soft_wrap=True)
 
 
-def _validate(params: Params, workspace: Path) -> dict[str, Any]:
+def _validate(params: Params, workspace: Path) -> DataReport:
     data = params.data
     frame, thumbnails = scan(workspace / layout.DATA)
     frame = group_near_copies(frame, thumbnails, data.near_duplicate)
@@ -79,41 +71,30 @@ def _validate(params: Params, workspace: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
         new = Path(folder)
         validation = Validation(new / "validation")
-        outcomes = _check_images(validation, frame, _limits(params))
+        outcomes = _check_images(validation, frame, params.validate_)
         _stop_on_errors(validation, outcomes, new, workspace)  # before the splits, which need sound classes
         frame = assign_splits(frame, data.train_fraction, data.val_fraction, data.seed)
         outcomes += validation.check("splits", split_table(frame), split_checks())
         outcomes += validation.check("strata", stratum_table(frame), stratum_checks())
         _stop_on_errors(validation, outcomes, new, workspace)
-        evidence = gather(frame, thumbnails, data.near_duplicate)
-        known = report(outcomes, find(outcomes, evidence), evidence)
+        evidence = gather_evidence(frame, thumbnails, data.near_duplicate)
+        report = gather_report(outcomes, find(outcomes, evidence), evidence)
         validation.publish()
         write_manifest(frame, new / "manifest.csv")
-        (new / "data.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        write_data_report(report, new / "data.json")
         move_into_place(new / "validation", workspace / layout.VALIDATION)
         move_into_place(new / "manifest.csv", workspace / layout.MANIFEST)
         move_into_place(new / "data.json", workspace / layout.DATA_REPORT)
     shutil.rmtree(workspace / FAILED, ignore_errors=True)
-    return known
+    return report
 
 
-def _figures(known: Mapping[str, Any]) -> dict[str, float]:
-    findings = Counter(f"findings_{finding['severity']}" for finding in known["findings"])
-    return {**{f"files_{name}": value for name, value in known["files"].items()}, **findings}
+def _figures(report: DataReport) -> dict[str, float]:
+    findings = Counter(f"findings_{finding.severity}" for finding in report.findings)
+    return {**{f"files_{name}": value for name, value in report.files}, **findings}
 
 
-def _limits(params: Params) -> Limits:
-    section = params.validate_
-    return Limits(
-        min_side=section.min_side,
-        max_side=section.max_side,
-        modes=section.modes,
-        min_per_class=section.min_per_class,
-        max_imbalance=section.max_imbalance,
-    )
-
-
-def _check_images(validation: Validation, frame: pd.DataFrame, limits: Limits) -> list[Outcome]:
+def _check_images(validation: Validation, frame: pd.DataFrame, limits: ValidateParams) -> list[Outcome]:
     return [
         *validation.check("images", image_table(frame), image_checks(limits)),
         *validation.check("folders", folder_table(frame), folder_checks()),
@@ -137,4 +118,4 @@ def _stop_on_errors(validation: Validation, outcomes: Sequence[Outcome], new: Pa
 def _fault(outcome: Outcome) -> str:
     named = ", ".join(outcome.paths[:_NAMED])
     more = f" and {len(outcome.paths) - _NAMED} more" if len(outcome.paths) > _NAMED else ""
-    return f"{outcome.check.fault}: {named}{more} ({outcome.check.mend})"
+    return f"{outcome.check.fault}: {named}{more} ({outcome.check.fix})"

@@ -1,9 +1,9 @@
-"""What came out of a job, in MLflow."""
+"""Records what each job did as a run in MLflow."""
 
 from __future__ import annotations
 
-from hscc.pipeline.provenance import UNKNOWN, data_hash, git_commit
-from hscc.pipeline.tracking.outage import send_backlog
+from hscc.pipeline.provenance import data_hash, git_commit
+from hscc.pipeline.tracking.delivery import send_backlog
 from hscc.pipeline.tracking.runs import PARENT_RUN, StageRun, stage_run
 from hscc.pipeline.tracking.store import (
     EXPERIMENT,
@@ -18,7 +18,6 @@ from hscc.pipeline.tracking.store import (
 __all__ = [
     "EXPERIMENT",
     "PARENT_RUN",
-    "UNKNOWN",
     "StageRun",
     "StoreDown",
     "data_hash",

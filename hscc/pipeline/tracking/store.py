@@ -1,4 +1,4 @@
-"""Keep the loggers of tools from printing tracebacks of errors that are caught and told in one sentence."""
+"""The MLflow store: its address, a client for it, and its failures as one kind of error."""
 
 from __future__ import annotations
 
@@ -13,30 +13,13 @@ from hscc.errors import HSCCError
 from hscc.pipeline import telemetry
 from hscc.pipeline.redaction import MASK, redact
 
-_NOISY = ("mlflow.store.db.utils", "mlflow.utils.rest_utils", "urllib3.connectionpool")
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Let MLflow's stores and the HTTP client say only what is critical while the block runs."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "hscc"
 
 _SETTINGS = {
-    # MLflow's own defaults wait two minutes a try and try eight times.
+    # MLflow's own defaults wait two minutes per request and try eight times.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -44,7 +27,8 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _LONGEST_REASON = 160  # characters
-_MISTAKE = "INVALID_PARAMETER_VALUE"  # what MLflow calls an address that it cannot make sense of
+_BAD_ADDRESS = "INVALID_PARAMETER_VALUE"  # MLflow's code for an address that it cannot parse
+_NOISY = ("mlflow.store.db.utils", "mlflow.utils.rest_utils", "urllib3.connectionpool")
 
 
 class StoreDown(Exception):  # noqa: N818  a condition to wait out, not a user's error
@@ -52,28 +36,23 @@ class StoreDown(Exception):  # noqa: N818  a condition to wait out, not a user's
 
 
 def tracking_uri(workspace: Path = Path(".")) -> str:
-    """Return where figures and models are recorded.
-
-    Parameters
-    ----------
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    str
-        ``MLFLOW_TRACKING_URI`` where set, else the SQLite file ``mlflow.db`` in the workspace.
-    """
+    """Return the store's address: ``MLFLOW_TRACKING_URI``, else the SQLite file ``mlflow.db`` in the workspace."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').resolve()}"
 
 
 def shown_uri(workspace: Path = Path(".")) -> str:
-    """Return the store as a reader may see it: no credentials, and no folder of this machine for the default."""
+    """Return the store's address without credentials, and without a folder of this machine for the default."""
     return redact(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
 
 
+def server_address(workspace: Path = Path(".")) -> str | None:
+    """Address of the tracking server's pages, without credentials; None where the store is no server."""
+    address = shown_uri(workspace).replace(f"{MASK}@", "")
+    return address.rstrip("/") if address.startswith(("http://", "https://")) else None
+
+
 def open_client(workspace: Path = Path(".")) -> MlflowClient:
-    """Open the store and make the experiment ``hscc`` where it does not exist.
+    """Open the store and create the experiment ``hscc`` where it does not exist.
 
     Parameters
     ----------
@@ -88,7 +67,7 @@ def open_client(workspace: Path = Path(".")) -> MlflowClient:
     Raises
     ------
     HSCCError
-        If the store's address makes no sense.
+        If the store's address is unusable.
     StoreDown
         If the store does not answer.
     """
@@ -99,7 +78,7 @@ def open_client(workspace: Path = Path(".")) -> MlflowClient:
 
     uri = tracking_uri(workspace)
     try:
-        with answering():
+        with store_errors():
             client = MlflowClient(tracking_uri=uri)
             experiment_id(client, workspace)
     except ModuleNotFoundError as error:
@@ -108,28 +87,18 @@ def open_client(workspace: Path = Path(".")) -> MlflowClient:
             f"`pip install {error.name}`."
         ) from error
     except StoreDown as error:
-        if getattr(error.__cause__, "error_code", None) == _MISTAKE:
+        if getattr(error.__cause__, "error_code", None) == _BAD_ADDRESS:
             raise HSCCError(
-                f"the MLflow store {redact(uri)} cannot be opened ({error}); mend MLFLOW_TRACKING_URI or unset it."
+                f"the MLflow store {redact(uri)} cannot be opened ({error}); correct or unset MLFLOW_TRACKING_URI."
             ) from error
         raise
     return client
 
 
 def experiment_id(client: MlflowClient, workspace: Path = Path(".")) -> str:
-    """Return the id of the experiment ``hscc``, making it where it does not exist.
+    """Return the id of the experiment ``hscc``, created where it does not exist.
 
-    Parameters
-    ----------
-    client : MlflowClient
-        Client of the tracking store.
-    workspace : Path
-        Folder of ``dvc.yaml``; a local store keeps its artifacts in ``mlruns/`` there.
-
-    Returns
-    -------
-    str
-        The experiment's id.
+    A local store keeps its artifacts in ``mlruns/`` of the workspace.
     """
     from mlflow.exceptions import MlflowException
 
@@ -139,15 +108,27 @@ def experiment_id(client: MlflowClient, workspace: Path = Path(".")) -> str:
         try:
             return str(client.create_experiment(EXPERIMENT, artifact_location=local))
         except MlflowException as error:
-            found = client.get_experiment_by_name(EXPERIMENT)  # another process may have made it meanwhile
+            found = client.get_experiment_by_name(EXPERIMENT)  # another process may have created it meanwhile
             if found is None:
                 raise error
     return str(found.experiment_id)
 
 
+def run_page(client: MlflowClient, run_id: str, workspace: Path = Path(".")) -> str | None:
+    """Address of a run's page in a browser; None where the store is no server or does not answer."""
+    address = server_address(workspace)
+    if address is None:
+        return None
+    try:
+        with store_errors():
+            return f"{address}/#/experiments/{experiment_id(client, workspace)}/runs/{run_id}"
+    except StoreDown:
+        return None
+
+
 @contextmanager
-def answering() -> Iterator[None]:
-    """Turn every way in which a store can fail to answer into `StoreDown`, and hush the clients' own tracebacks.
+def store_errors() -> Iterator[None]:
+    """Turn every way in which a store can fail into `StoreDown`, without the tracebacks that its clients log.
 
     Raises
     ------
@@ -157,59 +138,34 @@ def answering() -> Iterator[None]:
     import requests
     from mlflow.exceptions import MlflowException
 
-    with hushed():
+    with _suppressed_logging():
         try:
             yield
         except (MlflowException, requests.RequestException) as error:
-            raise StoreDown(_first_line(error)) from error
+            raise StoreDown(_reason(error)) from error
         except Exception as error:
-            if not _is_database_error(error):
+            from sqlalchemy.exc import SQLAlchemyError  # a damaged file passes through MLflow as this
+
+            if not isinstance(error, SQLAlchemyError):
                 raise
-            raise StoreDown(_first_line(error)) from error
+            raise StoreDown(_reason(error)) from error
 
 
-def _is_database_error(error: BaseException) -> bool:
-    from sqlalchemy.exc import SQLAlchemyError  # a damaged file passes through MLflow as this
+@contextmanager
+def _suppressed_logging() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
-    return isinstance(error, SQLAlchemyError)
 
-
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     # MLflow wraps a database's error in prose of its own; what the driver said is shorter and says more.
-    told = getattr(error.__cause__ or error, "orig", None) or error
-    lines = str(told).strip().splitlines()
+    lines = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()
     text = redact(lines[0].rstrip(". ")) if lines else type(error).__name__
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
-
-
-def server_address(workspace: Path = Path(".")) -> str | None:
-    """Address of the tracking server's pages, without credentials; None where the store is no server."""
-    place = shown_uri(workspace).replace(f"{MASK}@", "")
-    return place.rstrip("/") if place.startswith(("http://", "https://")) else None
-
-
-def run_page(client: MlflowClient, run_id: str, workspace: Path = Path(".")) -> str | None:
-    """Address of a run's page, for a browser.
-
-    Parameters
-    ----------
-    client : MlflowClient
-        Of `open_client`.
-    run_id : str
-        MLflow's id of the run.
-    workspace : Path
-        Folder of ``dvc.yaml``.
-
-    Returns
-    -------
-    str or None
-        None where the store is no server or does not answer.
-    """
-    place = server_address(workspace)
-    if place is None:
-        return None
-    try:
-        with answering():
-            return f"{place}/#/experiments/{experiment_id(client, workspace)}/runs/{run_id}"
-    except StoreDown:
-        return None

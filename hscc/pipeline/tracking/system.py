@@ -1,4 +1,4 @@
-"""The machine while a job runs: processor, memory, disk, network and GPU, as a curve beside the job's own."""
+"""Processor, memory, disk, network and GPU while a job runs, as curves beside the job's own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-PREFIX = "system/"
-
 _SECONDS = 10.0  # between two samples
-_OFF = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
-_INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
+
+Record = Callable[[Mapping[str, float], int], None]
 
 
 @contextmanager
-def watched(record: Callable[[Mapping[str, float], int], None]) -> Iterator[None]:
+def system_metrics(record: Record) -> Iterator[None]:
     """Sample the machine in the background until the block ends.
 
     MLflow's variables ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` and ``MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL``
@@ -29,7 +27,7 @@ def watched(record: Callable[[Mapping[str, float], int], None]) -> Iterator[None
     record : callable
         Takes figures by name and the number of the sample; called from another thread.
     """
-    if os.environ.get(_OFF, "true").lower() == "false":
+    if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() == "false":
         yield
         return
     stop = threading.Event()
@@ -42,11 +40,11 @@ def watched(record: Callable[[Mapping[str, float], int], None]) -> Iterator[None
         thread.join()
 
 
-def _sample(record: Callable[[Mapping[str, float], int], None], stop: threading.Event) -> None:
+def _sample(record: Record, stop: threading.Event) -> None:
     monitors = _monitors()
-    seconds = float(os.environ.get(_INTERVAL) or _SECONDS)
+    seconds = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or _SECONDS)
     for monitor in monitors:
-        monitor.collect_metrics()  # the processor's first figure has no span to be about
+        monitor.collect_metrics()  # the processor's first figure covers no time span
         monitor.clear_metrics()
     step, last = 0, False
     while not last:
@@ -57,7 +55,7 @@ def _sample(record: Callable[[Mapping[str, float], int], None], stop: threading.
             figures.update(monitor.aggregate_metrics())
             monitor.clear_metrics()
         try:
-            record({f"{PREFIX}{name}": value for name, value in figures.items()}, step)
+            record({f"system/{name}": value for name, value in figures.items()}, step)
         except OSError:  # a full disk: the job itself meets it and says so
             return
         step += 1

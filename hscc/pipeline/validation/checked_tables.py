@@ -1,4 +1,7 @@
-"""The tables that expectations are checked on: an ``id`` that names the row, and what is expected of it."""
+"""The tables that checks run on, made from a manifest: a ``path`` that names each row, and what is checked.
+
+The split columns of the manifest may be absent, but for `split_table` and `stratum_table`.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,10 @@ ACTIVE_SPLITS = ("train", "val", "test")
 def image_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Describe each file for the checks that need no split.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A manifest; its split columns may be absent.
-
     Returns
     -------
     pandas.DataFrame
-        A row a file: path, path_ignoring_case, folder, label, decodable, width, height, mode (the
+        One row per file: path, path_ignoring_case, folder, label, decodable, width, height, mode (the
         last three missing where it cannot be decoded), copy_of (path of the first file with the same bytes, or
         missing), copied_from_training, near_copies (others in its group), near_copy_in_training
         (these two are for Testing files), contradicting_labels.
@@ -51,15 +49,10 @@ def image_table(frame: pd.DataFrame) -> pd.DataFrame:
 def folder_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Count the decodable images of every class folder there should be.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A manifest; its split columns may be absent.
-
     Returns
     -------
     pandas.DataFrame
-        A row a folder: path (such as Training/no_tumor) and images.
+        One row per folder: path (such as Training/no_tumor) and images.
     """
     decodable = frame[frame["decodable"]]
     held = (decodable["official_split"] + "/" + decodable["label"]).value_counts()
@@ -70,15 +63,10 @@ def folder_table(frame: pd.DataFrame) -> pd.DataFrame:
 def class_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Count the decodable images of every class.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A manifest; its split columns may be absent.
-
     Returns
     -------
     pandas.DataFrame
-        A row a class: path (the class name), images, and imbalance (images of the largest class
+        One row per class: path (the class name), images, and imbalance (images of the largest class
         over its own; infinite for a class without images).
     """
     held = frame.loc[frame["decodable"], "label"].value_counts()
@@ -92,15 +80,10 @@ def class_table(frame: pd.DataFrame) -> pd.DataFrame:
 def split_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Describe each image for the checks on the splits.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A whole manifest.
-
     Returns
     -------
     pandas.DataFrame
-        A row an image: path, splits_of_group_grouped and splits_of_group_official (how many of train, val and
+        One row per image: path, splits_of_group_grouped and splits_of_group_official (how many of train, val and
         test its group touches), and near_copy_in_train (for test images of the pooled protocol).
     """
     pooled = frame["split_pooled"]
@@ -117,15 +100,10 @@ def split_table(frame: pd.DataFrame) -> pd.DataFrame:
 def stratum_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Count the images of every class in every split of every protocol.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A whole manifest.
-
     Returns
     -------
     pandas.DataFrame
-        A row a stratum: path (such as official/test/no_tumor) and images.
+        One row per stratum: path (such as official/test/no_tumor) and images.
     """
     rows = [
         (f"{protocol}/{split}/{label}", int(((frame[f"split_{protocol}"] == split) & (frame["label"] == label)).sum()))

@@ -1,8 +1,8 @@
-"""What findings rest on: the manifest, and how the near-copies depend on how alike two images must be."""
+"""The evidence for findings: the manifest, and the near-copies at several thresholds of similarity."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,69 +10,42 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hscc.pipeline.data.near_duplicates import correlated_pairs, near_duplicate_groups
+from hscc.pipeline.data.report import NearCopyCounts
 
-THRESHOLDS = (0.99, 0.995, 0.999)
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Near-copies at one threshold.
-
-    Parameters
-    ----------
-    threshold : float or None
-        Correlation of 16x16 thumbnails above which two images are near-copies; None for
-        byte-identical files only.
-    images, groups, largest : int
-        Images in groups of two or more, such groups, and images of the largest.
-    contradicting_pairs : int
-        Pairs above the threshold (or byte-identical) whose labels differ.
-    leaked_testing : int
-        Testing images with a near-copy in Training.
-    leaked_pooled_test : int
-        Test images of the pooled split with a near-copy in its train split.
-    """
-
-    threshold: float | None
-    images: int
-    groups: int
-    largest: int
-    contradicting_pairs: int
-    leaked_testing: int
-    leaked_pooled_test: int
+THRESHOLDS = (0.99, 0.995, 0.999)  # correlations of thumbnails
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a finding may draw on.
+    """The evidence for findings.
 
-    Parameters
+    Attributes
     ----------
     frame : pandas.DataFrame
         A whole manifest.
     near_duplicate : float
         The threshold its groups were made with.
-    near_copies : sequence of Sensitivity
+    near_copies : sequence of NearCopyCounts
         By rising threshold, the one above included, byte-identical files last.
     """
 
     frame: pd.DataFrame
     near_duplicate: float
-    near_copies: Sequence[Sensitivity]
+    near_copies: Sequence[NearCopyCounts]
 
     @property
-    def chosen(self) -> Sensitivity:
+    def chosen(self) -> NearCopyCounts:
         """The near-copies at the threshold that the groups were made with."""
         return next(row for row in self.near_copies if row.threshold == self.near_duplicate)
 
     @property
-    def stricter(self) -> list[Sensitivity]:
+    def stricter(self) -> list[NearCopyCounts]:
         """The near-copies at higher thresholds, byte-identical files last."""
         return [row for row in self.near_copies if row.threshold is None or row.threshold > self.near_duplicate]
 
 
-def gather(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_duplicate: float) -> Evidence:
-    """Measure the near-copies at the chosen threshold and at `THRESHOLDS`.
+def gather_evidence(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_duplicate: float) -> Evidence:
+    """Measure the near-copies at the chosen threshold and at `THRESHOLDS`, leaving the splits as they are.
 
     Parameters
     ----------
@@ -81,42 +54,23 @@ def gather(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_duplicate: f
     thumbnails : numpy.ndarray
         (N, 256) uint8, row i of image i.
     near_duplicate : float
-        The threshold its groups were made with.
+        The threshold its groups were made with, a correlation in (0, 1).
 
     Returns
     -------
     Evidence
         For `hscc.pipeline.validation.findings.find`.
     """
-    return Evidence(frame, near_duplicate, sensitivities(frame, thumbnails, (*THRESHOLDS, near_duplicate)))
-
-
-def sensitivities(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], thresholds: Iterable[float]) -> list[Sensitivity]:
-    """Regroup the images at other thresholds, leaving the splits as they are.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        A whole manifest.
-    thumbnails : numpy.ndarray
-        (N, 256) uint8, row i of image i.
-    thresholds : iterable of float
-        Correlations in (0, 1).
-
-    Returns
-    -------
-    list of Sensitivity
-        By rising threshold, byte-identical files last.
-    """
     digests = frame["sha256"].tolist()
     labels = frame["label"].to_numpy(dtype=str)
     rows = []
-    for threshold in sorted(set(thresholds)):
+    for threshold in sorted({*THRESHOLDS, near_duplicate}):
         pairs = correlated_pairs(thumbnails, threshold)
         groups = near_duplicate_groups(thumbnails, digests, threshold)
         rows.append(_measure(frame, threshold, groups, int((labels[pairs[:, 0]] != labels[pairs[:, 1]]).sum())))
     identical = near_duplicate_groups(np.zeros_like(thumbnails), digests, 0.5)
-    return [*rows, _measure(frame, None, identical, _contradicting_copies(digests, labels.tolist()))]
+    rows.append(_measure(frame, None, identical, _contradicting_copies(digests, labels.tolist())))
+    return Evidence(frame, near_duplicate, rows)
 
 
 def _contradicting_copies(digests: Sequence[str], labels: Sequence[str]) -> int:
@@ -128,9 +82,9 @@ def _contradicting_copies(digests: Sequence[str], labels: Sequence[str]) -> int:
 
 def _measure(
     frame: pd.DataFrame, threshold: float | None, groups: NDArray[np.int64], contradicting_pairs: int
-) -> Sensitivity:
+) -> NearCopyCounts:
     sizes = np.bincount(groups)
-    return Sensitivity(
+    return NearCopyCounts(
         threshold=threshold,
         images=int(sizes[sizes > 1].sum()),
         groups=int((sizes > 1).sum()),

@@ -26,16 +26,16 @@ _RESULT_FORMAT = {
     "unexpected_index_column_names": ["path"],
     "return_unexpected_index_query": False,
 }
-# The pages fetch their logo from the maker's server, with the time as a query; they bring a copy of it along.
+# The pages would fetch their logo from the vendor's server; they come with a copy of it.
 _REMOTE_LOGO = re.compile(r"https://great-expectations-web-assets\.[^\"')]*")
 _LOGO = "static/images/logo-long.png"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one check went.
+    """The result of one check.
 
-    Parameters
+    Attributes
     ----------
     check : Check
         What was checked.
@@ -53,7 +53,7 @@ class Outcome:
 class Validation:
     """One validation: several tables checked, one result, one site of Data Docs.
 
-    Great Expectations' own verdict counts a failed warning as a failure, so errors are told by the
+    Great Expectations' own verdict counts a failed warning as a failure, so errors are recognised by the
     highest severity that failed.
 
     Parameters

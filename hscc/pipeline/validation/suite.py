@@ -1,8 +1,10 @@
-"""What is expected of the data set: the checks of each table, as Great Expectations knows them."""
+"""The checks of each table, as expectations of Great Expectations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
@@ -11,31 +13,21 @@ from great_expectations.expectations.core.expect_column_values_to_be_null import
 from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
 
 from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
+from hscc.pipeline.params import ValidateParams
+
+_Expectation = Callable[..., Any]  # takes what all expectations have: severity, meta, description
 
 Severity = Literal["error", "warning"]
 
 # Below 25 images, the standard error of a recall of one half exceeds 10 points.
 MIN_PER_STRATUM = 25
 
-_GX_SEVERITY: dict[Severity, str] = {"error": "critical", "warning": "warning"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of an acceptable data set: the section ``validate`` of ``params.yaml``."""
-
-    min_side: int
-    max_side: int
-    modes: tuple[str, ...]
-    min_per_class: int
-    max_imbalance: float
-
 
 @dataclass(frozen=True)
 class Check:
     """One expectation on one table.
 
-    Parameters
+    Attributes
     ----------
     id : str
         Name in the reports.
@@ -45,8 +37,8 @@ class Check:
         What holds for every row, as a sentence.
     fault : str
         What is wrong with the rows that fail, to stand before their names. Errors only.
-    mend : str
-        What the user does about them. Errors only.
+    fix : str
+        What the user can do about them. Errors only.
     expectation : great_expectations.expectations.Expectation
         Carries the id in its meta data.
     """
@@ -55,12 +47,12 @@ class Check:
     severity: Severity
     rule: str
     fault: str
-    mend: str
+    fix: str
     expectation: Any
 
 
-def image_checks(limits: Limits) -> list[Check]:
-    """State what holds for every file (`hscc.pipeline.validation.checked_tables.image_table`)."""
+def image_checks(limits: ValidateParams) -> list[Check]:
+    """What holds for every file (`hscc.pipeline.validation.checked_tables.image_table`)."""
     side = f"{limits.min_side} to {limits.max_side} pixels"
     resize = "replace, or widen validate.min_side and validate.max_side in params.yaml"
     modes = ", ".join(limits.modes)
@@ -70,35 +62,28 @@ def image_checks(limits: Limits) -> list[Check]:
             "Every file decodes to a whole image.",
             "cannot be decoded as an image",
             "restore with `hscc fetch`, or delete",
-            ExpectColumnValuesToBeInSet,
-            column="decodable",
-            value_set=[True],
+            _in_set("decodable", [True]),
         ),
         _error(
             "known_folder",
             "Every file is below Training or Testing.",
             "outside Training and Testing",
             "move or delete",
-            ExpectColumnValuesToBeInSet,
-            column="folder",
-            value_set=list(OFFICIAL_SPLITS),
+            _in_set("folder", list(OFFICIAL_SPLITS)),
         ),
         _error(
             "known_class",
             "Every file is in the folder of a known class.",
             "in no known class folder",
             f"move to one of {', '.join(CLASSES)}, or delete",
-            ExpectColumnValuesToBeInSet,
-            column="label",
-            value_set=list(CLASSES),
+            _in_set("label", list(CLASSES)),
         ),
         _error(
             "unique_path",
             "No two paths differ in upper and lower case only (they are one file on Windows and macOS).",
             "paths that differ in upper and lower case only",
             "rename",
-            ExpectColumnValuesToBeUnique,
-            column="path_ignoring_case",
+            _unique("path_ignoring_case"),
         ),
         *(
             _error(
@@ -106,10 +91,7 @@ def image_checks(limits: Limits) -> list[Check]:
                 f"Every image has a {axis} of {side}.",
                 f"{axis} not {side}",
                 resize,
-                ExpectColumnValuesToBeBetween,
-                column=axis,
-                min_value=limits.min_side,
-                max_value=limits.max_side,
+                _between(axis, min_value=limits.min_side, max_value=limits.max_side),
             )
             for axis in ("width", "height")
         ),
@@ -118,129 +100,106 @@ def image_checks(limits: Limits) -> list[Check]:
             f"Every image has one of the pixel modes {modes}.",
             f"pixel mode not one of {modes}",
             "convert, or add the mode to validate.modes in params.yaml",
-            ExpectColumnValuesToBeInSet,
-            column="mode",
-            value_set=list(limits.modes),
+            _in_set("mode", list(limits.modes)),
         ),
-        _warning(
-            "copies",
-            "No file is byte-identical to another.",
-            ExpectColumnValuesToBeNull,
-            column="copy_of",
-        ),
+        _warning("copies", "No file is byte-identical to another.", _null("copy_of")),
         _warning(
             "copied_from_training",
             "No Testing file is byte-identical to a Training file.",
-            ExpectColumnValuesToBeInSet,
-            column="copied_from_training",
-            value_set=[False],
+            _in_set("copied_from_training", [False]),
         ),
-        _warning(
-            "near_copies",
-            "No image is a near-copy of another.",
-            ExpectColumnValuesToBeBetween,
-            column="near_copies",
-            max_value=0,
-        ),
+        _warning("near_copies", "No image is a near-copy of another.", _between("near_copies", max_value=0)),
         _warning(
             "near_copy_in_training",
             "No Testing image has a near-copy in Training.",
-            ExpectColumnValuesToBeInSet,
-            column="near_copy_in_training",
-            value_set=[False],
+            _in_set("near_copy_in_training", [False]),
         ),
-        _warning(
-            "contradicting_labels",
-            "Near-copies carry the same label.",
-            ExpectColumnValuesToBeInSet,
-            column="contradicting_labels",
-            value_set=[False],
-        ),
+        _warning("contradicting_labels", "Near-copies carry the same label.", _in_set("contradicting_labels", [False])),
     ]
 
 
 def folder_checks() -> list[Check]:
-    """State what holds for every class folder (`hscc.pipeline.validation.checked_tables.folder_table`)."""
+    """What holds for every class folder (`hscc.pipeline.validation.checked_tables.folder_table`)."""
     return [
         _error(
             "class_folder",
             "Every class folder holds an image.",
             "missing, or without an image",
             "fill, for instance with `hscc fetch`",
-            ExpectColumnValuesToBeBetween,
-            column="images",
-            min_value=1,
+            _between("images", min_value=1),
         )
     ]
 
 
-def class_checks(limits: Limits) -> list[Check]:
-    """State what holds for every class (`hscc.pipeline.validation.checked_tables.class_table`)."""
+def class_checks(limits: ValidateParams) -> list[Check]:
+    """What holds for every class (`hscc.pipeline.validation.checked_tables.class_table`)."""
     return [
         _error(
             "class_count",
             f"Every class has at least {limits.min_per_class} images.",
             f"fewer than {limits.min_per_class} images of a class",
             "add images, or lower validate.min_per_class in params.yaml",
-            ExpectColumnValuesToBeBetween,
-            column="images",
-            min_value=limits.min_per_class,
+            _between("images", min_value=limits.min_per_class),
         ),
         _warning(
             "imbalance",
             f"The largest class is at most {limits.max_imbalance:g} times as large as any other.",
-            ExpectColumnValuesToBeBetween,
-            column="imbalance",
-            max_value=limits.max_imbalance,
+            _between("imbalance", max_value=limits.max_imbalance),
         ),
     ]
 
 
 def split_checks() -> list[Check]:
-    """State what holds for every image once it has its splits (`split_table`)."""
+    """What holds for every image once it has its splits (`split_table`)."""
     return [
         *(
             _error(
                 f"{protocol}_separates_groups",
                 f"No group of near-copies is on two sides of the {protocol} split.",
                 f"near-copies on two sides of the {protocol} split",
-                "a fault of hscc.pipeline.data.splits, please report it",
-                ExpectColumnValuesToBeBetween,
-                column=f"splits_of_group_{protocol}",
-                max_value=1,
+                "a bug in hscc.pipeline.data.splits, please report it",
+                _between(f"splits_of_group_{protocol}", max_value=1),
             )
             for protocol in ("grouped", "official")
         ),
         _warning(
             "pooled_leak",
             "No test image of the pooled split has a near-copy in its train split.",
-            ExpectColumnValuesToBeInSet,
-            column="near_copy_in_train",
-            value_set=[False],
+            _in_set("near_copy_in_train", [False]),
         ),
     ]
 
 
 def stratum_checks() -> list[Check]:
-    """State what holds for every class of every split (`hscc.pipeline.validation.checked_tables.stratum_table`)."""
+    """What holds for every class of every split (`hscc.pipeline.validation.checked_tables.stratum_table`)."""
     return [
         _warning(
             "thin_splits",
             f"Every split of every protocol has at least {MIN_PER_STRATUM} images of every class.",
-            ExpectColumnValuesToBeBetween,
-            column="images",
-            min_value=MIN_PER_STRATUM,
+            _between("images", min_value=MIN_PER_STRATUM),
         )
     ]
 
 
-def _error(id: str, rule: str, fault: str, mend: str, kind: Any, **arguments: Any) -> Check:
-    return Check(id, "error", rule, fault, mend, _expectation(id, "error", rule, kind, arguments))
+def _error(id: str, rule: str, fault: str, fix: str, expectation: _Expectation) -> Check:
+    return Check(id, "error", rule, fault, fix, expectation(severity="critical", meta={"check": id}, description=rule))
 
 
-def _warning(id: str, rule: str, kind: Any, **arguments: Any) -> Check:
-    return Check(id, "warning", rule, "", "", _expectation(id, "warning", rule, kind, arguments))
+def _warning(id: str, rule: str, expectation: _Expectation) -> Check:
+    return Check(id, "warning", rule, "", "", expectation(severity="warning", meta={"check": id}, description=rule))
 
 
-def _expectation(id: str, severity: Severity, rule: str, kind: Any, arguments: dict[str, Any]) -> Any:
-    return kind(severity=_GX_SEVERITY[severity], meta={"check": id}, description=rule, **arguments)
+def _in_set(column: str, values: list[Any]) -> _Expectation:
+    return partial(ExpectColumnValuesToBeInSet, column=column, value_set=values)
+
+
+def _between(column: str, **limits: Any) -> _Expectation:
+    return partial(ExpectColumnValuesToBeBetween, column=column, **limits)
+
+
+def _null(column: str) -> _Expectation:
+    return partial(ExpectColumnValuesToBeNull, column=column)
+
+
+def _unique(column: str) -> _Expectation:
+    return partial(ExpectColumnValuesToBeUnique, column=column)

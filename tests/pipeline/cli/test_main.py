@@ -3,20 +3,27 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
+import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from hscc.errors import ArtifactError, HSCCError
 from hscc.pipeline.cli import main as cli
+from hscc.pipeline.data.sources.pin import directory_hash, hash_files
+
+ROOT = Path(__file__).parents[3]
 
 STAGES = (
     "validate", "train", "calibrate", "compress", "latency", "quantise", "bench", "tradeoff", "evaluate", "insight",
     "register",
 )  # fmt: skip
-REGISTRY = ("registry", "promote", "rollback", "predict", "track", "doctor")
-VERBS = ("fetch", "phantom", "check", "export", "results", *STAGES, *REGISTRY)
+COMMANDS = (
+    "fetch", "phantom", "check", "export", "results", "protocols", "figures", "report", *STAGES,
+    "registry", "promote", "rollback", "predict", "track", "doctor",
+)  # fmt: skip
 runner = CliRunner()
 
 
@@ -25,25 +32,27 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple, dict]]:
     """Replace every stage by a recorder, and the parameters by a word."""
     seen: list[tuple[str, tuple, dict]] = []
     for name in STAGES:
-        module = ModuleType(f"hscc.stages.{name}")
+        module = ModuleType(f"hscc.pipeline.stages.{name}")
         module.run = lambda *args, _name=name, **named: seen.append((_name, args, named))
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(f"hscc.stages.{name}", module, raising=False)
+        monkeypatch.setattr(f"hscc.pipeline.stages.{name}", module, raising=False)
     monkeypatch.setattr(cli, "read_params", lambda workspace: "params")
     return seen
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str) -> None:
-    result = runner.invoke(cli.app, [verb, "--help"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example_and_describes_every_option(command: str) -> None:
+    result = runner.invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0
     assert "Example:" in result.output
-    assert f"hscc {verb}" in result.output
+    assert f"hscc {command}" in result.output
+    options = typer.main.get_command(cli.app).commands[command].params
+    assert all(option.help for option in options)
 
 
-def test_no_verb_shows_the_verbs() -> None:
+def test_no_command_lists_the_commands() -> None:
     result = runner.invoke(cli.app, [])
-    assert all(verb in result.output for verb in VERBS)
+    assert all(command in result.output for command in COMMANDS)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -65,7 +74,7 @@ def test_a_stage_gets_params_and_workspace(stage: str, calls: list, tmp_path: Pa
     assert calls == [(stage, ("params", tmp_path), {})]
 
 
-def test_bench_of_one_file_asks_for_another(tmp_path: Path) -> None:
+def test_bench_of_one_file_is_a_usage_error(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["bench", str(tmp_path / "one.onnx")])
     assert result.exit_code == 2
     assert "name two files or more" in result.output
@@ -109,66 +118,42 @@ def test_a_missing_workspace_is_a_usage_error(calls: list, tmp_path: Path) -> No
     assert calls == []
 
 
-@pytest.mark.parametrize("error", [HSCCError("mend this."), ArtifactError("and that.")])
-def test_an_error_of_ours_is_one_line(error: HSCCError, calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """Run a command whose stage raises an error."""
+
     def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(sys.modules["hscc.pipeline.stages.validate"], "run", fail)
-    result = runner.invoke(cli.app, ["validate"])
-    assert result.exit_code == 1
-    assert result.stderr == f"error: {error}\n"
-    assert result.stdout == ""
+    return runner.invoke(cli.app, ["validate"])
+
+
+@pytest.mark.parametrize("error", [HSCCError("fix this."), ArtifactError("and that.")])
+def test_an_error_of_ours_is_one_line(error: HSCCError, calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(error, monkeypatch)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"error: {error}\n")
 
 
 def test_an_error_keeps_secrets(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise HSCCError("postgresql://u:pw@h/db refuses abcdef123.")
-
     monkeypatch.setenv("X_TOKEN", "abcdef123")
-    monkeypatch.setattr(sys.modules["hscc.pipeline.stages.validate"], "run", fail)
-    assert runner.invoke(cli.app, ["validate"]).stderr == "error: postgresql://***@h/db refuses ***.\n"
+    result = failing(HSCCError("postgresql://u:pw@h/db refuses abcdef123."), monkeypatch)
+    assert result.stderr == "error: postgresql://***@h/db refuses ***.\n"
 
 
-def test_a_full_disk_is_one_line_too(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "artifacts/manifest.csv")
-
-    monkeypatch.setattr(sys.modules["hscc.pipeline.stages.validate"], "run", fail)
-    result = runner.invoke(cli.app, ["validate"])
+def test_a_full_disk_is_one_line_that_names_the_file(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(OSError(errno.ENOSPC, "No space left on device", "artifacts/manifest.csv"), monkeypatch)
     assert result.exit_code == 1
-    assert re.fullmatch(r"error: the disk is full while writing artifacts/manifest\.csv; free .*\n", result.stderr)
-
-
-def test_a_promotion_passes_on_what_was_asked(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple] = []
-    proposal = SimpleNamespace(champion="1", challenger="2", name="m", lines=["ok accuracy: fine"], passes=True)
-    module = ModuleType("hscc.pipeline.commands.promote")
-    module.promote = lambda *args, **named: asked.append((args, named)) or proposal
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("hscc.pipeline.commands.promote", module, raising=False)
-    monkeypatch.setattr("hscc.pipeline.cli.registry.read_params", lambda workspace: "params")
-    result = runner.invoke(cli.app, ["promote", "--version", "2", "--force", "--reason", "why"])
-    assert result.output == "version 2 of m is now the champion\n  ok accuracy: fine\n"
-    assert asked == [(("params", Path("."), "2"), {"force": True, "reason": "why"})]
+    assert result.stderr.count("\n") == 1
+    assert "disk is full while writing artifacts/manifest.csv" in result.stderr
 
 
 def test_another_error_keeps_its_traceback(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(sys.modules["hscc.pipeline.stages.validate"], "run", fail)
-    assert isinstance(runner.invoke(cli.app, ["validate"]).exception, ZeroDivisionError)
+    assert isinstance(failing(ZeroDivisionError(), monkeypatch).exception, ZeroDivisionError)
 
 
 def test_ctrl_c_ends_with_its_own_status(calls: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys.modules["hscc.pipeline.stages.validate"], "run", interrupt)
-    result = runner.invoke(cli.app, ["validate"])
-    assert result.exit_code == cli.INTERRUPTED
-    assert result.stderr == "interrupted\n"
+    result = failing(KeyboardInterrupt(), monkeypatch)
+    assert (result.exit_code, result.stderr) == (cli.INTERRUPTED, "interrupted\n")
 
 
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
@@ -182,34 +167,24 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     assert re.fullmatch(r"error: .*params\.yaml does not exist.*\n", done.stderr)
 
 
-def test_phantom_draws_what_was_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    drawn: list[tuple[Path, dict]] = []
-    monkeypatch.setattr(
-        "hscc.pipeline.data.phantom.dataset.draw_dataset", lambda root, **how: drawn.append((root, how))
-    )
-    arguments = ["phantom", str(tmp_path), "--train-per-class", "5", "--test-per-class", "2", "--size", "64"]
-    assert runner.invoke(cli.app, arguments).exit_code == 0
-    how = {"train_per_class": 5, "test_per_class": 2, "size": 64, "seed": 0, "duplicates": 8}
-    assert drawn == [(tmp_path, how)]
-
-
-def test_fetch_passes_its_source_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fetched: list[tuple] = []
-    module = ModuleType("hscc.pipeline.data.sources.fetch")
-    module.fetch = lambda *args: fetched.append(args)
-    monkeypatch.setitem(sys.modules, "hscc.pipeline.data.sources.fetch", module)
-    assert runner.invoke(cli.app, ["fetch", "--from", "/somewhere", "--workspace", str(tmp_path)]).exit_code == 0
-    assert fetched == [(tmp_path, "/somewhere")]
-
-
-def test_check_reads_parameters_and_pin(calls: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checked: list[Path] = []
-    module = ModuleType("hscc.pipeline.data.sources.fetch")
-    module.check_pin = checked.append
-    monkeypatch.setitem(sys.modules, "hscc.pipeline.data.sources.fetch", module)
-    result = runner.invoke(cli.app, ["check", "--workspace", str(tmp_path)])
-    assert (result.exit_code, result.output) == (0, "ok\n")
-    assert checked == [tmp_path]
+def test_data_are_drawn_fetched_and_checked(tmp_path: Path) -> None:
+    source, workspace = tmp_path / "source", tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    drawn = ["phantom", str(source), "--train-per-class", "2", "--test-per-class", "1", "--size", "48", "--seed", "1"]
+    assert runner.invoke(cli.app, [*drawn, "--duplicates", "3"]).exit_code == 0
+    files = hash_files(source)
+    assert len(files) == 4 * 3 + 3
+    (workspace / "data.dvc").write_text(f"outs:\n- md5: {directory_hash(files)}\n  nfiles: {len(files)}\n")
+    fetched = runner.invoke(cli.app, ["fetch", "--from", str(source), "--workspace", str(workspace)])
+    assert fetched.exit_code == 0, fetched.output
+    assert hash_files(workspace / "data") == files
+    checked = runner.invoke(cli.app, ["check", "--workspace", str(workspace)])
+    assert (checked.exit_code, checked.output) == (0, "ok\n")
+    (workspace / "data" / next(iter(files))).unlink()
+    checked = runner.invoke(cli.app, ["check", "--workspace", str(workspace)])
+    assert checked.exit_code == 1
+    assert str(workspace / "data") in checked.stderr
 
 
 @pytest.fixture
@@ -239,7 +214,7 @@ def test_export_of_a_folder_needs_no_parameters(exports: list) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-6-0"]])
-def test_export_of_a_folder_says_what_goes_with_it(more: list[str], exports: list) -> None:
+def test_export_of_a_folder_names_the_options_that_go_with_it(more: list[str], exports: list) -> None:
     result = runner.invoke(cli.app, ["export", "--folder", "small", "--out", "a.onnx", *more])
     assert (result.exit_code, exports) == (1, [])
     assert "--size and --classes" in result.stderr

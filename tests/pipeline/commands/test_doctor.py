@@ -1,39 +1,42 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from hscc.pipeline.commands import doctor
-from hscc.pipeline.commands.doctor import NOTE, OK, WRONG, Check
+from hscc.pipeline.commands.doctor import NOTE, OK, WRONG
 from hscc.pipeline.tracking import stage_run
 
 ROOT = Path(__file__).parents[3]
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, *asked: str) -> str:
-    """Give what is said of the packages where hscc asks for these."""
-    monkeypatch.setattr(doctor, "requires", lambda name: list(asked))
-    return doctor._packages().text
+def wrong(monkeypatch: pytest.MonkeyPatch, *required: str) -> Iterator[str]:
+    """What is wrong with the packages where hscc requires these."""
+    monkeypatch.setattr(doctor, "requires", lambda name: list(required))
+    return doctor._wrong_packages()
 
 
-def test_a_package_in_another_version_or_none_is_told_with_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_wrong_packages_are_named_with_the_required_version(monkeypatch: pytest.MonkeyPatch) -> None:
     found = version("packaging")
-    told = installed(
-        monkeypatch, "packaging==0.1", "hscc-no-such-package>=1", "pip>=1", "hscc-nor-this; extra == 'dev'"
-    )
-    assert told == f"packaging is {found}, ==0.1 is asked for; hscc-no-such-package is missing; make setup"
-    assert installed(monkeypatch, f"packaging=={found}", "pip") == "all there, in the versions asked for"
+    requirements = ("packaging==0.1", "hscc-no-such-package>=1", "pip>=1", "hscc-nor-this; extra == 'dev'")
+    assert list(wrong(monkeypatch, *requirements)) == [
+        f"packaging is {found}, ==0.1 is required",
+        "hscc-no-such-package is missing",
+    ]
+    assert list(wrong(monkeypatch, f"packaging=={found}", "pip")) == []
 
 
-def test_a_checkout_that_was_never_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_that_was_never_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(name: str) -> list[str]:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "requires", nothing)
-    assert doctor._packages() == Check("packages", WRONG, "hscc is not installed; make setup")
+    assert doctor._packages().state == WRONG
+    assert "make setup" in doctor._packages().text
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def healthy(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / ".dvc").mkdir()
-    monkeypatch.setattr(doctor, "_misfits", lambda: iter(()))
+    monkeypatch.setattr(doctor, "_wrong_packages", lambda: iter(()))
     return tmp_path
 
 
@@ -61,10 +64,10 @@ def test_a_healthy_installation_has_nothing_wrong(healthy: Path) -> None:
     assert (found["data"], found["MLflow"], found["backlog"]) == (NOTE, OK, OK)
 
 
-def test_each_fault_is_told_with_its_mend(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fault_is_named_with_its_fix(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:hunter2@127.0.0.1:1")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    monkeypatch.setattr(doctor, "_misfits", lambda: iter(["onnx is 1.0, ==1.23.2 is asked for"]))
+    monkeypatch.setattr(doctor, "_wrong_packages", lambda: iter(["onnx is 1.0, ==1.23.2 is required"]))
     (healthy / "params.yaml").write_text("data: 3")
     (healthy / "dvc.yaml").unlink()
     found = states(healthy)
@@ -75,7 +78,7 @@ def test_each_fault_is_told_with_its_mend(healthy: Path, monkeypatch: pytest.Mon
     assert "hunter2" not in text(healthy, "MLflow")
 
 
-def test_runs_that_wait_are_told(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_runs_are_a_note(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     with stage_run("train", "a", {}, workspace=healthy):
         pass
@@ -84,6 +87,6 @@ def test_runs_that_wait_are_told(healthy: Path, monkeypatch: pytest.MonkeyPatch)
     assert "hscc track" in text(healthy, "backlog")
 
 
-def test_a_full_disk_is_told(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_wrong(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_LEAST_FREE", 1e18)
     assert states(healthy)["disk"] == WRONG

@@ -18,15 +18,15 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from hscc.errors import DataError
+from hscc.export.card import NOTICE
 from hscc.files import file_sha256
 from hscc.pipeline.commands import predict
 from hscc.pipeline.commands.promote import PromotionRefused, Proposal, consider, promote, roll_back
 from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.registry.aliases import who
-from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_trail
+from hscc.pipeline.registry.aliases import current_user
+from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_audit_log
 from hscc.pipeline.registry.connection import RegistryError
 from hscc.pipeline.registry.versions import resolve
-from hscc.pipeline.serving.answer import NOTICE, as_table, as_text
 from hscc.pipeline.serving.served_model import _picture
 from hscc.pipeline.stages import register
 from hscc.pipeline.tracking import tracking_uri
@@ -36,7 +36,7 @@ from tests.pipeline.registered import NAME, head, params, write_results
 
 @pytest.fixture
 def workspace(three_versions: Path, tmp_path: Path) -> Path:
-    """A registry to move aliases in."""
+    """A registry whose aliases a test may change."""
     shutil.copy(three_versions / "mlflow.db", tmp_path)
     return tmp_path
 
@@ -50,23 +50,23 @@ def png(path: Path) -> Path:
     return path
 
 
-def test_the_first_champion_leaves_a_trail(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_promotion_is_in_the_audit_log(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSCC_USER", "ada")
     proposal = promote(params(), workspace, "1", reason="the first")
     assert proposal.passes
     assert champion(workspace) == "1"
-    (entry,) = read_trail(NAME, CHAMPION, tracking_uri(workspace))
+    (entry,) = read_audit_log(NAME, CHAMPION, tracking_uri(workspace))
     assert (entry.before, entry.after, entry.by, entry.reason, entry.done) == (None, "1", "ada", "the first", True)
     assert any("its dense network" in text for text in entry.findings)
 
 
-def test_a_refusal_names_the_rule_and_by_how_much_and_moves_nothing(workspace: Path) -> None:
+def test_a_refusal_names_the_rule_and_by_how_much_and_changes_nothing(workspace: Path) -> None:
     promote(params(), workspace, "1")
     with pytest.raises(PromotionRefused, match=r"version 3 .* accuracy: -23\.33 points against champion version 1"):
         promote(params(), workspace, "3")
     assert champion(workspace) == "1"
     assert not consider(params(), workspace, "3").passes
-    assert len(read_trail(NAME, CHAMPION, tracking_uri(workspace))) == 1
+    assert len(read_audit_log(NAME, CHAMPION, tracking_uri(workspace))) == 1
 
 
 def test_force_needs_a_reason_which_is_recorded(workspace: Path) -> None:
@@ -74,7 +74,7 @@ def test_force_needs_a_reason_which_is_recorded(workspace: Path) -> None:
         promote(params(), workspace, "3", force=True, reason=" ")
     assert champion(workspace) is None
     promote(params(), workspace, "3", force=True, reason="a study asks for it")
-    (entry,) = read_trail(NAME, CHAMPION, tracking_uri(workspace))
+    (entry,) = read_audit_log(NAME, CHAMPION, tracking_uri(workspace))
     assert (entry.forced, entry.reason) == (True, "a study asks for it")
     assert entry.findings[0].startswith("NO accuracy")
 
@@ -87,11 +87,13 @@ def test_rollback_goes_back_step_by_step_and_then_says_so(workspace: Path) -> No
     assert roll_back(params(), workspace).after == "1"
     with pytest.raises(PromotionRefused, match="first champion"):
         roll_back(params(), workspace)
-    with pytest.raises(PromotionRefused, match="version 1 of hscc-tiny already is the champion"):
+    with pytest.raises(PromotionRefused, match=r"version 1 .* already is the champion"):
         roll_back(params(), workspace, to="champion")
     assert roll_back(params(), workspace, to="3").after == "3"
-    moves = [(entry.action, entry.before, entry.after) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
-    assert moves[-3:] == [("rollback", "3", "2"), ("rollback", "2", "1"), ("rollback", "1", "3")]
+    changes = [
+        (entry.action, entry.before, entry.after) for entry in read_audit_log(NAME, CHAMPION, tracking_uri(workspace))
+    ]
+    assert changes[-3:] == [("rollback", "3", "2"), ("rollback", "2", "1"), ("rollback", "1", "3")]
 
 
 def test_rollback_is_no_way_past_the_policy(workspace: Path) -> None:
@@ -106,7 +108,7 @@ def test_rollback_without_a_champion_is_refused(workspace: Path) -> None:
         roll_back(params(), workspace)
 
 
-def test_a_champion_that_moved_meanwhile_is_not_overrun(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_champion_that_changed_meanwhile_is_not_overwritten(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     promote(params(), workspace, "1")
 
     def judged_slowly(*args: Any) -> Proposal:
@@ -115,13 +117,13 @@ def test_a_champion_that_moved_meanwhile_is_not_overrun(workspace: Path, monkeyp
         return proposal
 
     monkeypatch.setattr("hscc.pipeline.commands.promote.consider", judged_slowly)
-    with pytest.raises(RegistryError, match="champion of hscc-tiny moved from version 1 to version 3 meanwhile"):
+    with pytest.raises(RegistryError, match="champion of hscc-tiny changed from version 1 to version 3 meanwhile"):
         promote(params(), workspace, "2")
     assert champion(workspace) == "3"
-    assert len(read_trail(NAME, CHAMPION, tracking_uri(workspace))) == 1
+    assert len(read_audit_log(NAME, CHAMPION, tracking_uri(workspace))) == 1
 
 
-def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_log_shows_a_kill_between_entry_and_change(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     promote(params(), workspace, "1")
 
     def killed(*_: object) -> None:
@@ -133,21 +135,21 @@ def test_a_kill_between_entry_and_move_is_told_by_the_trail(workspace: Path, mon
     monkeypatch.undo()
     uri = tracking_uri(workspace)
     assert champion(workspace) == "1"
-    assert [entry.done for entry in read_trail(NAME, CHAMPION, uri)] == [True, False]
+    assert [entry.done for entry in read_audit_log(NAME, CHAMPION, uri)] == [True, False]
     promote(params(), workspace, "2")
-    assert [entry.done for entry in read_trail(NAME, CHAMPION, uri)] == [True, False, True]
+    assert [entry.done for entry in read_audit_log(NAME, CHAMPION, uri)] == [True, False, True]
     assert roll_back(params(), workspace).after == "1"
 
 
-def test_where_a_person_must_agree_the_command_names_the_flow_that_asks(workspace: Path) -> None:
+def test_without_the_required_approval_the_command_names_the_flow(workspace: Path) -> None:
     asking = params(approval=True)
     with pytest.raises(PromotionRefused, match=r"run the flow promote/promote, .* --force --reason"):
         promote(asking, workspace, "1")
     assert champion(workspace) is None
     promote(asking, workspace, "1", reason="seen the report", by="ada")  # as the flow does
     promote(asking, workspace, "2", force=True, reason="nobody is in")
-    told = [(entry.by, entry.forced) for entry in read_trail(NAME, CHAMPION, tracking_uri(workspace))]
-    assert told == [("ada", False), (who(), True)]
+    users = [(entry.by, entry.forced) for entry in read_audit_log(NAME, CHAMPION, tracking_uri(workspace))]
+    assert users == [("ada", False), (current_user(), True)]
 
 
 def test_an_early_version_that_does_not_say_what_it_was_trained_on_is_refused(workspace: Path) -> None:
@@ -157,7 +159,7 @@ def test_an_early_version_that_does_not_say_what_it_was_trained_on_is_refused(wo
     assert champion(workspace) is None
 
 
-def test_no_version_of_drawn_images_is_promoted(empty_store: Path, tmp_path: Path) -> None:
+def test_no_version_of_phantom_images_is_promoted(empty_store: Path, tmp_path: Path) -> None:
     shutil.copy(empty_store, tmp_path)
     write_results(tmp_path, phantom=True)
     register.run(params(), tmp_path)
@@ -165,7 +167,7 @@ def test_no_version_of_drawn_images_is_promoted(empty_store: Path, tmp_path: Pat
         promote(params(), tmp_path)
 
 
-def test_prediction_names_the_version_and_shows_where_it_looked(workspace: Path, tmp_path: Path) -> None:
+def test_prediction_names_the_version_and_draws_heat_maps(workspace: Path, tmp_path: Path) -> None:
     promote(params(), workspace, "2")
     files = [png(tmp_path / "one.png"), png(tmp_path / "two.png")]
     version, answers = predict.run(params(), files, workspace, which=CHAMPION, heatmaps=tmp_path / "heat")
@@ -174,9 +176,9 @@ def test_prediction_names_the_version_and_shows_where_it_looked(workspace: Path,
     assert answers[0].label == max(answers[0].probabilities, key=lambda name: answers[0].probabilities[name])
     with Image.open(tmp_path / "heat/one-heatmap.png") as drawn:
         assert (drawn.mode, drawn.size) == ("RGB", (96, 96))
-    document = json.loads(as_text(answers, NAME, version.number))
+    document = json.loads(predict.as_json(answers, version))
     assert (document["notice"], document["version"], len(document["answers"])) == (NOTICE, "2", 2)
-    assert as_table(answers, NAME, "2").row_count == 2
+    assert predict.as_table(answers, version).row_count == 2
 
 
 def test_prediction_refuses_what_is_no_slice_before_it_asks_the_registry(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Moves of an alias by two at once: processes on one SQLite file, and clients of a store that has no lock."""
+"""Concurrent changes of an alias: processes on one SQLite file, and clients of a store that has no lock."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from hscc.pipeline.registry import aliases as moves
-from hscc.pipeline.registry.aliases import move, who
-from hscc.pipeline.registry.audit_log import CHAMPION, PREFIX, PROMOTE, Entry, alias_of, read_trail, to_tag
+from hscc.pipeline.registry import aliases
+from hscc.pipeline.registry.aliases import change_alias, current_user
+from hscc.pipeline.registry.audit_log import CHAMPION, PREFIX, PROMOTE, Entry, alias_of, read_audit_log, to_tag
 from hscc.pipeline.registry.connection import RegistryError
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.locked import held_by_another_process
 
 NAME = "hscc-tiny"
-# Prints `ready`, waits for a line, moves, and prints what became of it.
-MOVER = """
+# Prints `ready`, waits for a line, changes the alias, and prints the result.
+CHANGER = """
 import sys
 from hscc.pipeline.registry.connection import RegistryError, connect
-from hscc.pipeline.registry.aliases import move
+from hscc.pipeline.registry.aliases import change_alias
 from hscc.pipeline.registry.audit_log import Entry
 uri, number = sys.argv[1:]
 connect(uri).get_registered_model("hscc-tiny")
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    move("hscc-tiny", Entry("promote", "champion", "1", number, "ada", ""), uri)
-    print("moved")
+    change_alias("hscc-tiny", Entry("promote", "champion", "1", number, "ada", ""), uri)
+    print("changed")
 except RegistryError as error:
     print(error)
 """
@@ -48,48 +48,48 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
     client.create_registered_model(NAME)
     for _ in range(3):
         client.create_model_version(NAME, "file:///nowhere")
-    move(NAME, to("1", before=None), found)
+    change_alias(NAME, to("1", before=None), found)
     return found
 
 
 @pytest.fixture
 def on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave it to the trail: no lock, as for a store that is no file of this machine."""
-    monkeypatch.setattr(moves, "_database", lambda uri: None)
+    """Leave it to the audit log: no lock, as for a store that is no file of this machine."""
+    monkeypatch.setattr(aliases, "_sqlite_file", lambda uri: None)
 
 
 def to(number: str, before: str | None = "1") -> Entry:
     return Entry(PROMOTE, CHAMPION, before, number, "ada", "")
 
 
-def told(uri: str) -> list[tuple[str | None, str, bool]]:
-    return [(entry.before, entry.after, entry.done) for entry in read_trail(NAME, CHAMPION, uri)]
+def logged(uri: str) -> list[tuple[str | None, str, bool]]:
+    return [(entry.before, entry.after, entry.done) for entry in read_audit_log(NAME, CHAMPION, uri)]
 
 
-def test_of_two_processes_exactly_one_moves_the_alias(uri: str) -> None:
-    movers = {
+def test_of_two_processes_exactly_one_changes_the_alias(uri: str) -> None:
+    processes = {
         number: subprocess.Popen(
-            [sys.executable, "-c", MOVER, uri, number], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CHANGER, uri, number], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for number in "23"
     }
-    for mover in movers.values():
-        assert mover.stdout is not None
-        assert mover.stdout.readline() == "ready\n"
-    for mover in movers.values():
-        assert mover.stdin is not None
-        mover.stdin.write("\n")
-        mover.stdin.flush()
-    said = {number: mover.communicate(timeout=120)[0].strip() for number, mover in movers.items()}
-    (winner,) = [number for number, answer in said.items() if answer == "moved"]
-    (loser,) = set(said) - {winner}
-    assert said[loser].startswith(f"champion of {NAME} moved from version 1 to version {winner} meanwhile")
+    for process in processes.values():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes.values():
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    printed = {number: process.communicate(timeout=120)[0].strip() for number, process in processes.items()}
+    (winner,) = [number for number, answer in printed.items() if answer == "changed"]
+    (loser,) = set(printed) - {winner}
+    assert printed[loser].startswith(f"champion of {NAME} changed from version 1 to version {winner} meanwhile")
     assert alias_of(NAME, CHAMPION, uri) == winner
-    assert told(uri) == [(None, "1", True), ("1", winner, True)]
+    assert logged(uri) == [(None, "1", True), ("1", winner, True)]
 
 
 @pytest.mark.usefixtures("on_a_server")
-def test_of_two_clients_without_a_lock_exactly_one_moves_the_alias(uri: str) -> None:
+def test_of_two_clients_without_a_lock_exactly_one_changes_the_alias(uri: str) -> None:
     for _ in range(5):
         before = alias_of(NAME, CHAMPION, uri)
         said, start = {}, threading.Barrier(2)
@@ -97,7 +97,7 @@ def test_of_two_clients_without_a_lock_exactly_one_moves_the_alias(uri: str) -> 
         def attempt(number: str, said: dict, start: threading.Barrier, before: str | None) -> None:
             start.wait()
             try:
-                said[number] = move(NAME, to(number, before), uri)
+                said[number] = change_alias(NAME, to(number, before), uri)
             except RegistryError as error:
                 said[number] = error
 
@@ -109,12 +109,12 @@ def test_of_two_clients_without_a_lock_exactly_one_moves_the_alias(uri: str) -> 
             thread.join()
         (winner,) = [number for number, answer in said.items() if answer is None]
         assert alias_of(NAME, CHAMPION, uri) == winner
-        assert told(uri)[-1] == (before, winner, True)
-    assert len(told(uri)) == 6  # nothing is left of those that lost
+        assert logged(uri)[-1] == (before, winner, True)
+    assert len(logged(uri)) == 6  # nothing is left of those that lost
 
 
 def claim(uri: str, number: str, late_by: float, age: float = 0.0) -> str:
-    """Write another one's claim into the trail and give its tag."""
+    """Write another client's claim into the audit log and give its tag."""
     key = f"{PREFIX}{time.time_ns() + int(late_by * 1e9):020d}-other"
     value = json.loads(to_tag(to(number))) | {"at": time.time() - age}
     MlflowClient(uri).set_registered_model_tag(NAME, key, json.dumps(value))
@@ -124,17 +124,17 @@ def claim(uri: str, number: str, late_by: float, age: float = 0.0) -> str:
 @pytest.mark.usefixtures("on_a_server")
 def test_the_earlier_claim_wins(uri: str) -> None:
     claim(uri, "3", late_by=0)
-    with pytest.raises(RegistryError, match=r"^someone else is moving champion of hscc-tiny away from version 1; look"):
-        move(NAME, to("2"), uri)
+    with pytest.raises(RegistryError, match="someone else is changing champion of hscc-tiny from version 1"):
+        change_alias(NAME, to("2"), uri)
     assert alias_of(NAME, CHAMPION, uri) == "1"
-    assert told(uri) == [(None, "1", True), ("1", "3", False)]
+    assert logged(uri) == [(None, "1", True), ("1", "3", False)]
 
 
 @pytest.mark.usefixtures("on_a_server")
-def test_a_claim_that_a_kill_left_keeps_nobody_away_for_long(uri: str) -> None:
+def test_a_claim_that_a_kill_left_expires(uri: str) -> None:
     claim(uri, "3", late_by=0, age=60)
-    move(NAME, to("2"), uri)
-    assert told(uri) == [(None, "1", True), ("1", "3", False), ("1", "2", True)]
+    change_alias(NAME, to("2"), uri)
+    assert logged(uri) == [(None, "1", True), ("1", "3", False), ("1", "2", True)]
 
 
 @pytest.mark.usefixtures("on_a_server")
@@ -142,9 +142,9 @@ def test_the_earlier_claim_waits_for_the_later_one_to_be_withdrawn(uri: str) -> 
     key = claim(uri, "3", late_by=60)
     withdrawal = threading.Timer(1.0, MlflowClient(uri).delete_registered_model_tag, (NAME, key))
     withdrawal.start()
-    move(NAME, to("2"), uri)
+    change_alias(NAME, to("2"), uri)
     assert not withdrawal.is_alive()
-    assert told(uri) == [(None, "1", True), ("1", "2", True)]
+    assert logged(uri) == [(None, "1", True), ("1", "2", True)]
 
 
 @pytest.mark.usefixtures("on_a_server")
@@ -152,38 +152,38 @@ def test_a_later_claim_that_looked_too_early_to_see_the_earlier_one_has_won(uri:
     claim(uri, "3", late_by=60)
     winning = threading.Timer(1.0, MlflowClient(uri).set_registered_model_alias, (NAME, CHAMPION, "3"))
     winning.start()
-    with pytest.raises(RegistryError, match="moved from version 1 to version 3 meanwhile"):
-        move(NAME, to("2"), uri)
-    assert told(uri) == [(None, "1", True), ("1", "3", True)]
+    with pytest.raises(RegistryError, match="changed from version 1 to version 3 meanwhile"):
+        change_alias(NAME, to("2"), uri)
+    assert logged(uri) == [(None, "1", True), ("1", "3", True)]
 
 
 @pytest.mark.usefixtures("on_a_server")
-def test_a_claim_that_cannot_be_made_good_in_time_is_withdrawn(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moves, "_CLAIM", 0.0)
+def test_a_claim_that_does_not_succeed_in_time_is_withdrawn(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases, "_CLAIM_TIMEOUT", 0.0)
     claim(uri, "3", late_by=60)
-    with pytest.raises(RegistryError, match="someone else is moving"):
-        move(NAME, to("2"), uri)
-    assert told(uri) == [(None, "1", True), ("1", "3", False)]
+    with pytest.raises(RegistryError, match="someone else is changing"):
+        change_alias(NAME, to("2"), uri)
+    assert logged(uri) == [(None, "1", True), ("1", "3", False)]
 
 
-def test_a_store_that_another_writer_holds_is_told_in_a_sentence_and_keeps_its_alias(uri: str, tmp_path: Path) -> None:
+def test_a_store_that_another_writer_locks_is_named_and_keeps_its_alias(uri: str, tmp_path: Path) -> None:
     with (
         held_by_another_process(tmp_path / "mlflow.db"),
         pytest.raises(
             RegistryError, match=r"^the MLflow registry sqlite:.* cannot be written \(.*locked\); start it, free it"
         ),
     ):
-        move(NAME, to("2"), uri)
-    assert told(uri) == [(None, "1", True)]
+        change_alias(NAME, to("2"), uri)
+    assert logged(uri) == [(None, "1", True)]
 
 
-def test_a_mover_that_hangs_is_told(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moves, "_PATIENCE", 0.1)
+def test_a_process_that_keeps_the_lock_is_reported(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases, "_LOCK_TIMEOUT", 0.1)
     with (
-        moves._alone(tmp_path / "mlflow.db"),
-        pytest.raises(RegistryError, match="another process has been moving an alias"),
+        aliases._locked(tmp_path / "mlflow.db"),
+        pytest.raises(RegistryError, match="another process has been changing an alias"),
     ):
-        move(NAME, to("2"), uri)
+        change_alias(NAME, to("2"), uri)
 
 
 @pytest.mark.parametrize(
@@ -197,14 +197,14 @@ def test_a_mover_that_hangs_is_told(uri: str, tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_a_file_of_this_machine_is_locked_and_a_server_is_not(uri: str, database: Path | None) -> None:
-    assert moves._database(uri) == database
+    assert aliases._sqlite_file(uri) == database
 
 
-def test_who_asks_has_a_name_even_where_the_machine_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_has_a_name_even_where_the_machine_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(moves.getpass, "getuser", nobody)
-    assert who() == "unknown"
+    monkeypatch.setattr(aliases.getpass, "getuser", nobody)
+    assert current_user() == "unknown"
     monkeypatch.setenv("HSCC_USER", "ada")
-    assert who() == "ada"
+    assert current_user() == "ada"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from hscc.pipeline.registry.aliases import move
+from hscc.pipeline.registry.aliases import change_alias
 from hscc.pipeline.registry.audit_log import (
     CHALLENGER,
     CHAMPION,
@@ -19,7 +19,7 @@ from hscc.pipeline.registry.audit_log import (
     Entry,
     alias_of,
     predecessor,
-    read_trail,
+    read_audit_log,
     to_tag,
 )
 from hscc.pipeline.tracking import tracking_uri
@@ -38,25 +38,25 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
     return tracking_uri(tmp_path)
 
 
-def test_a_model_that_does_not_exist_has_no_alias_and_no_trail(uri: str) -> None:
+def test_a_model_that_does_not_exist_has_no_alias_and_no_audit_log(uri: str) -> None:
     assert alias_of("no-such-model", CHAMPION, uri) is None
-    assert read_trail("no-such-model", CHAMPION, uri) == []
+    assert read_audit_log("no-such-model", CHAMPION, uri) == []
 
 
 def test_what_is_written_is_read_again_alias_by_alias(uri: str) -> None:
     MlflowClient(uri).set_registered_model_tag(NAME, "owner", "radiology")  # not ours
-    move(NAME, ENTRY, uri)
-    move(NAME, Entry(REGISTER, CHALLENGER, None, "2", "ada", "hscc-6-0"), uri)
-    (found,) = read_trail(NAME, CHAMPION, uri)
+    change_alias(NAME, ENTRY, uri)
+    change_alias(NAME, Entry(REGISTER, CHALLENGER, None, "2", "ada", "hscc-6-0"), uri)
+    (found,) = read_audit_log(NAME, CHAMPION, uri)
     assert found.at > 0
     assert replace(found, at=0.0) == ENTRY
-    assert [entry.after for entry in read_trail(NAME, CHALLENGER, uri)] == ["2"]
+    assert [entry.after for entry in read_audit_log(NAME, CHALLENGER, uri)] == ["2"]
 
 
 def test_a_reason_is_kept_without_secrets_and_not_without_end(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORE_PASSWORD", "hunter2hunter2")
-    move(NAME, replace(ENTRY, reason="hunter2hunter2 " + "x" * 1000), uri)
-    (found,) = read_trail(NAME, CHAMPION, uri)
+    change_alias(NAME, replace(ENTRY, reason="hunter2hunter2 " + "x" * 1000), uri)
+    (found,) = read_audit_log(NAME, CHAMPION, uri)
     assert found.reason.startswith("*** x")
     assert len(found.reason) == LONGEST_NOTE
 
@@ -67,15 +67,15 @@ def test_an_entry_that_mlflow_would_cut_off_is_kept_without_its_findings() -> No
     assert len(json.loads(to_tag(replace(ENTRY, findings=("é" * 1000,))))["findings"][0]) == LONGEST_NOTE
 
 
-def test_the_one_before_is_the_one_it_was_promoted_over() -> None:
-    def moved(action: str, before: str | None, after: str, done: bool = True) -> Entry:
+def test_the_predecessor_is_the_version_it_was_promoted_over() -> None:
+    def change(action: str, before: str | None, after: str, done: bool = True) -> Entry:
         return Entry(action, CHAMPION, before, after, "ada", "", done=done)
 
-    trail = [
-        moved(PROMOTE, None, "1"),
-        moved(PROMOTE, "1", "3", done=False),
-        moved(PROMOTE, "1", "2"),
-        moved(PROMOTE, "2", "3"),
-        moved(ROLLBACK, "3", "2"),
+    log = [
+        change(PROMOTE, None, "1"),
+        change(PROMOTE, "1", "3", done=False),
+        change(PROMOTE, "1", "2"),
+        change(PROMOTE, "2", "3"),
+        change(ROLLBACK, "3", "2"),
     ]
-    assert [predecessor(trail, number) for number in ("1", "2", "3", "4")] == [None, "1", "2", None]
+    assert [predecessor(log, number) for number in ("1", "2", "3", "4")] == [None, "1", "2", None]

@@ -13,8 +13,15 @@ from mlflow import MlflowClient
 
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.registry.connection import RegistryError
-from hscc.pipeline.registry.registration import Candidate, find_version, input_example, log_version
-from hscc.pipeline.registry.versions import fetch_network, is_intact, list_versions, read_standing, resolve
+from hscc.pipeline.registry.registration import Candidate, input_example, log_version
+from hscc.pipeline.registry.versions import (
+    fetch_network,
+    find_by_hash,
+    is_intact,
+    list_versions,
+    read_standing,
+    resolve,
+)
 from hscc.pipeline.serving.reading import decode_picture, refuse_implausible
 from hscc.pipeline.stages.register import SERVED
 from hscc.pipeline.tracking import stage_run, tracking_uri
@@ -65,22 +72,22 @@ def model_of(client: MlflowClient) -> str:
 
 def test_a_network_is_found_by_the_hash_of_its_file(store: Path) -> None:
     uri = tracking_uri(store)
-    assert [find_version(NAME, candidate(store, seed).sha256, uri) for seed in (0, 1, 2)] == ["1", "2", None]
-    assert find_version("no-such-model", candidate(store, 0).sha256, uri) is None
+    assert [find_by_hash(NAME, candidate(store, seed).sha256, uri) for seed in (0, 1, 2)] == ["1", "2", None]
+    assert find_by_hash("no-such-model", candidate(store, 0).sha256, uri) is None
 
 
-def test_the_version_carries_where_it_comes_from_and_what_it_scores(client: MlflowClient) -> None:
+def test_a_version_has_its_origin_and_scores(client: MlflowClient) -> None:
     version = client.get_model_version(NAME, "1")
     assert version.description == "A small network."
-    told = {"method": "hscc", "budget": "6", "protocol": "grouped", "data_hash": DATA_HASH, "accuracy": "0.912"}
-    assert told.items() <= version.tags.items()
+    expected = {"method": "hscc", "budget": "6", "protocol": "grouped", "data_hash": DATA_HASH, "accuracy": "0.912"}
+    assert expected.items() <= version.tags.items()
     (found,) = client.get_run(version.run_id).inputs.dataset_inputs
     assert found.dataset.digest == DATA_HASH
     logged = client.get_logged_model(model_of(client))
     assert {metric.key: metric.value for metric in logged.metrics} == {"accuracy": 0.912, "macs_ratio": 6.1}
 
 
-def test_what_is_kept_is_the_evaluated_file_and_no_pickle(store: Path, client: MlflowClient) -> None:
+def test_a_version_holds_the_evaluated_file_and_no_pickle(store: Path, client: MlflowClient) -> None:
     (kept,) = (store / "mlruns" / "models" / model_of(client)).rglob("model.onnx")
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == candidate(store, 0).sha256
     files = [path for path in (store / "mlruns" / "models").rglob("*") if path.is_file()]
@@ -110,7 +117,7 @@ def test_versions_are_listed_with_aliases_the_newest_first(store: Path) -> None:
         resolve(NAME, "champion", uri)
 
 
-def test_a_version_brings_its_evidence_and_its_network_once(store: Path, tmp_path: Path) -> None:
+def test_evidence_and_network_of_a_version_are_fetched_once(store: Path, tmp_path: Path) -> None:
     uri = tracking_uri(store)
     version = resolve(NAME, "1", uri)
     standing = read_standing(version, uri)
@@ -151,7 +158,7 @@ def test_a_kill_between_upload_and_version_leaves_no_half_version(
     with pytest.raises(KeyboardInterrupt), stage_run("register", "cut", {}, {}, store) as tracked:
         log_version(candidate(store, 3), NAME, uri, tracked.run_id)
     assert [entry.number for entry in list_versions(NAME, uri)] == ["2", "1"]
-    assert find_version(NAME, candidate(store, 3).sha256, uri) is None
+    assert find_by_hash(NAME, candidate(store, 3).sha256, uri) is None
 
 
 def test_the_example_is_a_picture_that_passes() -> None:
@@ -167,5 +174,5 @@ def test_the_global_state_is_left_as_it_was(store: Path) -> None:
 
 def test_a_store_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database")
-    with pytest.raises(RegistryError, match="mend MLFLOW_TRACKING_URI"):
-        find_version(NAME, "0" * 64, tracking_uri(tmp_path))
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI"):
+        find_by_hash(NAME, "0" * 64, tracking_uri(tmp_path))

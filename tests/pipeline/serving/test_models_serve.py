@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hscc.export.card import NOTICE
 from hscc.pipeline.commands import predict
 from hscc.pipeline.commands.promote import promote
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.registry.audit_log import CHAMPION
-from hscc.pipeline.serving.answer import NOTICE
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.pictures import dicom, encoded, uniform
 from tests.pipeline.registered import NAME, head, params

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.commands import track
-from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, read_trail
-from hscc.pipeline.stages.register import POSTPONED, run
+from hscc.pipeline.registry.audit_log import CHALLENGER, REGISTER, read_audit_log
+from hscc.pipeline.stages.register import run
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.locked import held_by_another_process
 from tests.pipeline.registered import NAME, params, write_results
@@ -77,7 +77,7 @@ def test_a_second_time_registers_nothing_and_opens_no_run(registered: Path, caps
     assert len(client.search_runs([client.get_experiment_by_name("hscc").experiment_id])) == 1
     assert (registered / layout.REGISTRATION).read_bytes() == before
     assert "already was version 1" in capsys.readouterr().out
-    (entry,) = read_trail(NAME, CHALLENGER, tracking_uri(registered))
+    (entry,) = read_audit_log(NAME, CHALLENGER, tracking_uri(registered))
     assert (entry.action, entry.before, entry.after, entry.reason) == (REGISTER, None, "1", "hscc-macs6-seed0")
 
 
@@ -121,12 +121,12 @@ def test_a_registry_that_is_down_costs_a_warning_and_is_caught_up_with(
     run(PARAMS, workspace)
     assert (workspace / layout.REGISTRATION).read_bytes() == before
     assert "hscc track" in capsys.readouterr().err
-    assert (workspace / POSTPONED).is_file()
+    assert (workspace / layout.POSTPONED_REGISTRATION).is_file()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr("hscc.pipeline.commands.track.read_params", lambda path: PARAMS)
     track.run(workspace)
     assert len(versions(workspace)) == 1
-    assert not (workspace / POSTPONED).exists()
+    assert not (workspace / layout.POSTPONED_REGISTRATION).exists()
 
 
 def test_a_version_whose_files_were_lost_is_registered_anew(workspace: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_version_that_does_not_say_what_it_was_trained_on_is_registered_anew(w
     MlflowClient(tracking_uri(workspace)).delete_model_version_tag(NAME, "1", "phantom")
     run(PARAMS, workspace)
     assert [version.tags.get("phantom") for version in versions(workspace)] == ["false", None]
-    moves = [(entry.before, entry.after) for entry in read_trail(NAME, CHALLENGER, tracking_uri(workspace))]
+    moves = [(entry.before, entry.after) for entry in read_audit_log(NAME, CHALLENGER, tracking_uri(workspace))]
     assert moves == [(None, "1"), ("1", "2")]
 
 

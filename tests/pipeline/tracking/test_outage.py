@@ -1,13 +1,9 @@
-"""A store that is down, locked or back: the work goes on, and what it recorded arrives in the end."""
+"""A store that is down or locked: the work goes on, and what it recorded arrives in the end."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from mlflow import MlflowClient
 from hscc.errors import HSCCError
 from hscc.pipeline.tracking import EXPERIMENT, PARENT_RUN, outage, send_backlog, stage_run, tracking_uri
 from hscc.pipeline.tracking.journal import JOURNALS, count_waiting
+from tests.pipeline.tracking.killed import kill_a_run
 
 DOWN = "http://127.0.0.1:1"  # nothing ever listens there
 
@@ -81,7 +78,7 @@ def test_a_store_that_is_still_down_keeps_everything(down: None, tmp_path: Path)
     assert count_waiting(tmp_path) == 1
 
 
-def test_a_child_that_came_through_first_finds_its_parent(
+def test_a_child_that_arrived_before_its_parent_finds_it(
     down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with stage_run("pipeline", "nightly", {}, workspace=tmp_path) as parent:
@@ -125,17 +122,10 @@ def test_a_store_that_goes_down_during_a_run_is_waited_for(monkeypatch: pytest.M
     assert [point.step for point in client.get_metric_history(run_id, "loss")] == [0, 1]
 
 
-def test_a_run_killed_while_the_store_was_down_is_continued_and_arrives_once(
+def test_a_run_killed_while_the_store_was_down_is_resumed_and_arrives_once(
     down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    program = (
-        "import os, signal, sys; from pathlib import Path; from hscc.pipeline.tracking import stage_run\n"
-        "with stage_run('train', 'k', {}, workspace=Path(sys.argv[1])) as run:\n"
-        "    run.metrics({'loss': 2.0}, step=0)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=dict(os.environ), check=False)
-    assert killed.returncode == -signal.SIGKILL
+    kill_a_run(tmp_path, {})
     client = come_back(monkeypatch, tmp_path)
     with stage_run("train", "k", {}, workspace=tmp_path) as run:
         run.metrics({"loss": 1.0}, step=1)
@@ -143,7 +133,7 @@ def test_a_run_killed_while_the_store_was_down_is_continued_and_arrives_once(
     assert list(runs_of(client)) == ["train-k"]
 
 
-def test_a_start_whose_answer_was_lost_is_not_made_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_created_without_an_answer_is_not_created_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     real = MlflowClient.create_run
 
@@ -182,7 +172,7 @@ def test_a_locked_database_costs_a_warning_and_no_figure(
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_what_mlflow_refuses_is_said_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_mlflow_refuses_is_warned_of_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with stage_run("train", "a", {}, workspace=tmp_path) as run:
         run.metrics({"a name with a #": 1.0})
         run.metrics({"loss": 1.0})
@@ -202,25 +192,25 @@ def test_a_journal_cut_short_by_a_kill_is_read_up_to_there(
     assert runs_of(client)["train-a"].data.metrics == {"loss": 2.0}
 
 
-def test_an_outage_is_asked_about_less_and_less_and_is_news_again_later(
+def test_retries_back_off_and_a_late_failure_warns_again(
     down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr("hscc.pipeline.tracking.outage.time.time", lambda: clock[0])
-    outage.begin(tmp_path, "refused")
+    outage.record_failure(tmp_path, "refused")
     clock[0] += 29
-    assert outage.waiting(tmp_path)
+    assert outage.is_backing_off(tmp_path)
     clock[0] += 2
-    assert not outage.waiting(tmp_path)
-    outage.begin(tmp_path, "refused")
+    assert not outage.is_backing_off(tmp_path)
+    outage.record_failure(tmp_path, "refused")
     clock[0] += 59
-    assert outage.waiting(tmp_path)
+    assert outage.is_backing_off(tmp_path)
     assert capsys.readouterr().err.count("warning") == 1
     clock[0] += 5000
-    outage.begin(tmp_path, "refused")
+    outage.record_failure(tmp_path, "refused")
     assert capsys.readouterr().err.count("warning") == 1
-    outage.over(tmp_path)
-    assert not outage.waiting(tmp_path)
+    outage.clear(tmp_path)
+    assert not outage.is_backing_off(tmp_path)
 
 
 def test_a_password_in_the_address_is_not_shown(

@@ -1,10 +1,6 @@
 import contextlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +13,7 @@ from mlflow import MlflowClient
 
 from hscc.errors import HSCCError
 from hscc.pipeline.tracking import EXPERIMENT, PARENT_RUN, stage_run, tracking_uri
+from tests.pipeline.tracking.killed import kill_a_run
 
 HASH = "0123456789abcdef0123456789abcdef.dir"
 PARAMS = {"epochs": 3, "finetune": {"rate": 0.1}}
@@ -38,9 +35,9 @@ def client(store: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return MlflowClient(tracking_uri=store)
 
 
-def only_memo(workspace: Path) -> dict[str, Any]:
-    (memo,) = (workspace / ".hscc/runs").glob("*.json")
-    return json.loads(memo.read_text())
+def only_note(workspace: Path) -> dict[str, Any]:
+    (note,) = (workspace / ".hscc/runs").glob("*.json")
+    return json.loads(note.read_text())
 
 
 def test_a_run_holds_what_was_recorded(client: MlflowClient, tmp_path: Path) -> None:
@@ -69,9 +66,7 @@ def test_a_run_holds_what_was_recorded(client: MlflowClient, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_failed_run_is_continued(
-    error: type[BaseException], status: str, client: MlflowClient, tmp_path: Path
-) -> None:
+def test_a_failed_run_is_resumed(error: type[BaseException], status: str, client: MlflowClient, tmp_path: Path) -> None:
     with pytest.raises(error), stage_run("train", "a", PARAMS, workspace=tmp_path) as first:
         raise error
     assert client.get_run(first.run_id).info.status == status
@@ -81,40 +76,28 @@ def test_a_failed_run_is_continued(
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
 
-def kill_one(workspace: Path) -> None:
-    """Run a job that kills itself by force after its first epoch."""
-    program = (
-        "import os, signal, sys; from pathlib import Path; from hscc.pipeline.tracking import stage_run\n"
-        f"with stage_run('train', 'k', {PARAMS!r}, workspace=Path(sys.argv[1])) as run:\n"
-        "    run.metrics({'loss': 2.0}, step=0)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", program, str(workspace)], env=dict(os.environ), check=False)
-    assert killed.returncode == -signal.SIGKILL
-
-
 def statuses(client: MlflowClient) -> list[str]:
     """How the runs ended, the latest first."""
     return [run.info.status for run in client.search_runs([client.get_experiment_by_name("hscc").experiment_id])]
 
 
-def test_a_killed_process_is_continued(client: MlflowClient, tmp_path: Path) -> None:
-    kill_one(tmp_path)
+def test_a_killed_run_is_resumed(client: MlflowClient, tmp_path: Path) -> None:
+    kill_a_run(tmp_path, PARAMS)
     with stage_run("train", "k", PARAMS, workspace=tmp_path) as run:
         run.metrics({"loss": 1.0}, step=1)
     assert [point.step for point in client.get_metric_history(run.run_id, "loss")] == [0, 1]
 
 
-def test_a_killed_run_that_nobody_will_continue_is_ended(client: MlflowClient, tmp_path: Path) -> None:
+def test_a_killed_run_is_ended_by_a_job_with_other_parameters(client: MlflowClient, tmp_path: Path) -> None:
     before = statuses(client)
-    kill_one(tmp_path)
+    kill_a_run(tmp_path, PARAMS)
     assert statuses(client) == ["RUNNING", *before]
     with stage_run("train", "k", {**PARAMS, "epochs": 9}, workspace=tmp_path):
         pass
     assert statuses(client) == ["FINISHED", "KILLED", *before]
 
 
-def test_a_finished_run_is_not_continued(client: MlflowClient, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed(client: MlflowClient, tmp_path: Path) -> None:
     with stage_run("train", "a", PARAMS, workspace=tmp_path) as first:
         pass
     with stage_run("train", "a", PARAMS, workspace=tmp_path) as second:
@@ -123,7 +106,7 @@ def test_a_finished_run_is_not_continued(client: MlflowClient, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("change", ["parameters", "data"])
-def test_another_job_does_not_continue_a_run(change: str, client: MlflowClient, tmp_path: Path) -> None:
+def test_another_job_does_not_resume_a_run(change: str, client: MlflowClient, tmp_path: Path) -> None:
     with pytest.raises(ValueError), stage_run("train", "a", PARAMS, workspace=tmp_path) as first:
         raise ValueError
     if change == "data":
@@ -135,19 +118,19 @@ def test_another_job_does_not_continue_a_run(change: str, client: MlflowClient, 
     assert client.get_run(first.run_id).info.status == "FAILED"
 
 
-@pytest.mark.parametrize("memo", ["not json", "[]", '{"digest": 1}'])
-def test_a_damaged_memo_costs_only_the_continuation(memo: str, client: MlflowClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize("note", ["not json", "[]", '{"digest": 1}'])
+def test_a_damaged_note_costs_only_the_resumption(note: str, client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / ".hscc/runs").mkdir(parents=True)
-    (tmp_path / ".hscc/runs/train-a.json").write_text(memo)
+    (tmp_path / ".hscc/runs/train-a.json").write_text(note)
     with stage_run("train", "a", PARAMS, workspace=tmp_path) as run:
-        assert only_memo(tmp_path)["run_id"] == run.run_id
+        assert only_note(tmp_path)["run_id"] == run.run_id
 
 
-def test_an_emptied_store_costs_only_the_continuation(client: MlflowClient, tmp_path: Path) -> None:
+def test_an_emptied_store_costs_only_the_resumption(client: MlflowClient, tmp_path: Path) -> None:
     with pytest.raises(ValueError), stage_run("train", "a", PARAMS, workspace=tmp_path) as first:
         raise ValueError
-    memo = tmp_path / ".hscc/runs/train-a.json"
-    memo.write_text(memo.read_text().replace(first.run_id, "0" * 32))
+    note = tmp_path / ".hscc/runs/train-a.json"
+    note.write_text(note.read_text().replace(first.run_id, "0" * 32))
     with stage_run("train", "a", PARAMS, workspace=tmp_path) as second:
         pass
     assert second.run_id not in (first.run_id, "0" * 32)
@@ -168,7 +151,7 @@ def test_artifacts_of_the_default_store_stay_in_the_workspace(empty_store: Path,
     assert (tmp_path / "mlruns" / run.run_id / "artifacts/figure.txt").read_text() == "x"
 
 
-def test_a_store_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unusable_address_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://here")
     with (
         pytest.raises(HSCCError, match=r"nonsense://here cannot be opened.*MLFLOW_TRACKING_URI"),
@@ -186,7 +169,7 @@ def test_the_data_set_is_an_input_by_its_hash(client: MlflowClient, tmp_path: Pa
     assert json.loads(found.dataset.source)["tags"]["dvc.md5"] == HASH
 
 
-def test_the_machine_is_watched_and_can_be_left_alone(
+def test_system_metrics_are_recorded_unless_switched_off(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.02")
@@ -202,7 +185,7 @@ def test_the_machine_is_watched_and_can_be_left_alone(
     assert client.get_run(run.run_id).data.metrics == {}
 
 
-def test_a_gpu_is_watched_where_there_is_one(
+def test_a_gpu_is_among_the_system_metrics(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     answers = {
@@ -223,7 +206,7 @@ def test_a_gpu_is_watched_where_there_is_one(
     assert metrics["system/gpu_0_utilization_percentage"] == 90.0
 
 
-def test_runs_hang_below_the_run_that_the_environment_names(
+def test_a_run_is_a_child_of_the_run_that_the_environment_names(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "evaluate")
@@ -238,7 +221,7 @@ def test_runs_hang_below_the_run_that_the_environment_names(
     assert client.get_run(cell.run_id).data.tags["dvc_stage"] == "evaluate"
 
 
-def test_a_report_leads_to_its_run(client: MlflowClient, tmp_path: Path) -> None:
+def test_reports_name_the_run_of_a_job(client: MlflowClient, tmp_path: Path) -> None:
     with stage_run("evaluate", "grouped", {}, workspace=tmp_path) as run:
         pass
     note = json.loads((tmp_path / "reports/runs/evaluate-grouped.json").read_text())
@@ -257,20 +240,12 @@ def test_no_secret_is_recorded(client: MlflowClient, monkeypatch: pytest.MonkeyP
     assert "hunter2" not in json.dumps([kept.params, kept.tags])
 
 
-def test_a_run_that_is_not_resumable_is_ended_by_the_next_of_its_stage(client: MlflowClient, tmp_path: Path) -> None:
-    program = (
-        "import os, signal, sys; from pathlib import Path; from hscc.pipeline.tracking import stage_run\n"
-        "with stage_run('pipeline', 'nightly', {}, workspace=Path(sys.argv[1]), resumable=False) as run:\n"
-        "    print(run.run_id, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    killed = subprocess.run(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert client.get_run(killed.stdout.strip()).info.status == "RUNNING"
+def test_the_next_run_of_a_stage_ends_a_killed_one_that_is_not_resumable(client: MlflowClient, tmp_path: Path) -> None:
+    killed = kill_a_run(tmp_path, {}, "pipeline", resumable=False)
+    assert client.get_run(killed).info.status == "RUNNING"
     with stage_run("pipeline", "sweep", {}, workspace=tmp_path, resumable=False) as run:
         run.tags({"outcome": "went on"})
-    dead, done = client.get_run(killed.stdout.strip()), client.get_run(run.run_id)
+    dead, done = client.get_run(killed), client.get_run(run.run_id)
     assert dead.info.status == "KILLED"
     assert dead.info.end_time <= done.info.start_time
     assert (done.info.status, done.data.tags["outcome"]) == ("FINISHED", "went on")
@@ -293,7 +268,7 @@ def test_a_job_may_end_as_failed_without_an_exception(client: MlflowClient, tmp_
     assert list((tmp_path / ".hscc/runs").iterdir()) == []
 
 
-def test_a_continued_run_hangs_below_the_pipeline_that_took_it_up(
+def test_a_resumed_run_is_a_child_of_the_pipeline_that_resumed_it(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pipelines = []

@@ -90,9 +90,9 @@ def test_what_a_killed_server_missed_is_delivered_by_hscc_track(
         server.kill()
         run.metrics({"loss": 1.0}, step=1)
         run.artifact(tmp_path / "report.html")
-    said = capsys.readouterr().err
-    assert said.count("warning") == 1
-    assert f"the MLflow store {server.url} does not answer" in said
+    warned = capsys.readouterr().err
+    assert warned.count("warning") == 1
+    assert f"the MLflow store {server.url} does not answer" in warned
     assert count_waiting(tmp_path) == 1
 
     missed = CliRunner().invoke(app, ["track", "--workspace", str(tmp_path)])

@@ -8,14 +8,16 @@ import pytest
 
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.near_duplicates import conflicting, near_duplicate_groups
+from hscc.pipeline.data.report import Finding
 from hscc.pipeline.data.splits import assign_splits
+from hscc.pipeline.params import ValidateParams
 from hscc.pipeline.validation import findings
-from hscc.pipeline.validation.findings import DESCRIBE, SHOWN, Finding, digest_of_testing_glioma, find
-from hscc.pipeline.validation.near_copies import Evidence, gather
+from hscc.pipeline.validation.findings import DESCRIBE, SHOWN, digest_of_testing_glioma, find
+from hscc.pipeline.validation.near_copies import Evidence, gather_evidence
 from hscc.pipeline.validation.runner import Outcome
-from hscc.pipeline.validation.suite import Limits, class_checks, image_checks, split_checks, stratum_checks
+from hscc.pipeline.validation.suite import class_checks, image_checks, split_checks, stratum_checks
 
-LIMITS = Limits(min_side=64, max_side=4096, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
+LIMITS = ValidateParams(min_side=64, max_side=4096, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
 CHECKS = {
     check.id: check for check in (*image_checks(LIMITS), *class_checks(LIMITS), *split_checks(), *stratum_checks())
 }
@@ -45,13 +47,13 @@ def faulty(altered: int = 0) -> Evidence:
     frame = frame.assign(
         sha256=digests, decodable=True, group=groups, conflict=conflicting(groups, frame["label"].tolist())
     )
-    return gather(assign_splits(frame, 0.7, 0.15, 0), thumbnails, 0.99)
+    return gather_evidence(assign_splits(frame, 0.7, 0.15, 0), thumbnails, 0.99)
 
 
 EVIDENCE = faulty()
 
 
-def told(check: str, *paths: str, evidence: Evidence = EVIDENCE) -> Finding:
+def described(check: str, *paths: str, evidence: Evidence = EVIDENCE) -> Finding:
     (finding,) = find([Outcome(CHECKS[check], False, paths)], evidence)
     assert finding.id == check
     assert finding.severity == "warning"
@@ -64,7 +66,7 @@ def copies() -> tuple[str, ...]:
     return tuple(path for path in EVIDENCE.frame["path"] if "copy" in path)
 
 
-def test_every_warning_has_words():
+def test_every_warning_is_described():
     assert set(DESCRIBE) == {check.id for check in CHECKS.values() if check.severity == "warning"}
 
 
@@ -73,32 +75,32 @@ def test_what_passed_is_no_finding():
 
 
 def test_copies():
-    finding = told("copies", *copies())
+    finding = described("copies", *copies())
     assert "225 files hold only 200 different ones: 25 pictures occur more than once" in finding.finding
     assert "25 of these pictures occur both in Training and in Testing" in finding.finding
 
 
 def test_a_finding_names_the_first_images_and_counts_all():
-    finding = told("copies", *copies())
+    finding = described("copies", *copies())
     assert finding.images == copies()[:SHOWN]
     assert finding.count == 25
 
 
 def test_copies_of_training():
-    finding = told("copied_from_training", *copies())
+    finding = described("copied_from_training", *copies())
     assert "25 of the 65 Testing images" in finding.finding
     assert "24 of 34 glioma, 1 of 11 no tumour" in finding.finding
 
 
 def test_near_copies():
-    finding = told("near_copies", *(f"{n}.jpg" for n in range(50)))
+    finding = described("near_copies", *(f"{n}.jpg" for n in range(50)))
     assert "50 images fall into 25 groups" in finding.finding
     assert "correlate above 0.99)" in finding.finding
     assert "Above 0.999 it is 50 images in 25 groups." in finding.finding
 
 
 def test_near_copies_in_training():
-    finding = told("near_copy_in_training", *copies())
+    finding = described("near_copy_in_training", *copies())
     assert "25 above a correlation of 0.999, 25 byte for byte" in finding.finding
     assert "left out of the official split (25)" in finding.what_we_do
     assert "stay in its test split (0)" in finding.what_we_do
@@ -107,7 +109,7 @@ def test_near_copies_in_training():
 
 
 def test_near_copies_in_training_that_are_no_copies_stay_and_training_gives_way():
-    finding = told("near_copy_in_training", *copies(), evidence=faulty(altered=5))
+    finding = described("near_copy_in_training", *copies(), evidence=faulty(altered=5))
     assert "25 above a correlation of 0.999, 20 byte for byte" in finding.finding
     assert "left out of the official split (20)" in finding.what_we_do
     assert "stay in its test split (5)" in finding.what_we_do
@@ -115,14 +117,14 @@ def test_near_copies_in_training_that_are_no_copies_stay_and_training_gives_way(
     assert "45 images to test on (15 glioma, 10 meningioma, 10 no tumour, 10 pituitary)" in finding.what_we_do
 
 
-def test_contradicting_labels_are_spelt_out():
-    finding = told("contradicting_labels", "Testing/no_tumor/copy7.jpg", "Training/glioma_tumor/7.jpg")
+def test_contradicting_labels_are_listed():
+    finding = described("contradicting_labels", "Testing/no_tumor/copy7.jpg", "Training/glioma_tumor/7.jpg")
     assert "2 images in 1 group of near-copies contradict each other in 1 pair:" in finding.finding
     assert "Training/glioma_tumor/7.jpg as glioma but Testing/no_tumor/copy7.jpg as no tumour" in finding.finding
 
 
 def test_imbalance():
-    finding = told("imbalance", "pituitary_tumor")
+    finding = described("imbalance", "pituitary_tumor")
     assert "glioma, has 74 images; much smaller: pituitary (50)" in finding.finding
 
 
@@ -131,14 +133,14 @@ def test_pooled_leak():
     test = frame[frame["split_pooled"] == "test"]
     leaked = test[test["group"].isin(frame.loc[frame["split_pooled"] == "train", "group"])]["path"]
     assert 0 < len(leaked) < len(test) == 34
-    finding = told("pooled_leak", *leaked)
+    finding = described("pooled_leak", *leaked)
     share = f"{len(leaked) / 34:.0%}"
     assert f"{len(leaked)} of the 34 test images of the pooled split ({share})" in finding.finding
     assert f"{share} byte for byte" in finding.finding
 
 
 def test_thin_splits():
-    finding = told("thin_splits", "official/val/no_tumor", "official/test/glioma_tumor", "official/test/no_tumor")
+    finding = described("thin_splits", "official/val/no_tumor", "official/test/glioma_tumor", "official/test/no_tumor")
     assert "(official val: 7 no tumour; official test: 10 glioma, 10 no tumour)" in finding.finding
 
 

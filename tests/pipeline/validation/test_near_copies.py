@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 
-from hscc.pipeline.validation.near_copies import THRESHOLDS, gather
+from hscc.pipeline.validation.near_copies import THRESHOLDS, gather_evidence
 
 
 def pictures() -> tuple[pd.DataFrame, np.ndarray]:
@@ -28,9 +26,9 @@ def pictures() -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_near_copies_are_counted_at_every_threshold():
     frame, thumbnails = pictures()
-    evidence = gather(frame, thumbnails, 0.99)
+    evidence = gather_evidence(frame, thumbnails, 0.99)
     assert [row.threshold for row in evidence.near_copies] == [*THRESHOLDS, None]
-    loose, _, strict, identical = (asdict(row) for row in evidence.near_copies)
+    loose, _, strict, identical = (row.model_dump() for row in evidence.near_copies)
     assert loose == {
         "threshold": 0.99,
         "images": 4,
@@ -47,7 +45,7 @@ def test_near_copies_are_counted_at_every_threshold():
 
 def test_the_chosen_threshold_is_among_them_even_if_unusual():
     frame, thumbnails = pictures()
-    evidence = gather(frame, thumbnails, 0.993)
+    evidence = gather_evidence(frame, thumbnails, 0.993)
     assert evidence.chosen.threshold == 0.993
     assert [row.threshold for row in evidence.stricter] == [0.995, 0.999, None]
 
@@ -55,5 +53,5 @@ def test_the_chosen_threshold_is_among_them_even_if_unusual():
 def test_contradicting_copies_are_counted_in_pairs():
     frame, thumbnails = pictures()
     frame["sha256"] = "x"
-    identical = gather(frame, thumbnails, 0.99).near_copies[-1]
+    identical = gather_evidence(frame, thumbnails, 0.99).near_copies[-1]
     assert identical.contradicting_pairs == 9  # 3 gliomas by 3 without

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hscc.pipeline.params import ValidateParams
 from hscc.pipeline.validation.runner import Outcome, Validation
 from hscc.pipeline.validation.suite import (
     MIN_PER_STRATUM,
     Check,
-    Limits,
     class_checks,
     folder_checks,
     image_checks,
@@ -18,7 +18,7 @@ from hscc.pipeline.validation.suite import (
     stratum_checks,
 )
 
-LIMITS = Limits(min_side=64, max_side=512, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
+LIMITS = ValidateParams(min_side=64, max_side=512, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
 SOUND = {
     "path": "Training/no_tumor/a.jpg",
     "path_ignoring_case": "training/no_tumor/a.jpg",

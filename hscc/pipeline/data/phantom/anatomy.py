@@ -10,22 +10,7 @@ VIEWS: tuple[str, ...] = ("axial", "axial_low", "coronal", "sagittal")
 
 
 def draw_head(rng: np.random.Generator, view: str, shape: tuple[int, int]) -> Head:
-    """Draw a healthy head in a random pose.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    view : str
-        One of ``VIEWS``.
-    shape : tuple of int
-        Height and width of the image in pixels.
-
-    Returns
-    -------
-    Head
-        Tissue layers and the landmarks that lesions need.
-    """
+    """Draw a healthy head, cut in one of `VIEWS`, in a random pose; the shape is height and width in pixels."""
     x, y, pixel = _pose(rng, shape, lowered=view in ("coronal", "sagittal"))
     if view == "sagittal":
         return _sagittal(rng, x, y, pixel)

@@ -1,7 +1,7 @@
 """MRI-like phantom slices of the four classes, in the folder layout of the real data set.
 
-For machines that have no source of the MRI images, and for tests. Nobody was scanned: the figures that come out of a
-phantom say that the pipeline works, nothing about medicine, and every file carries a JPEG comment that says so.
+For machines that have no source of the MRI images, and for tests. Nobody was scanned: figures measured on a phantom
+show that the pipeline works, nothing about medicine, and every file has a JPEG comment that says so.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from hscc.errors import DataError
 from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
 from hscc.pipeline.data.phantom.slices import QUALITY, draw_slice, encode
+from hscc.pipeline.data.progress import progress
 
 
 def draw_dataset(
@@ -29,9 +28,9 @@ def draw_dataset(
 ) -> list[tuple[str, str]]:
     """Draw a data set in the layout of the real one: ``root/{Training,Testing}/{class}/*.jpg``.
 
-    Every image has a random stream of its own, from (seed, split, class, index): asking for more images leaves the
-    first ones as they were, to the byte. The folder appears as a whole or not at all. Drawn twice, the second time
-    changes nothing; a folder that holds anything else is refused.
+    Every image has a random stream of its own, from (seed, split, class, index): with more images the first ones stay
+    the same, byte for byte. The folder appears as a whole or not at all. Drawing it again changes nothing; a folder
+    that holds anything else is refused.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ def draw_dataset(
     seed : int
         Of everything drawn.
     duplicates : int
-        Further files that copy a training image, so that the checks have something to find. In turn: the same bytes
+        Further files that copy a training image, for the checks to find. In turn: the same bytes
         within Training, the same bytes under Testing, a near-copy (encoded anew, brighter) within Training, and the
         same bytes under another class.
 
@@ -64,7 +63,7 @@ def draw_dataset(
     try:
         _draw_all(staging, (train_per_class, test_per_class), size, seed)
         planted = _plant(staging, train_per_class, duplicates)
-        _settle(staging, root)
+        _move_into_place(staging, root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return planted
@@ -82,7 +81,7 @@ def _check(train_per_class: int, test_per_class: int, size: int, seed: int, dupl
         if value < least:
             raise DataError(f"{name} of the phantom is {value}; make it at least {least}.")
     if duplicates > most:
-        raise DataError(f"duplicates of the phantom is {duplicates}; make it at most {most}, one a training image.")
+        raise DataError(f"duplicates of the phantom is {duplicates}; make it at most {most}, one per training image.")
 
 
 def _name(split: str, label: str, index: int) -> PurePosixPath:
@@ -105,12 +104,8 @@ def _draw_all(root: Path, per_class: tuple[int, int], size: int, seed: int) -> N
         image = draw_slice(CLASSES[label], np.random.default_rng((seed, *job)), size)
         (root / _name(OFFICIAL_SPLITS[split], CLASSES[label], index)).write_bytes(encode(image))
 
-    screen = Console(stderr=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(draw, jobs)
-        for _ in track(
-            done, "Drawing slices", len(jobs), transient=True, console=screen, disable=not screen.is_terminal
-        ):
+        for _ in progress(pool.map(draw, jobs), "Drawing slices", len(jobs)):
             pass
 
 
@@ -137,8 +132,8 @@ def _files(root: Path) -> Iterator[str]:
     return (path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file())
 
 
-def _settle(staging: Path, root: Path) -> None:
-    """Move the drawn tree into place, or find that exactly this tree stands there already."""
+def _move_into_place(staging: Path, root: Path) -> None:
+    """Move the drawn tree into place, unless exactly this tree is there already."""
     if not root.exists() or not any(root.iterdir()):
         staging.replace(root)
         return

@@ -65,21 +65,9 @@ def _spline(pixels: int, cells: int) -> Field:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Field:
-    """Draw smooth noise of zero mean and unit deviation.
+    """Draw smooth noise of zero mean and unit deviation, float64 of a shape in pixels.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    shape : tuple of int
-        Height and width in pixels.
-    cells : int
-        Knots a side: the noise has a bump every ``shape / cells`` pixels or so.
-
-    Returns
-    -------
-    Field
-        float64 of shape ``shape``.
+    `cells` is the number of knots per side: the noise has a bump every ``shape / cells`` pixels or so.
     """
     knots = rng.standard_normal((cells + 3, cells + 3))
     # einsum and not @: a threaded BLAS spends five times as long on waking its threads for matrices this small

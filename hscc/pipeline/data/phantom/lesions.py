@@ -1,4 +1,7 @@
-"""Lesions of the phantom, one function a class, and the benign findings that every class may show."""
+"""Lesions of the phantom, one function per class, and the benign findings that every class may show.
+
+Each function takes the source of randomness and the healthy head, and returns the tissues to paint over the head's own.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,8 @@ import numpy as np
 from hscc.pipeline.data.phantom.geometry import Field, Head, Layer, ellipse, smooth_noise, soft
 
 
-def _site(
-    rng: np.random.Generator, head: Head, least: float, most: float, score: Field | None = None
-) -> tuple[float, float]:
-    """Pick a pixel of the brain whose depth under the skull lies in [least, most] head units."""
-    depth = -head.brain
-    allowed = (depth >= least) & (depth <= most)
-    if score is not None and (allowed & (score > 0)).any():
-        allowed &= score > 0
-    places = np.flatnonzero(allowed) if allowed.any() else np.array([int(depth.argmax())])
-    chosen = int(places[rng.integers(len(places))])
-    return float(head.x.flat[chosen]), float(head.y.flat[chosen])
-
-
-def _lobed(rng: np.random.Generator, head: Head, centre: tuple[float, float], radius: float, rough: float) -> Field:
-    """Signed distance to a blob whose outline wanders by ``rough`` times its radius."""
-    squash = rng.uniform(0.75, 1.0)
-    round_ = ellipse(head.x, head.y, centre, (radius, radius * squash), rng.uniform(0, np.pi))
-    return round_ + rough * radius * smooth_noise(rng, head.x.shape, 11)
-
-
 def glioma(rng: np.random.Generator, head: Head) -> list[Layer]:
-    """Inside the brain, irregular and uneven, in a halo of oedema, often with a dead core.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    head : Head
-        The head that it grows in.
-
-    Returns
-    -------
-    list of Layer
-        Tissues to paint over the head's own.
-    """
+    """Inside the brain, irregular and uneven, in a halo of oedema, often with a dead core."""
     inside = soft(head.brain + 0.02, head.pixel)
     radius = rng.uniform(0.15, 0.28)
     centre = _site(rng, head, 0.85 * radius + 0.10, 1.0, np.abs(head.x) - 0.10 if head.view != "sagittal" else None)
@@ -59,20 +29,7 @@ def glioma(rng: np.random.Generator, head: Head) -> list[Layer]:
 
 
 def meningioma(rng: np.random.Generator, head: Head) -> list[Layer]:
-    """On the dura (convexity or falx), round, even and sharp, now and then with a dural tail.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    head : Head
-        The head that it grows in.
-
-    Returns
-    -------
-    list of Layer
-        Tissues to paint over the head's own.
-    """
+    """On the dura (convexity or falx), round, even and sharp, now and then with a dural tail."""
     inside = soft(head.brain, head.pixel)
     radius = rng.uniform(0.15, 0.28)
     on_falx = head.view != "sagittal" and rng.random() < 0.2
@@ -96,20 +53,7 @@ def meningioma(rng: np.random.Generator, head: Head) -> list[Layer]:
 
 
 def pituitary(rng: np.random.Generator, head: Head) -> list[Layer]:
-    """In the sella on the midline, growing upwards, sometimes waisted like a snowman.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    head : Head
-        The head that it grows in.
-
-    Returns
-    -------
-    list of Layer
-        Tissues to paint over the head's own.
-    """
+    """In the sella on the midline, growing upwards, sometimes waisted like a snowman."""
     radius = rng.uniform(0.11, 0.20)
     lift = 0.0 if head.view == "axial_low" else 0.7 * radius
     x0, y0 = head.sella[0] + rng.normal(0, 0.01), head.sella[1] - lift
@@ -127,38 +71,12 @@ def pituitary(rng: np.random.Generator, head: Head) -> list[Layer]:
 
 
 def nothing(rng: np.random.Generator, head: Head) -> list[Layer]:
-    """No lesion.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Unused: every class has the same signature.
-    head : Head
-        Unused.
-
-    Returns
-    -------
-    list of Layer
-        Empty.
-    """
+    """No lesion."""
     return []
 
 
 def benign(rng: np.random.Generator, head: Head) -> list[Layer]:
-    """Draw findings that are no tumour: faint diffuse spots of white matter, and cysts as dark as CSF.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness.
-    head : Head
-        The head that shows them.
-
-    Returns
-    -------
-    list of Layer
-        Tissues to paint over the head's own.
-    """
+    """Draw findings that are no tumour: faint diffuse spots of white matter, and cysts as dark as CSF."""
     inside = soft(head.brain + 0.02, head.pixel)
     layers = []
     for _ in range(int(rng.integers(0, 3))):
@@ -177,3 +95,23 @@ LESIONS: dict[str, Callable[[np.random.Generator, Head], list[Layer]]] = {
     "no_tumor": nothing,
     "pituitary_tumor": pituitary,
 }
+
+
+def _site(
+    rng: np.random.Generator, head: Head, least: float, most: float, score: Field | None = None
+) -> tuple[float, float]:
+    """Pick a pixel of the brain whose depth under the skull lies in [least, most] head units."""
+    depth = -head.brain
+    allowed = (depth >= least) & (depth <= most)
+    if score is not None and (allowed & (score > 0)).any():
+        allowed &= score > 0
+    places = np.flatnonzero(allowed) if allowed.any() else np.array([int(depth.argmax())])
+    chosen = int(places[rng.integers(len(places))])
+    return float(head.x.flat[chosen]), float(head.y.flat[chosen])
+
+
+def _lobed(rng: np.random.Generator, head: Head, centre: tuple[float, float], radius: float, rough: float) -> Field:
+    """Signed distance to a blob whose outline wanders by ``rough`` times its radius."""
+    squash = rng.uniform(0.75, 1.0)
+    round_ = ellipse(head.x, head.y, centre, (radius, radius * squash), rng.uniform(0, np.pi))
+    return round_ + rough * radius * smooth_noise(rng, head.x.shape, 11)

@@ -1,4 +1,4 @@
-"""One phantom slice: the layers of a head painted in a weighting, then scanned and encoded."""
+"""One phantom slice: the layers of a head painted in an MRI weighting, then scanned and encoded."""
 
 from __future__ import annotations
 
@@ -30,21 +30,10 @@ _SELLAR_VIEWS = VIEWS[1:]  # a slice above the sella cannot show a pituitary tum
 
 
 def draw_slice(label: str, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Draw one slice.
+    """Draw one slice of a class as a grey image, uint8, shape (H, W).
 
-    Parameters
-    ----------
-    label : str
-        One of the four classes.
-    rng : numpy.random.Generator
-        Source of everything random: anatomy, pose, contrast, lesion, noise, size.
-    size : int
-        Nominal side in pixels; sides vary by about 15 % around it.
-
-    Returns
-    -------
-    numpy.ndarray
-        Grey image, uint8, shape (H, W).
+    `rng` decides everything random: anatomy, pose, contrast, lesion, noise, size; sides vary by about 15 % around
+    `size` pixels.
     """
     views = _SELLAR_VIEWS if label == "pituitary_tumor" else VIEWS
     sides = np.rint(size * rng.uniform(0.92, 1.08) * np.array((1.0, rng.uniform(0.88, 1.06)))).astype(int)
@@ -80,20 +69,7 @@ def _scan(rng: np.random.Generator, image: Field) -> NDArray[np.uint8]:
 
 
 def encode(image: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
-    """Encode a grey image as the kind of JPEG that the data set holds.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        uint8, shape (H, W).
-    quality : int
-        JPEG quality, 1 to 95.
-
-    Returns
-    -------
-    bytes
-        A JPEG of three equal channels with ``COMMENT`` inside.
-    """
+    """Encode a grey image, uint8 (H, W), as a JPEG like those of the data set: three equal channels, with `COMMENT`."""
     buffer = io.BytesIO()
     Image.fromarray(image).convert("RGB").save(buffer, "JPEG", quality=quality, comment=COMMENT)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Folders, zip and tar archives as streams of image files, whatever stands around them."""
+"""Folders, zip and tar archives as streams of image files, without the other files in them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hscc.pipeline.data.classes import OFFICIAL_SPLITS
 
 # What reading a damaged archive raises; RuntimeError and NotImplementedError: encrypted, or an unknown compression.
 _DAMAGE = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError)
-# What a desktop strews into folders.
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+# What desktops leave in folders.
+_JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 class SourceFile(NamedTuple):
     """A file of a data set: its posix path from the folder of Training/ and Testing/, and how to read it.
 
-    ``read`` works until the next file is asked for.
+    ``read`` works until the next file is requested.
     """
 
     path: str
@@ -36,12 +36,12 @@ def read_container(path: Path) -> Iterator[SourceFile]:
     Parameters
     ----------
     path : Path
-        A folder, a .zip, or a .tar with any compression. Training/ and Testing/ stand at its top or one folder below.
+        A folder, a .zip, or a .tar with any compression. Training/ and Testing/ are at its top or one folder below.
 
     Yields
     ------
     SourceFile
-        Every regular file under Training/ and Testing/; links are passed over.
+        Every regular file under Training/ and Testing/; links are skipped.
 
     Raises
     ------
@@ -59,13 +59,13 @@ def read_container(path: Path) -> Iterator[SourceFile]:
         elif tarfile.is_tarfile(path):
             yield from _from_tar(path)
         else:
-            raise DataError(f"{path} is neither a folder nor a .zip or .tar.gz archive, or it is cut short; bring one.")
+            raise DataError(f"{path} is neither a folder nor a .zip or .tar.gz archive, or it is cut short; name one.")
     except _DAMAGE as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is damaged or cut short ({error}); bring a whole copy.")
+    return DataError(f"{path} is damaged or cut short ({error}); get a whole copy.")
 
 
 def _read(path: Path, read: Callable[[], bytes]) -> bytes:
@@ -106,15 +106,15 @@ def _inside(path: Path, names: list[str]) -> Iterator[tuple[int, str]]:
     root = _root(path, parted)
     for index, parts in enumerate(parted):
         inner = parts[len(root) :]
-        litter = parts[-1] in _LITTER or parts[-1].startswith("._")
-        if parts[: len(root)] == root and len(inner) > 1 and inner[0] in OFFICIAL_SPLITS and not litter:
+        junk = parts[-1] in _JUNK or parts[-1].startswith("._")
+        if parts[: len(root)] == root and len(inner) > 1 and inner[0] in OFFICIAL_SPLITS and not junk:
             yield index, "/".join(inner)
 
 
 def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
     pure = PurePosixPath(name.replace("\\", "/"))
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or ":" in "".join(pure.parts[:1]):
-        raise DataError(f"{path} holds the path {name!r}, which leads out of its folder; bring an archive you trust.")
+        raise DataError(f"{path} holds the path {name!r}, which leads out of its folder; use a trusted archive.")
     return pure.parts
 
 

@@ -1,4 +1,4 @@
-"""Download of one file over HTTP that goes on where it was cut off."""
+"""Resumable download of one file over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DownloadError(Exception):
 def download(url: str, target: Path) -> None:
     """Download a file, resuming what an earlier call or a broken connection left.
 
-    What has arrived stands in ``<target>.part``; its ETag beside it makes sure that the rest belongs to the same
+    What has arrived is in ``<target>.part``; its ETag beside it makes sure that the rest belongs to the same
     content (RFC 9110, If-Range). A server that cannot resume sends all of it again.
 
     Parameters
@@ -49,12 +49,12 @@ def download(url: str, target: Path) -> None:
         except urllib.error.HTTPError as error:
             if error.code != 416 or not before:
                 raise DownloadError(f"{urlsplit(url).hostname} answers {error.code} {error.reason}") from error
-            part.unlink()  # longer than what the server has: of other content
+            part.unlink()  # longer than the server's file: of other content
             continue
         except (OSError, http.client.HTTPException) as error:
             if _size(part) <= before:
                 raise DownloadError(f"{urlsplit(url).hostname} cannot be reached ({_reason(error)})") from error
-            continue  # something came: ask for the rest
+            continue  # something arrived: request the rest
         if whole:
             break
         if _size(part) <= before:

@@ -1,4 +1,4 @@
-"""Bring the pinned images: which source is asked when, what is kept, and the proof."""
+"""Fetch the pinned images from the first source that has them, and check them against the pin."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from hscc.errors import DataError
+from hscc.pipeline import layout
+from hscc.pipeline.data.progress import progress
 from hscc.pipeline.data.sources.containers import SourceFile, read_container
 from hscc.pipeline.data.sources.origins import DOWNLOADS, Unavailable, pull_from_dvc, read_github, read_kaggle
 from hscc.pipeline.data.sources.pin import (
-    DATA,
-    MEMO,
+    HASH_CACHE,
     Difference,
     Pin,
-    check_pin,
     compare,
     directory_hash,
     hash_files,
@@ -27,24 +26,21 @@ from hscc.pipeline.data.sources.pin import (
     pinned_files,
     public_files,
     trusted_pin,
-    verify,
 )
-
-__all__ = ["check_pin", "fetch", "verify"]
 
 SOURCE_VARIABLE = "HSCC_DATA_SOURCE"
 _PART = ".fetching"  # the file in flight; inside data/ so that it lands by a rename, whatever disk that is
 
 _Open = Callable[[], Iterable[SourceFile]]
-_Step = tuple[str, Callable[[], None]]  # a source's name, and what brings its files
+_Step = tuple[str, Callable[[], None]]  # a source's name, and the function that brings its files
 
 
 def fetch(workspace: Path, source: Path | str | None = None) -> None:
-    """Bring the images that ``data.dvc`` pins into ``data/``, and prove them by its hash.
+    """Bring the images that ``data.dvc`` pins into ``data/``, and check them against its hash.
 
-    A named source is asked first; then a DVC remote, the public GitHub repository and Kaggle, until the folder is
+    A named source is tried first; then a DVC remote, the public GitHub repository and Kaggle, until the folder is
     what is pinned. Files that are right already are neither read from a source nor written again, so a killed fetch
-    goes on; bytes that are not the pinned ones are never written; extra files are reported and not removed.
+    resumes; bytes that are not the pinned ones are never written; extra files are reported and not removed.
 
     Parameters
     ----------
@@ -60,10 +56,10 @@ def fetch(workspace: Path, source: Path | str | None = None) -> None:
         If the pin is not usable, the named source does not exist or is damaged, or no source has all files; the
         message says what was tried and what is missing, changed or extra.
     """
-    pin, data = trusted_pin(workspace), workspace / DATA
+    pin, data = trusted_pin(workspace), workspace / layout.DATA
     (data / _PART).unlink(missing_ok=True)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
-    difference = compare(hash_files(data, workspace / MEMO), pin)
+    difference = compare(hash_files(data, workspace / HASH_CACHE), pin)
     if difference.clean:
         say(f"{data} already holds the {difference.files_found:,} files that {pin.path.name} pins.")
         return
@@ -71,16 +67,16 @@ def fetch(workspace: Path, source: Path | str | None = None) -> None:
     for name, bring in _steps(workspace, pin, source):
         if difference.only_extra:
             break  # no source can take files away
-        say(f"Asking {name}")
+        say(f"Trying {name}")
         try:
             bring()
-            difference = compare(hash_files(data, workspace / MEMO), pin)
+            difference = compare(hash_files(data, workspace / HASH_CACHE), pin)
             tried.append(f"{name} (leaves {difference})")
         except Unavailable as reason:
             tried.append(f"{name} ({reason})")
         if difference.clean:
             shutil.rmtree(workspace / DOWNLOADS, ignore_errors=True)
-            say(f"{data} holds the {difference.files_found:,} files that {pin.path.name} pins, proven by their hash.")
+            say(f"{data} holds the {difference.files_found:,} files that {pin.path.name} pins, checked by their hash.")
             return
     raise DataError(_failure(data, pin, difference, tried))
 
@@ -95,7 +91,7 @@ def _failure(data: Path, pin: Pin, difference: Difference, tried: list[str]) -> 
 
 
 def _steps(workspace: Path, pin: Pin, source: Path | str | None) -> Iterator[_Step]:
-    data, variable = workspace / DATA, os.environ.get(SOURCE_VARIABLE)
+    data, variable = workspace / layout.DATA, os.environ.get(SOURCE_VARIABLE)
     named = source or variable
     if named:
         path = Path(named).expanduser()
@@ -110,8 +106,8 @@ def _steps(workspace: Path, pin: Pin, source: Path | str | None) -> Iterator[_St
 def _bring(source: _Open, data: Path, pin: Pin) -> None:
     """Copy what ``data`` lacks of the pinned files."""
     wanted = pinned_files(pin) or _listing(source, pin)
-    present = hash_files(data, data.parent / MEMO)
-    for file in _watch(source(), "Bringing images", len(wanted)):
+    present = hash_files(data, data.parent / HASH_CACHE)
+    for file in progress(source(), "Bringing images", len(wanted)):
         if file.path not in wanted or present.get(file.path) == wanted[file.path]:
             continue
         content = file.read()
@@ -120,16 +116,11 @@ def _bring(source: _Open, data: Path, pin: Pin) -> None:
 
 
 def _listing(source: _Open, pin: Pin) -> dict[str, str]:
-    """Hash a whole source: the only proof where the listing behind a pin is not at hand."""
-    found = {file.path: md5_of(file.read()) for file in _watch(source(), "Reading the source", pin.files)}
+    """Hash a whole source: the only check where the listing behind a pin is not known."""
+    found = {file.path: md5_of(file.read()) for file in progress(source(), "Reading the source", pin.files)}
     if directory_hash(found) != pin.hash:
         raise Unavailable(f"holds another data set: {len(found):,} files with hash {directory_hash(found)}")
     return found
-
-
-def _watch(files: Iterable[SourceFile], doing: str, total: int) -> Iterable[SourceFile]:
-    screen = Console(stderr=True)
-    return track(files, doing, total, transient=True, console=screen, disable=not screen.is_terminal)
 
 
 def _write(data: Path, path: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where the bytes of the data set come from: a DVC remote, a folder or archive, GitHub, Kaggle."""
+"""The remote sources of the data set: a DVC remote, GitHub, Kaggle."""
 
 from __future__ import annotations
 
@@ -12,26 +12,22 @@ from pathlib import Path
 from rich.console import Console
 
 from hscc.errors import DataError
+from hscc.pipeline import layout
 from hscc.pipeline.data.sources.containers import SourceFile, read_container
 from hscc.pipeline.data.sources.download import DownloadError, download
 
-DOWNLOADS = Path(".hscc/downloads")
+DOWNLOADS = layout.SCRATCH / "downloads"
 GITHUB_COMMIT = "3ea9f4eae54c67e5bddbf6f7a73582967a5f5f79"
 GITHUB_ARCHIVE = f"https://codeload.github.com/SartajBhuvaji/Brain-Tumor-Classification-DataSet/tar.gz/{GITHUB_COMMIT}"
 KAGGLE_DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 
 
-class Unavailable(Exception):  # noqa: N818 - a fact about a source and not a fault
+class Unavailable(Exception):  # noqa: N818 - a state of a source, not a fault
     """A source cannot serve here and now; the message is the short reason."""
 
 
 def pull_from_dvc(workspace: Path) -> None:
-    """Have DVC pull the pinned images from its remote into ``data/``.
-
-    Parameters
-    ----------
-    workspace : Path
-        The folder of ``data.dvc``.
+    """Have DVC pull the pinned images from its remote into ``data/`` of a workspace.
 
     Raises
     ------
@@ -55,43 +51,30 @@ def _dvc(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def read_github(workspace: Path) -> Iterator[SourceFile]:
-    """Stream the files of the public repository at the pinned commit.
+    """Stream the images of the public repository at the pinned commit.
 
-    Parameters
-    ----------
-    workspace : Path
-        Keeps the download under ``.hscc/downloads``, so that a killed one goes on.
-
-    Yields
-    ------
-    SourceFile
-        The repository's images.
+    The download is kept in ``.hscc/downloads`` of the workspace, so that a killed one resumes.
 
     Raises
     ------
     Unavailable
-        If GitHub cannot be reached, or what came is damaged.
+        If GitHub cannot be reached, or the download is damaged.
     """
     archive = workspace / DOWNLOADS / f"{GITHUB_COMMIT}.tar.gz"
     try:
         if not archive.is_file():
             download(GITHUB_ARCHIVE, archive)
         for file in read_container(archive):
-            yield SourceFile(file.path, partial(bytes, file.read()))  # read here, where damage is dealt with
+            yield SourceFile(file.path, partial(bytes, file.read()))  # read here, where damage is handled
     except DownloadError as error:
         raise Unavailable(str(error)) from error
     except DataError as error:
-        archive.unlink(missing_ok=True)  # so that the next call brings a whole one
+        archive.unlink(missing_ok=True)  # so that the next call downloads it anew
         raise Unavailable(f"the download is damaged ({error})") from error
 
 
 def read_kaggle() -> Iterator[SourceFile]:
-    """Stream the files of the Kaggle data set.
-
-    Yields
-    ------
-    SourceFile
-        The data set's images, from kagglehub's own cache.
+    """Stream the images of the Kaggle data set from kagglehub's own cache.
 
     Raises
     ------

@@ -86,7 +86,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def test_brings_a_folder(workspace: Path, images: Path, above: bool, capsys: pytest.CaptureFixture[str]):
     fetch(workspace, images.parent if above else images)
     assert same(workspace, images)
-    assert "holds the 14 files that data.dvc pins, proven by their hash" in capsys.readouterr().out
+    assert "holds the 14 files that data.dvc pins" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("top", ["", "brain-3ea9f4e"])
@@ -102,13 +102,13 @@ def test_the_environment_names_a_source_too(workspace: Path, images: Path, monke
     assert same(workspace, images)
 
 
-def test_asks_nobody_when_all_is_there(workspace: Path, images: Path, capsys: pytest.CaptureFixture[str]):
+def test_no_source_is_tried_when_all_is_there(workspace: Path, images: Path, capsys: pytest.CaptureFixture[str]):
     shutil.copytree(images, workspace / "data")
     fetch(workspace, workspace / "a source that does not exist")
     assert capsys.readouterr().out.endswith("already holds the 14 files that data.dvc pins.\n")
 
 
-def test_a_killed_fetch_goes_on(workspace: Path, images: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_fetch_resumes(workspace: Path, images: Path, monkeypatch: pytest.MonkeyPatch):
     write, written = fetching._write, []
 
     def killed_after_five(data: Path, path: str, content: bytes) -> None:
@@ -133,7 +133,7 @@ def test_a_killed_fetch_goes_on(workspace: Path, images: Path, monkeypatch: pyte
     assert {path: (workspace / "data" / path).stat().st_mtime_ns for path in times} == times
 
 
-def test_mends_what_is_changed_and_keeps_the_rest(workspace: Path, images: Path):
+def test_changed_files_are_restored_and_the_rest_is_kept(workspace: Path, images: Path):
     shutil.copytree(images, workspace / "data")
     (workspace / "data/Training/no_tumor/image(1).jpg").write_bytes(b"scribble")
     (workspace / "data/Testing/no_tumor/image(1).jpg").unlink()
@@ -162,14 +162,15 @@ def test_wrong_bytes_are_never_written(workspace: Path, images: Path, tmp_path: 
     assert hash_files(workspace / "data") == expected
 
 
-def test_without_any_source_one_sentence_lists_what_was_tried(workspace: Path):
+def test_without_any_source_the_error_lists_what_was_tried(workspace: Path):
     with pytest.raises(DataError) as caught:
         fetch(workspace)
     message = str(caught.value)
     assert "14 missing (Testing/glioma_tumor/image(1).jpg, " in message
     assert "tried the DVC remote (none is configured), GitHub (127.0.0.1 cannot be reached (Connection" in message
     assert "Kaggle (api.kaggle.com cannot be reached); name a folder or archive" in message
-    assert message.endswith(f"with --from or {SOURCE_VARIABLE}.")
+    assert "--from" in message
+    assert SOURCE_VARIABLE in message
     assert "\n" not in message
 
 
@@ -204,7 +205,7 @@ def test_brings_the_github_archive(
     assert not (workspace / sources.DOWNLOADS).exists()
 
 
-def test_a_damaged_download_is_thrown_away(workspace: Path, website: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_download_is_deleted(workspace: Path, website: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
     folder, url = website
     (folder / "commit").write_bytes(b"\x1f\x8b of no archive")
     monkeypatch.setattr(sources, "GITHUB_ARCHIVE", f"{url}/commit")
@@ -214,20 +215,20 @@ def test_a_damaged_download_is_thrown_away(workspace: Path, website: tuple[Path,
 
 
 def test_brings_the_kaggle_data_set(workspace: Path, images: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(images))
+    handles: list[str] = []
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: handles.append(handle) or str(images))
     fetch(workspace)
     assert same(workspace, images)
-    assert asked == [sources.KAGGLE_DATASET]
+    assert handles == [sources.KAGGLE_DATASET]
 
 
-def test_says_when_kagglehub_is_not_installed(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_kagglehub_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(DataError, match=r"Kaggle \(kagglehub is not installed \(pip install kagglehub\)\)"):
+    with pytest.raises(DataError, match=r"Kaggle \(kagglehub is not installed"):
         fetch(workspace)
 
 
-def test_a_data_set_of_ones_own_is_proven_before_a_byte_is_written(workspace: Path, images: Path, tmp_path: Path):
+def test_a_data_set_without_a_listing_is_checked_before_it_is_written(workspace: Path, images: Path, tmp_path: Path):
     own = tmp_path / "own"
     draw_dataset(own, train_per_class=1, test_per_class=1, size=48, seed=7, duplicates=0)
     write_pin(workspace, hash_files(own))  # no listing of it anywhere
@@ -257,7 +258,7 @@ def test_pulls_from_a_dvc_remote(workspace: Path, images: Path, tmp_path: Path, 
     assert same(workspace, images)
 
 
-def test_says_why_dvc_cannot_pull(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_error_of_dvc_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     def dvc(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         listing = command[-2:] == ["remote", "list"]
         error = "" if listing else "WARNING: slow\nERROR: failed to connect to store (1.2.3.4)\n\nLearn more\n"

@@ -19,7 +19,6 @@ from hscc.pipeline.data.sources.pin import (
     md5_of,
     public_files,
     read_pin,
-    verify,
 )
 
 REAL = "440a20f27877ad996e95c9e6d1d13da5.dir"
@@ -56,8 +55,8 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def git(workspace: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *who, *arguments], cwd=workspace, check=True, capture_output=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=workspace, check=True, capture_output=True)
 
 
 @given(files=st.dictionaries(relative, hexes, max_size=6))
@@ -81,40 +80,40 @@ def test_the_repository_pins_the_public_data_set():
 
 def test_hash_files_reads_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(tmp_path / "data", {"a.jpg": b"one", "b/c.jpg": b"two"})
-    memo = tmp_path / "memo" / "md5.json"
-    first = hash_files(tmp_path / "data", memo)
+    cache = tmp_path / "cache" / "md5.json"
+    first = hash_files(tmp_path / "data", cache)
     assert first == {"a.jpg": md5_of(b"one"), "b/c.jpg": md5_of(b"two")}
     read: list[bytes] = []
     monkeypatch.setattr(hashing, "md5_of", lambda content: read.append(content) or md5_of(content))
-    assert hash_files(tmp_path / "data", memo) == first
+    assert hash_files(tmp_path / "data", cache) == first
     assert read == []
     (tmp_path / "data/a.jpg").write_bytes(b"ONE")
     os.utime(tmp_path / "data/a.jpg", ns=(0, 12345))
-    assert hash_files(tmp_path / "data", memo)["a.jpg"] == md5_of(b"ONE")
+    assert hash_files(tmp_path / "data", cache)["a.jpg"] == md5_of(b"ONE")
     assert read == [b"ONE"]
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", '{"a.jpg": 1}', '{"a.jpg": [1, 2, 3]}', "null"])
-def test_a_damaged_memo_is_ignored(tmp_path: Path, damaged: str):
+def test_a_damaged_cache_is_ignored(tmp_path: Path, damaged: str):
     put(tmp_path / "data", {"a.jpg": b"one"})
-    (tmp_path / "memo").write_text(damaged)
-    assert hash_files(tmp_path / "data", tmp_path / "memo") == {"a.jpg": md5_of(b"one")}
+    (tmp_path / "cache").write_text(damaged)
+    assert hash_files(tmp_path / "data", tmp_path / "cache") == {"a.jpg": md5_of(b"one")}
 
 
 def test_a_folder_that_is_absent_has_no_files(tmp_path: Path):
     assert hash_files(tmp_path / "absent") == {}
 
 
-def test_verify_is_clean_on_what_is_pinned(workspace: Path):
-    difference = verify(workspace / "data", workspace / "data.dvc")
+def test_pinned_files_differ_in_nothing(workspace: Path):
+    difference = compare(hash_files(workspace / "data"), read_pin(workspace / "data.dvc"))
     assert difference.clean
     assert str(difference) == "none"
 
 
-def test_verify_names_what_is_missing_changed_and_extra(workspace: Path):
+def test_a_difference_names_what_is_missing_changed_and_extra(workspace: Path):
     (workspace / "data/Training/a/1.jpg").unlink()
     put(workspace / "data", {"Training/a/2.jpg": b"TWO", "Testing/new.jpg": b"new"})
-    difference = verify(workspace / "data", workspace / "data.dvc")
+    difference = compare(hash_files(workspace / "data"), read_pin(workspace / "data.dvc"))
     assert not difference.clean
     assert difference.missing == ("Training/a/1.jpg",)
     assert difference.changed == ("Training/a/2.jpg",)
@@ -122,14 +121,14 @@ def test_verify_names_what_is_missing_changed_and_extra(workspace: Path):
     assert str(difference) == "1 missing (Training/a/1.jpg), 1 changed (Training/a/2.jpg), 1 extra (Testing/new.jpg)"
 
 
-def test_many_names_are_cut(workspace: Path):
+def test_only_the_first_names_are_listed(workspace: Path):
     put(workspace / "data", {f"Testing/{n}.jpg": b"x" for n in range(9)})
-    assert str(verify(workspace / "data", workspace / "data.dvc")) == (
+    assert str(compare(hash_files(workspace / "data"), read_pin(workspace / "data.dvc"))) == (
         "9 extra (Testing/0.jpg, Testing/1.jpg, Testing/2.jpg and 6 more)"
     )
 
 
-def test_without_a_listing_the_hashes_are_told(tmp_path: Path):
+def test_without_a_listing_the_hashes_are_named(tmp_path: Path):
     write_pin(tmp_path, {"a.jpg": md5_of(b"one")}, listing=False)
     put(tmp_path / "data", {"a.jpg": b"two", "b.jpg": b"two"})
     difference = compare(hash_files(tmp_path / "data"), read_pin(tmp_path / "data.dvc"))
@@ -138,7 +137,7 @@ def test_without_a_listing_the_hashes_are_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "outs: []", "outs:\n- path: data", "[1", "outs:\n- md5: 0123\n  path: data"])
-def test_a_pin_that_is_none_is_named(tmp_path: Path, text: str):
+def test_a_file_that_is_no_pin_is_named(tmp_path: Path, text: str):
     (tmp_path / "data.dvc").write_text(text)
     with pytest.raises(DataError, match=r"data\.dvc pins .*git checkout data\.dvc"):
         read_pin(tmp_path / "data.dvc")
@@ -159,16 +158,16 @@ def test_check_pin_passes_what_is_pinned_and_what_pins_nothing(
 
 def test_check_pin_stops_on_a_change(workspace: Path):
     (workspace / "data/Training/a/1.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 missing \(Training/a/1\.jpg\); restore it with 'hscc fetch'"):
+    with pytest.raises(DataError, match=r"1 missing \(Training/a/1\.jpg\).*hscc fetch"):
         check_pin(workspace)
     put(workspace / "data", {"Training/a/1.jpg": b"one", "Training/a/3.jpg": b"new"})
-    with pytest.raises(DataError, match=r"1 extra \(Training/a/3\.jpg\); move the extra files away"):
+    with pytest.raises(DataError, match=r"1 extra \(Training/a/3\.jpg\)"):
         check_pin(workspace)
 
 
 def test_check_pin_stops_on_a_missing_folder(workspace: Path):
     (workspace / "data").rename(workspace / "aside")
-    with pytest.raises(DataError, match=r"data does not exist; bring the images with 'hscc fetch'"):
+    with pytest.raises(DataError, match=r"data does not exist.*hscc fetch"):
         check_pin(workspace)
 
 
