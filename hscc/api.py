@@ -78,16 +78,16 @@ def plan(
         return task.planned([])
     with requires_extra("onnx", "a budget of latency"):
         from hscc.budgets.latency_table import new_table
-        from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
+        from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
     table = latency if latency is not None else new_table()
-    watch = start(folded, calibration.input_shape, table)
-    limits = latency_limits(watch, budget.latency, calibration.layers, table)
+    timer = time_dense(folded, calibration.input_shape, table)
+    limits = latency_limits(timer, budget.latency, calibration.layers, table)
 
     def within(limits: Mapping[int, Limit]) -> tuple[Plan, nn.Module]:
         made = task.planned(list(limits.values()))
         return made, assemble(model, made)
 
-    return keep_on_the_clock(within, watch, limits, budget.latency, calibration, table)
+    return refine_to_latency(within, timer, limits, budget.latency, calibration, table)
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,11 @@ def compress(
 def _check_network(model: nn.Module, folded: nn.Module, calibration: Calibration) -> None:
     # Hashing 200 MB takes longer than a second budget; the same tensors at the same version were hashed before.
     identity = tuple((id(model), p.data_ptr(), p._version) for p in [*model.parameters(), *model.buffers()])
-    if calibration.memo.get("verified") == identity:
+    if calibration.cache.verified == identity:
         return
     if fingerprint(folded) != calibration.network:
         raise CompressionError("the calibration is of another network, or its weights changed; calibrate this one.")
-    calibration.memo["verified"] = identity
+    calibration.cache.verified = identity
 
 
 def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
