@@ -33,14 +33,13 @@ from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.export.to_onnx import runtime_onnx, to_onnx
 from hscc.files import replace_text
-from hscc.structures.base import Structure
+from hscc.structures.base import SIMD_WIDTH, Structure
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, Times, alternate
 from hscc.timing.sessions import bind_session, open_graph
 
-RANK_MULTIPLE = 16  # a rank in between takes the time of the next one where a SIMD register holds 16 numbers
-_BLOCKED = 16  # channels from which on a pooling keeps the blocked layout
+_BLOCKED = SIMD_WIDTH  # channels from which on a pooling keeps the blocked layout
 _REPEATS = 11
 _SECONDS = 0.3  # and no further pair after so long, beyond the first 5
 _FORMAT = "hscc-latency-1"
@@ -158,7 +157,7 @@ class Latency:
         Images per call.
     """
 
-    rank_multiple, equal_clusters = RANK_MULTIPLE, True
+    rank_multiple, equal_clusters = SIMD_WIDTH, True
 
     def __init__(self, table: LatencyTable, batch: int) -> None:
         self.table, self.batch = table, batch

@@ -137,7 +137,7 @@ def _recipe(params: FinetuneParams, seed: int) -> Recipe:
 
 def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
     macs = count_macs(small, (3, card.image_size, card.image_size))
-    allowed = made.budget.limits({"macs": made.dense_macs}).get("macs", macs)
+    allowed = int(made.dense_macs / made.budget.macs) if made.budget.macs else macs
     if macs != made.macs or macs > allowed:
         raise HSCCError(
             f"the network counts {macs:,} MACs where its plan says {made.macs:,} and the budget allows {allowed:,}; "

@@ -48,7 +48,6 @@ from hscc.pipeline.statistics.structure_schema import DenseCosts, Setting, Speed
 from hscc.pipeline.statistics.structure_trials import (
     Clock,
     DenseReference,
-    forget_spectra,
     load_trial,
     save_trial,
     try_setting,
@@ -207,7 +206,7 @@ def _try_all(
                     trials += [trial] if trial else []
                     progress.advance(task)
                 if calibration:
-                    forget_spectra(calibration)
+                    calibration.cache.forget_spectra()
     return trials, unreachable
 
 

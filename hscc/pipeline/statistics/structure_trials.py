@@ -108,7 +108,7 @@ def try_setting(setting: Setting, calibration: Calibration, dense: DenseReferenc
     setting : Setting
         Which.
     calibration : Calibration
-        Of ``setting.images`` images; it keeps the spectra for the next budget, see `forget_spectra`.
+        Of ``setting.images`` images; it keeps the spectra for the next budget, see `Calibration.cache`.
     dense : DenseReference
         With which it is compared.
     seed : int
@@ -199,12 +199,6 @@ def deployed(model: nn.Module, images: Images) -> onnx.ModelProto:
             "network as a defect."
         )
     return graph
-
-
-def forget_spectra(calibration: Calibration) -> None:
-    """Let go of the spectra of all structures; those of one setting serve its other budgets and nothing else."""
-    for key in [key for key in calibration.memo if isinstance(key, tuple)]:
-        del calibration.memo[key]
 
 
 def save_trial(trial: Trial, folder: Path) -> None:
