@@ -238,7 +238,7 @@ def _output_grids(
             model(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images of its own shape."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images of its shape."
         ) from error
     finally:
         for handle in handles:
