@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-import hscc
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, BudgetError
@@ -33,6 +32,7 @@ from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.code_identity import stage_code
 from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
@@ -235,11 +235,12 @@ def _calibrated(images: int, full: int, params: Params, workspace: Path, inputs:
 def _identity(params: Params, workspace: Path) -> str:
     """Digest of all that a trial depends on: network, moments, images, how times are taken, and the code."""
     files = [workspace / layout.baseline(params.data.protocol) / "model.safetensors", workspace / layout.MOMENTS]
-    files += [workspace / layout.MANIFEST, *sorted(Path(hscc.__file__).parent.rglob("*.py"))]
+    files.append(workspace / layout.MANIFEST)
     grid = params.tradeoff
     key = [params.data.model_dump(), params.calibrate.model_dump(), grid.batches, grid.threads, grid.seconds, grid.seed]
     digests = [file_sha256(file) for file in files]
-    return hashlib.sha256(json.dumps([key, digests]).encode()).hexdigest()[:16]
+    code = stage_code("tradeoff", params.plugins)
+    return hashlib.sha256(json.dumps([key, digests, code]).encode()).hexdigest()[:16]
 
 
 def _write(workspace: Path, grid: StructureGrid) -> pd.DataFrame:
