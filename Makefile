@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 TORCH ?=
 # Whose MLflow store `make ui` shows, and whose graph `make deploy` deploys: make ui WORKSPACE=demo
 WORKSPACE ?= .
-# Where the Prefect server is; on loopback unless told otherwise.
+# Where the Prefect server is; on loopback unless set otherwise.
 PREFECT_PORT ?= 4200
 
 VENV := .venv

@@ -1,4 +1,4 @@
-"""The verbs of the library: plan, apply, compress."""
+"""The functions of the library: plan, apply, compress."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def plan(
     Raises
     ------
     CompressionError
-        If the calibration belongs to another network, or the method is not a dataclass with the verbs of `Method`.
+        If the calibration belongs to another network, or the method is not a dataclass with the functions of `Method`.
     BudgetError
         If the method cannot reach the budget; the message names the most it can.
     """

@@ -14,7 +14,7 @@ from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
 _Shapes = tuple[tuple[int, int], torch.Size]  # rows and columns of the input, shape of the output
-_NEGLIGIBLE = 1e-3  # share of the network's MACs below which a layer is not worth a factorisation
+_NEGLIGIBLE = 1e-3  # share of the network's MACs below which a layer is not factored
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
     if type(module) not in (nn.Conv2d, nn.Linear):
         return f"a {type(module).__name__}: it may compute something else than its weight says"
     if intercepted(module):
-        return "it carries hooks or is pruned: it computes something else than its weight says"
+        return "it has hooks or is pruned: it computes something else than its weight says"
     if shared:
         return "its weight is read elsewhere too"
     if output[0] != 1 or len(output) != (4 if isinstance(module, nn.Conv2d) else 2):

@@ -1,4 +1,4 @@
-"""Moments of one layer, a row a cell, and their sums over regions.
+"""Moments of one layer, one row per cell, and their sums over regions.
 
 A layer y_p = W x_p + b over output positions p is described by what an approximation of W needs to know: how often
 each input direction occurs (the covariance of x) and how much each output direction matters (the second moment of the
@@ -18,7 +18,7 @@ from hscc.calibration.layers import Layer, Rectangle, area, cell_rectangles, pad
 
 @dataclass
 class LayerMoments:
-    """Sums over the calibration images, a row a cell.
+    """Sums over the calibration images, one row per cell.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> 
     Parameters
     ----------
     moments : LayerMoments
-        Sums, a row a cell.
+        Sums, one row per cell.
     cells : sequence of int
         Rows of the region.
     images : int

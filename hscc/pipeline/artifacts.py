@@ -112,7 +112,9 @@ def read_int8_variants(params: Params, workspace: Path, networks: Sequence[Netwo
     """
     if not params.quantise.enabled:
         return []
-    return [read_int8_variant(workspace / layout.twin(network.name), network) for network in deployable(networks)]
+    return [
+        read_int8_variant(workspace / layout.int8_variant(network.name), network) for network in deployable(networks)
+    ]
 
 
 def of_first_seed(networks: Sequence[Network]) -> list[Network]:

@@ -84,6 +84,6 @@ def code(stage: str) -> Path:
     return CODE / f"{stage}.json"
 
 
-def twin(name: str) -> Path:
+def int8_variant(name: str) -> Path:
     """Folder of the int8 variant of the network of that name: model.onnx, metrics.json."""
     return QUANTISED / name

@@ -101,7 +101,7 @@ def fit(
     Raises
     ------
     TypeError
-        If `loss` or `evaluate` is a closure: its settings could not be told apart after a kill.
+        If `loss` or `evaluate` is a closure: its settings could not be compared after a kill.
     """
     store = Checkpoint(checkpoint, identity_of(recipe, loss, evaluate, train, model))
     device = pick_device()

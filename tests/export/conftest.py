@@ -13,7 +13,7 @@ SIDE = 24
 
 
 def small_network(classes: int = 3) -> nn.Module:
-    """Make a network that feels every pixel; its probabilities are far from equal."""
+    """Make a network that depends on every pixel; its probabilities are far from equal."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, classes)

@@ -47,7 +47,7 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
         Int8(reduce_range=True), Int8(only_weighted=True), Int8(keep_float=(0, -1)),
     ],
 )  # fmt: skip
-def test_the_twin_computes_nearly_the_same(source: Path, tmp_path: Path, settings: Int8) -> None:
+def test_the_int8_variant_computes_nearly_the_same(source: Path, tmp_path: Path, settings: Int8) -> None:
     quantise(source, tmp_path / "int8.onnx", batches(), settings)
     images = next(batches(1))[:5]
     wanted, found = run(source, images), run(tmp_path / "int8.onnx", images)
@@ -78,7 +78,7 @@ def test_the_same_images_give_the_same_file(source: Path, tmp_path: Path) -> Non
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_a_file_that_is_no_network_leaves_the_earlier_twin(tmp_path: Path) -> None:
+def test_a_file_that_is_no_network_leaves_the_earlier_variant(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_text("no network")
     (tmp_path / "int8.onnx").write_text("earlier")
     with pytest.raises(ArtifactError, match=r"bad\.onnx is not an ONNX network"):

@@ -43,8 +43,8 @@ def test_a_failure_stops_the_commands_and_repeats_the_last_words(lock: FlowLock,
 
 
 def test_an_error_of_a_verb_is_all_that_is_repeated(lock: FlowLock, tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"^stage a failed with status 1: mend it\.$"):
-        run_commands(["echo one; echo error: mend it. >&2; exit 1"], tmp_path, "a", lambda line: None, lock)
+    with pytest.raises(CommandError, match=r"^stage a failed with status 1: fix it\.$"):
+        run_commands(["echo one; echo error: fix it. >&2; exit 1"], tmp_path, "a", lambda line: None, lock)
 
 
 def test_a_silent_failure_says_so(lock: FlowLock, tmp_path: Path) -> None:

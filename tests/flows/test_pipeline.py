@@ -119,8 +119,8 @@ def test_secrets_do_not_reach_the_server(
 ) -> None:
     monkeypatch.setenv("X_TOKEN", "abcdef123")
     graph = workspace / "dvc.yaml"
-    told = "echo trying postgresql://u:pw@h/db; echo 'error:' $X_TOKEN is refused; exit 1"
-    graph.write_text(graph.read_text().replace("cmd: cp data/words.txt first.txt &&", f"cmd: >-\n      {told};"))
+    command = "echo trying postgresql://u:pw@h/db; echo 'error:' $X_TOKEN is refused; exit 1"
+    graph.write_text(graph.read_text().replace("cmd: cp data/words.txt first.txt &&", f"cmd: >-\n      {command};"))
     with pytest.raises(SystemExit):
         main(workspace)
     assert "error: stage first failed with status 1: *** is refused" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The cost report: a row a module, adding up to what is counted on the whole network."""
+"""The cost report: one row per module, adding up to what is counted on the whole network."""
 
 from __future__ import annotations
 

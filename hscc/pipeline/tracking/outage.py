@@ -13,7 +13,7 @@ from hscc.pipeline.tracking.store import shown_uri, tracking_uri
 
 _NOTE = JOURNALS / "outage.json"  # of the store, until when it is left alone, and how long that is; in seconds
 _FIRST_WAIT, _LONGEST_WAIT = 30.0, 600.0  # seconds
-_FORGOTTEN = 3600.0  # seconds after which an outage is worth another warning
+_FORGOTTEN = 3600.0  # seconds after which an outage gets another warning
 
 
 def is_backing_off(workspace: Path) -> bool:

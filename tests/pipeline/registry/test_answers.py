@@ -26,7 +26,7 @@ PREDICTIONS = pd.concat(
 MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"], "group": [5, 6, 5, 7]})
 
 
-def test_images_are_named_by_their_bytes_and_twins_are_told_apart(tmp_path: Path) -> None:
+def test_images_are_named_by_their_bytes_and_copies_are_distinguished(tmp_path: Path) -> None:
     frame = evidence_frame(PREDICTIONS, MANIFEST, "hscc-macs6-seed0", "grouped")
     assert frame.to_dict("list") == {
         "sha256": ["11", "11", "22"], "copy": [0, 1, 0], "group": [5, 5, 6], "label": list("xxy"),

@@ -286,7 +286,7 @@ def findings() -> tuple[Finding, ...]:
     images = tuple(f"Testing/{number}.jpg" for number in range(60))
     return (
         Finding(id="sizes", severity="note", title="Sizes differ", images=(), count=0, **facts),
-        Finding(id="copies", severity="warning", title="Copies & <twins>", images=images, count=237, **facts),
+        Finding(id="copies", severity="warning", title="Copies & <pairs>", images=images, count=237, **facts),
     )
 
 

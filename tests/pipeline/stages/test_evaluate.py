@@ -245,7 +245,7 @@ def test_a_network_that_was_not_the_one_timed_is_refused(workspace: Path) -> Non
         (layout.baseline("pooled"), "hscc train --protocol pooled"),
         (layout.MANIFEST, "hscc validate"),
         (layout.BENCH_JSON, "hscc bench"),
-        (layout.twin("hscc-macs2-seed0"), "hscc quantise"),
+        (layout.int8_variant("hscc-macs2-seed0"), "hscc quantise"),
     ],
 )
 def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, missing: Path, command: str) -> None:

@@ -146,7 +146,7 @@ def thin_out(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "named"),
     [
         (truncate, "cannot be decoded as an image: Training/glioma_tumor/image (2).jpg (restore with `hscc fetch`"),
         (add_text, "cannot be decoded as an image: Testing/no_tumor/notes.jpg (restore"),
@@ -158,14 +158,14 @@ def thin_out(data: Path) -> None:
     ],
 )
 def test_an_error_names_the_images_and_leaves_earlier_outputs(
-    workspace: Path, spoil: Callable[[Path], None], told: str
+    workspace: Path, spoil: Callable[[Path], None], named: str
 ):
     before = contents(workspace)
     spoil(workspace / layout.DATA)
     with pytest.raises(DataError) as caught:
         run(PARAMS, workspace)
     message = str(caught.value)
-    assert told in message
+    assert named in message
     assert "\n" not in message
     assert message.endswith(f"{FAILED}/data_docs/index.html.")
     assert contents(workspace) == before

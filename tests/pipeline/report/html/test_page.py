@@ -148,8 +148,8 @@ def test_phantom_figures_cannot_be_mistaken(bare: str, report: Report) -> None:
 
 
 def test_what_others_wrote_is_escaped(report: Report, parsed: Page) -> None:
-    assert "Copies & <twins>" in parsed.words
-    assert "<twins>" not in report.html
+    assert "Copies & <pairs>" in parsed.words
+    assert "<pairs>" not in report.html
 
 
 def test_the_same_material_gives_the_same_page(tmp_path: Path) -> None:
