@@ -66,3 +66,8 @@ def requires_extra(extra: str, what: str) -> Iterator[None]:
         raise MissingExtraError(
             f"{what} needs {error.name}; install it with: pip install 'hscc[{extra}]'.", name=error.name
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """First line of another library's error without its full stop, for a sentence of our own; its class if empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

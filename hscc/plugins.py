@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hscc.errors import HSCCError
+from hscc.errors import HSCCError, first_line
 
 MODULES = "hscc.plugins"  # the group of modules that are imported for what they enter
 
@@ -111,8 +111,8 @@ class Registry(MutableMapping[str, T], Generic[T]):
             return self._read(entry.load())
         except Exception as error:  # a plugin's import may raise anything
             raise HSCCError(
-                f"{self.group}: {entry.name!r} of {_package(entry)} cannot be used ({_reason(error)}); fix its entry "
-                f"point {entry.value!r}, or uninstall the package."
+                f"{self.group}: {entry.name!r} of {_package(entry)} cannot be used ({first_line(error)}); fix its "
+                f"entry point {entry.value!r}, or uninstall the package."
             ) from error
 
 
@@ -148,7 +148,7 @@ def _import(module: str, what: str, fix: str) -> None:
     try:
         import_module(module)
     except Exception as error:  # a plugin's import may raise anything
-        raise HSCCError(f"{what} cannot be imported ({_reason(error)}); {fix}.") from error
+        raise HSCCError(f"{what} cannot be imported ({first_line(error)}); {fix}.") from error
 
 
 @lru_cache(maxsize=64)
@@ -162,7 +162,3 @@ def _entry_points(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[Entry
 
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else entry.module
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hscc.errors import CompressionError
+from hscc.errors import CompressionError, first_line
 from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
@@ -273,9 +273,8 @@ def _output_grids(
         with evaluating(model), torch.no_grad(), readers:
             model(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({reason}); pass images it was made for."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images it was made for."
         ) from error
     finally:
         for handle in handles:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hscc.errors import ExportError
+from hscc.errors import ExportError, first_line
 from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
 from hscc.export.to_onnx import exportable
 from hscc.plans import Plan
@@ -53,10 +53,9 @@ def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.M
         with torch.no_grad():
             logits = model(torch.zeros(1, *shape))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ExportError(
-            f"the network cannot run on an input of shape {shape} ({reason}); pass the Preprocessing that it was "
-            f"trained behind, with its size and a mean and std for each channel ({hint})."
+            f"the network cannot run on an input of shape {shape} ({first_line(error)}); pass the Preprocessing that "
+            f"it was trained behind, with its size and a mean and std for each channel ({hint})."
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ExportError("the network's output is not a tensor of logits (N, classes); export the part that gives it.")

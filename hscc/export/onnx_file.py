@@ -61,7 +61,7 @@ def export_onnx(
         network was calibrated on, otherwise 224 x 224 and three; ImageNet's statistics for three channels, levels of
         0..1 for one.
     card : DeploymentCard, optional
-        Kept in the file's metadata; by default the plan that the network carries, and numbered classes.
+        Kept in the file's metadata; by default the plan of the network, and numbered classes.
     pictures : sequence of ndarray of uint8, optional
         Pictures to check the file on beside drawn ones: (rows, columns) or (rows, columns, channels).
     network : Path, optional

@@ -74,8 +74,8 @@ def refuse_pickles(path: Path) -> None:
     """Refuse an archive in which ``torch.export.load`` would unpickle anything.
 
     It unpickles example inputs, weights of tensor subclasses, custom objects and the older form's ``.pt`` files, in the
-    end without torch's restriction to tensors. None of them has a place in a network made here. The archive of a
-    stranger is not safe even so: ``module()`` runs the conditions on shapes that it carries, as Python.
+    end without torch's restriction to tensors. None of them has a place in a network made here. An archive from
+    elsewhere is not safe even so: ``module()`` runs the conditions on shapes in it as Python.
 
     Raises
     ------

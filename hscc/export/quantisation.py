@@ -1,15 +1,12 @@
 """Post-training quantisation: an ONNX network of floats into one of 8-bit integers, by ONNX Runtime's quantiser.
 
-Weights become int8 with a scale an output channel, activations uint8 with a scale and zero point a tensor, taken from
+Weights become int8 with one scale per output channel, activations uint8 with one scale and zero point per tensor, from
 the range that calibration images reach (Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018). What the defaults were chosen over, with figures: docs/quantisation.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +18,9 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from hscc.errors import ArtifactError
+from hscc.errors import ArtifactError, first_line
 from hscc.export.rotation import rotate_hidden
+from hscc.export.to_onnx import silenced
 from hscc.files import replacing
 from hscc.timing.sessions import open_session
 
@@ -48,7 +46,7 @@ class Int8:
         ``qdq``: float operators between quantise and dequantise nodes, which the runtime fuses; ``qoperator``: the
         runtime's own integer operators.
     per_channel : bool
-        A scale an output channel of the weights instead of one a tensor.
+        One scale per output channel of the weights instead of one per tensor.
     activations : str
         ``uint8`` or ``int8``.
     ranges : str
@@ -78,7 +76,7 @@ class Int8:
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """Batches of images in the form that ONNX Runtime's calibration asks for."""
+    """Batches of images in the form that ONNX Runtime's calibration reads."""
 
     def __init__(self, name: str, batches: Iterable[Floats]) -> None:
         self._feeds: Iterator[dict[str, Floats]] = ({name: batch} for batch in batches)
@@ -89,7 +87,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: Int8 | None = None) -> None:
-    """Write the int8 twin of an ONNX network.
+    """Write the int8 variant of an ONNX network.
 
     Parameters
     ----------
@@ -111,14 +109,14 @@ def quantise(source: Path, target: Path, batches: Iterable[Floats], settings: In
     if not source.is_file():
         raise ArtifactError(f"{source} does not exist; export the network first.")
     name = open_session(source, threads=1).get_inputs()[0].name
-    with replacing(target, shared=True) as made, _quiet():
+    with replacing(target, shared=True) as made, silenced(""):
         prepared = made.with_name(f"prepared-{made.name}")
         try:
             _prepare(source, prepared, settings.rotate)
             _quantise(prepared, made, _Batches(name, batches), settings)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
             raise ArtifactError(
-                f"{source} cannot be quantised ({_first_line(error)}); check it, or go without int8."
+                f"{source} cannot be quantised ({first_line(error)}); check it, or go without int8."
             ) from error
 
 
@@ -148,20 +146,3 @@ def _quantise(source: Path, target: Path, batches: _Batches, settings: Int8) -> 
         calibrate_method=_RANGES[settings.ranges],
         extra_options={"CalibPercentile": settings.percentile} if settings.ranges == "percentile" else {},
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantiser's banners out of a stage's log; its errors still raise."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)

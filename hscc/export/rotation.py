@@ -1,4 +1,4 @@
-"""Spread what a low-rank layer carries evenly over its hidden channels, so that eight bits suffice for all of them.
+"""Spread the signal of a low-rank layer evenly over its hidden channels, so that eight bits suffice for all of them.
 
 Between the two factors of a layer there is no nonlinearity, so any orthogonal matrix Q may stand there: the first
 factor becomes Q W1, the second W2 Q^T, and the network computes the same. An SVD gives hidden channels whose energies

@@ -58,7 +58,7 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
         Channels, rows, columns of one image.
     """
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    with _quiet(), torch.no_grad():
+    with silenced("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         program = torch.onnx.export(
             model,
             (example,),
@@ -123,15 +123,15 @@ def _check(model: nn.Module, path: Path, input_shape: tuple[int, int, int], tole
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's banners out of the output; its errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
+def silenced(*loggers: str) -> Iterator[None]:
+    """Suppress what a library prints, and what it logs below an error; an empty name is the root logger."""
+    found = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in found]
+    for logger in found:
         logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in zip(found, levels, strict=True):
             logger.setLevel(level)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from hscc.errors import CompressionError
+from hscc.errors import CompressionError, first_line
 from hscc.networks.inspection import evaluating
 from hscc.terminal import table_text
 
@@ -44,7 +44,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class CostReport:
-    """What a network costs, a row a module; the rows add up to the totals.
+    """What a network costs, one row per module; the rows add up to the totals.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ class CostReport:
 def cost(model: nn.Module, input_shape: Sequence[int]) -> CostReport:
     """Cost of a network for one image, module by module.
 
-    Arithmetic is told to the module in whose forward it happens, be it a layer's or a matrix product written in a
-    block; tensors to the module that holds them, shared ones to the first. `CostReport.macs` is therefore
+    Arithmetic counts for the module in whose forward it happens, be it a layer's or a matrix product written in a
+    block; tensors for the module that holds them, shared ones for the first. `CostReport.macs` is therefore
     `count_macs` and `CostReport.params` is `count_parameters`. The network runs once on zeros, in evaluation mode,
     and is left as it was.
 
@@ -165,20 +165,20 @@ def _macs_by_module(model: nn.Module, image: torch.Tensor) -> Counter[nn.Module]
     registered = set(model.modules())
     macs: Counter[nn.Module] = Counter()
     running = [model]
-    told = 0
+    counted = 0
 
-    def tell() -> None:
-        nonlocal told
+    def count() -> None:
+        nonlocal counted
         total = int(counter.get_total_flops()) // 2
-        macs[running[-1]] += total - told
-        told = total
+        macs[running[-1]] += total - counted
+        counted = total
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        tell()
+        count()
         running.append(module if module in registered else running[-1])
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        tell()
+        count()
         running.pop()
 
     with (
@@ -190,9 +190,9 @@ def _macs_by_module(model: nn.Module, image: torch.Tensor) -> Counter[nn.Module]
         try:
             model(image)
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            shape, reason = tuple(image.shape), (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise CompressionError(
-                f"the network cannot run on an input of shape {shape} ({reason}); give the input_shape it was made for."
+                f"the network cannot run on an input of shape {tuple(image.shape)} ({first_line(error)}); give the "
+                "input_shape it was made for."
             ) from error
-        tell()
+        count()
     return macs

@@ -186,9 +186,9 @@ def _trace(model: nn.Module) -> fx.Graph | None:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             graph = _Tracer().trace(blank, concrete_args=defaults)
-    except Exception:  # forward is a stranger's code, and what it raises on symbolic values can be anything
+    except Exception:  # forward is the user's code and may raise anything on symbolic values
         return None
-    # A value computed from weights outside of the graph: which weights can no longer be told.
+    # A value computed from weights outside of the graph: from which weights is unknown.
     held = set(map(id, _tensors(blank)))
     read = [attrgetter(str(node.target))(blank) for node in graph.nodes if node.op == "get_attr"]
     loose = [value for value in read if isinstance(value, torch.Tensor) and id(value) not in held]

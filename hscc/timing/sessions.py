@@ -67,7 +67,7 @@ def _session(model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors only: warnings about folded constants are no news to a user
+    options.log_severity_level = 3  # errors only: warnings about folded constants tell a user nothing
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 from onnx_ir.passes.common import DeduplicateInitializersPass, IdentityEliminationPass, RemoveUnusedNodesPass
 
-from hscc.errors import ArtifactError
+from hscc.errors import ArtifactError, first_line
 from hscc.export.graph.permutations import fold_orders
 from hscc.export.graph.products import merge_pairs
 from hscc.export.graph.tiles import merge_windows, push_activations, sink_pads
@@ -76,9 +76,8 @@ def simplify_file(path: Path, inputs: Inputs | None = None) -> None:
         after = simplify(before)
         onnx.checker.check_model(after, full_check=True)
     except (OSError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ArtifactError(
-            f"{path} cannot be simplified ({reason}); export the network again or deploy it as it is."
+            f"{path} cannot be simplified ({first_line(error)}); export the network again or deploy it as it is."
         ) from error
     difference = _difference(before, after, inputs)
     if not difference <= _TOLERANCE:

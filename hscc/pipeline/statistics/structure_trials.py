@@ -27,7 +27,7 @@ from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
-from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
+from hscc.pipeline.statistics.predictions import run_images, run_session
 from hscc.pipeline.statistics.structure_grid import Logits, Trial
 from hscc.pipeline.statistics.structure_schema import FIXED, Setting, StructureCosts, StructureTiming
 from hscc.search.candidates import FEWEST_CHANNELS
@@ -86,9 +86,7 @@ class DenseReference:
     def outputs(self, graph: onnx.ModelProto) -> Logits:
         """Return a graph's logits on the images, shape (N, C)."""
         session = open_graph(graph, self.clock.threads)
-        starts = range(0, len(self.images), CHUNK)
-        chunks = [run_session(session, as_input(self.images[start : start + CHUNK])) for start in starts]
-        return np.concatenate(chunks)
+        return run_images(session, self.images, np.arange(len(self.images)))
 
     def times(self, graph: onnx.ModelProto) -> dict[int, PairTiming]:
         """Time a graph in alternation with the dense network, by batch size."""
