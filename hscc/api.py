@@ -1,4 +1,4 @@
-"""The functions of the library: plan, apply, compress."""
+"""Plan, apply, compress: from a dense network and its calibration to a compressed network."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def plan(
     seed: int = 0,
     latency: LatencyTable | None = None,
 ) -> Plan:
-    """Decide what becomes of each layer, and compute the weights.
+    """Choose the structure and ranks of each layer, and compute the weights.
 
     Parameters
     ----------
     model : nn.Module
         The dense network; left as it was.
     calibration : Calibration
-        From `calibrate` on the same network. It keeps the spectra, so that a second plan takes a moment.
+        From `calibrate` on the same network. It keeps the spectra, so that another plan takes seconds.
     method : Method
         Such as ``HSCC()``.
     budget : Budget
         For the whole network, linear layers included.
     seed : int
-        Of what the method draws; the same seed gives the same plan to the bit, unless the clock has a say.
+        Of what the method draws; the same seed gives the same plan to the bit, unless the budget has a latency.
     latency : LatencyTable, optional
         For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
         threads and batches of 1 and 16 is made.
@@ -170,7 +170,7 @@ def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) 
 
 
 def assemble(model: nn.Module, plan: Plan) -> nn.Module:
-    """Do as `apply`, but leave layers whose weights the plan lacks as they are initialised."""
+    """Do what `apply` does, but leave layers whose weights the plan lacks as they are initialised."""
     folded = fold_batch_norms(model)
     small = _copy(folded) if folded is model else folded
     for entry in plan.layers:

@@ -27,15 +27,15 @@ class ArtifactError(HSCCError):
 
 
 class CompressionError(HSCCError):
-    """A network cannot be compressed as asked."""
+    """A network cannot be compressed, or not with these settings."""
 
 
 class BudgetError(CompressionError):
-    """A budget is below 1, absent, or smaller than any structure can reach."""
+    """A budget is not above 1, absent, of an unknown resource, or beyond what any structure can reach."""
 
 
 class ExportError(HSCCError):
-    """A network cannot be written in a deployed form, or the form says something else than the network."""
+    """A network cannot be exported, or its export computes something else."""
 
 
 class MissingExtraError(HSCCError, ImportError):

@@ -24,7 +24,7 @@ from hscc.timing.alternation import Call, time_pair
 _ROUNDS = 5
 _MARGIN = 1.03  # aimed at, so that noise does not push a plan beyond its budget
 _CLOSE = 1.08  # a network faster than its budget by at most this factor needs no further round
-_LEAST_STEP = 0.75  # a limit moves by no more than this in a round, whatever a disturbed measurement says
+_LEAST_STEP = 0.75  # a limit moves by no more than this in a round, in case a measurement was disturbed
 _USED_UP = 0.95
 _REPEATS = 21
 _SECONDS = 3.0

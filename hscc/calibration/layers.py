@@ -1,4 +1,4 @@
-"""The layers of a network that can be factored, and their geometry at one input size."""
+"""The layers of a network that can be factored, their geometry at one input size, and the grid of cells over them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
 _Shapes = tuple[tuple[int, int], torch.Size]  # rows and columns of the input, shape of the output
-_NEGLIGIBLE = 1e-3  # share of the network's MACs below which a layer is not factored
+_NEGLIGIBLE = 1e-3  # share of the network's MACs and weights below which a layer is left dense
 
 
 @dataclass(frozen=True)
@@ -131,26 +131,8 @@ def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[li
     return layers, left_dense
 
 
-def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
-    """Why a layer cannot be factored, or nothing."""
-    if isinstance(module, nn.Conv2d) and module.groups > 1:
-        return f"{module.groups} groups: each already sees only its own channels"
-    if calls > 1:
-        return f"run {calls} times in one pass"
-    # Exact types: a subclass or a parametrized layer may compute anything.
-    if type(module) not in (nn.Conv2d, nn.Linear):
-        return f"a {type(module).__name__}: it may compute something else than its weight says"
-    if intercepted(module):
-        return "it has hooks or is pruned: it computes something else than its weight says"
-    if shared:
-        return "its weight is read elsewhere too"
-    if output[0] != 1 or len(output) != (4 if isinstance(module, nn.Conv2d) else 2):
-        return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
-    return ""
-
-
 def unfold(layer: Layer, inputs: torch.Tensor, tile: Rectangle) -> torch.Tensor:
-    """Patches that a layer sees at the output positions of one tile.
+    """Return the im2col patches at the output positions of one tile.
 
     Parameters
     ----------
@@ -197,6 +179,59 @@ def pad(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     return F.pad(inputs, layer.padding, mode=layer.padding_mode)
 
 
+def cell_edges(positions: int, cells: int) -> list[int]:
+    """Where `cells` nearly equal cells begin and end along one axis.
+
+    Returns
+    -------
+    list of int
+        ``cells + 1`` edges from 0 to `positions`; with fewer positions than cells some cells are empty.
+    """
+    return [(index * positions + cells // 2) // cells for index in range(cells + 1)]
+
+
+def cell_rectangles(grid: tuple[int, int], cells: int) -> list[Rectangle]:
+    """Rectangles of output positions of all ``cells * cells`` cells, row by row."""
+    rows, columns = (cell_edges(positions, cells) for positions in grid)
+    return [
+        (rows[i], rows[i + 1], columns[j], columns[j + 1]) for i in range(cells) for j in range(cells)
+    ]  # fmt: skip
+
+
+def tile_rectangle(tile: Rectangle, grid: tuple[int, int], cells: int) -> Rectangle:
+    """Output positions of a tile that is given in cells."""
+    rows, columns = (cell_edges(positions, cells) for positions in grid)
+    return rows[tile[0]], rows[tile[1]], columns[tile[2]], columns[tile[3]]
+
+
+def area(tile: Rectangle) -> int:
+    """Positions (or cells) in a rectangle."""
+    return (tile[1] - tile[0]) * (tile[3] - tile[2])
+
+
+def cells_of(tile: Rectangle, cells: int) -> list[int]:
+    """Indices of the cells of a tile, in a grid of `cells` per side."""
+    return [row * cells + column for row in range(tile[0], tile[1]) for column in range(tile[2], tile[3])]
+
+
+def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
+    """Return why a layer cannot be factored, or an empty string."""
+    if isinstance(module, nn.Conv2d) and module.groups > 1:
+        return f"{module.groups} groups: each already sees only its own channels"
+    if calls > 1:
+        return f"run {calls} times in one pass"
+    # Exact types: a subclass or a parametrized layer may compute anything.
+    if type(module) not in (nn.Conv2d, nn.Linear):
+        return f"a {type(module).__name__}: it may compute something else than its weight says"
+    if intercepted(module):
+        return "it carries hooks or is pruned: it computes something else than its weight says"
+    if shared:
+        return "its weight is read elsewhere too"
+    if output[0] != 1 or len(output) != (4 if isinstance(module, nn.Conv2d) else 2):
+        return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
+    return ""
+
+
 def _output_grids(
     model: nn.Module, input_shape: tuple[int, int, int]
 ) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
@@ -217,8 +252,9 @@ def _output_grids(
             module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor
         ) -> None:
             readers.running.pop()
-            seen = inputs[0] if inputs else named["input"]
-            grid = (int(seen.shape[2]), int(seen.shape[3])) if seen.ndim == 4 else _flattened_grid(maps, seen)
+            received = inputs[0] if inputs else named["input"]
+            flattened = received.ndim != 4
+            grid = _flattened_grid(maps, received) if flattened else (int(received.shape[2]), int(received.shape[3]))
             grids[name] = (grid, output.shape)
             calls[name] = calls.get(name, 0) + 1
 
@@ -238,7 +274,7 @@ def _output_grids(
             model(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images of its shape."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it."
         ) from error
     finally:
         for handle in handles:
@@ -246,10 +282,10 @@ def _output_grids(
     return grids, calls, readers.read
 
 
-def _flattened_grid(maps: list[torch.Tensor], seen: torch.Tensor) -> tuple[int, int]:
+def _flattened_grid(maps: list[torch.Tensor], features: torch.Tensor) -> tuple[int, int]:
     """Rows and columns of the latest feature map that a linear layer's input is the flattened form of."""
     for candidate in reversed(maps):
-        if candidate.numel() == seen.numel() and torch.equal(candidate.flatten(), seen.flatten()):
+        if candidate.numel() == features.numel() and torch.equal(candidate.flatten(), features.flatten()):
             return int(candidate.shape[2]), int(candidate.shape[3])
     return 1, 1
 
@@ -284,38 +320,3 @@ def _padding(
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:
     rows, columns = value
     return (rows, columns)
-
-
-def cell_edges(positions: int, cells: int) -> list[int]:
-    """Where `cells` nearly equal cells begin and end along one axis.
-
-    Returns
-    -------
-    list of int
-        ``cells + 1`` edges from 0 to `positions`; with fewer positions than cells some cells are empty.
-    """
-    return [(index * positions + cells // 2) // cells for index in range(cells + 1)]
-
-
-def cell_rectangles(grid: tuple[int, int], cells: int) -> list[Rectangle]:
-    """Rectangles of output positions of all ``cells * cells`` cells, row by row."""
-    rows, columns = (cell_edges(positions, cells) for positions in grid)
-    return [
-        (rows[i], rows[i + 1], columns[j], columns[j + 1]) for i in range(cells) for j in range(cells)
-    ]  # fmt: skip
-
-
-def tile_rectangle(tile: Rectangle, grid: tuple[int, int], cells: int) -> Rectangle:
-    """Output positions of a tile that is given in cells."""
-    rows, columns = (cell_edges(positions, cells) for positions in grid)
-    return rows[tile[0]], rows[tile[1]], columns[tile[2]], columns[tile[3]]
-
-
-def area(tile: Rectangle) -> int:
-    """Positions (or cells) in a rectangle."""
-    return (tile[1] - tile[0]) * (tile[3] - tile[2])
-
-
-def cells_of(tile: Rectangle, cells: int) -> list[int]:
-    """Indices of the cells of a tile, in a grid of `cells` a side."""
-    return [row * cells + column for row in range(tile[0], tile[1]) for column in range(tile[2], tile[3])]

@@ -1,4 +1,4 @@
-"""Moments of one layer, one row per cell, and their sums over regions.
+"""Moments of one layer by cell, their collection over batches, and their sums over regions.
 
 A layer y_p = W x_p + b over output positions p is described by what an approximation of W needs to know: how often
 each input direction occurs (the covariance of x) and how much each output direction matters (the second moment of the
@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from hscc.calibration.layers import Layer, Rectangle, area, cell_rectangles, pad, unfold
+
+_SKETCH_ROWS = 1024
+_MOST_BYTES = 512 * 2**20  # of one layer's second moments
+_GRAM_BLOCK = 384  # rows of a block of a Gram matrix, of which only those on and above the diagonal are computed
 
 
 @dataclass
@@ -44,7 +48,7 @@ class LayerMoments:
 
     @property
     def cells(self) -> int:
-        """Cells a side."""
+        """Cells per side."""
         return math.isqrt(len(self.count))
 
     def energy(self) -> torch.Tensor:
@@ -111,22 +115,6 @@ def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> 
     return RegionMoments(count / images, mean, covariance, None, sensitivity)
 
 
-def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
-    """Turn the sketch of [x, 1] into R' with R'^T R' the covariance of x.
-
-    The last column c of sketch / sqrt(n) has unit length (its square sums n ones) and gives the mean as R^T c, so
-    projecting c out of the rows subtracts exactly mean mean^T.
-    """
-    root, ones = sketch[:, :-1] / count**0.5, sketch[:, -1] / count**0.5
-    centred: torch.Tensor = root - torch.outer(ones, ones @ root)
-    return centred
-
-
-_SKETCH_ROWS = 1024
-_MOST_BYTES = 512 * 2**20  # of one layer's second moments
-_GRAM_BLOCK = 384
-
-
 class LayerSums:
     """Running sums of one layer.
 
@@ -135,7 +123,7 @@ class LayerSums:
     layer : Layer
         Geometry.
     cells : int
-        Cells a side that are asked for; fewer where they would take more than 512 MB.
+        Cells per side; fewer are kept where they would take more than 512 MB.
     like : Tensor
         Of the precision to keep; at least float32.
     """
@@ -154,7 +142,7 @@ class LayerSums:
         self.rows: list[torch.Tensor] = []
 
     def add_input(self, inputs: torch.Tensor) -> None:
-        """Add what the layer saw of a batch."""
+        """Add the inputs of a batch."""
         padded = pad(self.layer, inputs)
         for cell, tile in enumerate(self.tiles):
             if not area(tile):
@@ -188,6 +176,17 @@ class LayerSums:
             for second in self.second:
                 _mirror(second)
         return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
+
+
+def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
+    """Turn the sketch of [x, 1] into R' with R'^T R' the covariance of x.
+
+    The last column c of sketch / sqrt(n) has unit length (its square sums n ones) and gives the mean as R^T c, so
+    projecting c out of the rows subtracts exactly mean mean^T.
+    """
+    root, ones = sketch[:, :-1] / count**0.5, sketch[:, -1] / count**0.5
+    centred: torch.Tensor = root - torch.outer(ones, ones @ root)
+    return centred
 
 
 def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:

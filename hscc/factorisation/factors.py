@@ -20,7 +20,7 @@ class Encoder:
     columns : sequence of Tensor of int64
         Features of each block.
     rows : sequence of Tensor, shape (rank, d_c)
-        One a block; rank may be 0.
+        One per block; rank may be 0.
     """
 
     columns: Sequence[torch.Tensor]
@@ -41,11 +41,11 @@ class RegionFactors:
     Attributes
     ----------
     encoders : list of Tensor, shape (rank, d_c)
-        One a block.
+        One per block.
     decoder : Tensor, shape (C_out, K)
         One for all blocks.
     bias : Tensor, shape (C_out,)
-        Carries the mean of what the factors leave out.
+        Includes the mean of what the factors leave out.
     loss : float
         Quadratic loss of the region on the calibration images, in squared logits.
     """
@@ -149,7 +149,7 @@ class _CodeMoments:
             self.gram, self.cross = encoder.after(shared.T), shared @ weight.T
 
     def explained(self, decoder: torch.Tensor, sensitivity: torch.Tensor) -> float:
-        """What the energy tr G W A W^T has too much: tr G (2 U V A W^T - U V A V^T U^T)."""
+        """Return the part of the energy tr G W A W^T that the factors explain: tr G (2 U V A W^T - U V A V^T U^T)."""
         left = (sensitivity @ decoder).T.double()
         return float(2 * (left * self.cross.double()).sum() - (left @ decoder.double() * self.gram.double()).sum())
 
@@ -159,7 +159,7 @@ def _fit_decoder(weight: torch.Tensor, codes: _CodeMoments, encoder: Encoder) ->
     if rank == 0:
         return weight.new_zeros(len(weight), 0)
     if rank >= features:
-        # The encoder spans everything, also directions the calibration images never took: reproduce W itself.
+        # The encoder spans everything, also directions without variance in the calibration images: reproduce W itself.
         return _pseudo_inverse_decoder(weight, encoder)
     # In the units of unit encoder rows, so that what is noise does not depend on how the rows are scaled.
     own = torch.block_diag(*(row.double() @ row.double().T for row in encoder.rows))  # blocks share no feature
@@ -175,7 +175,7 @@ def _fit_decoder(weight: torch.Tensor, codes: _CodeMoments, encoder: Encoder) ->
 
 
 def _solve_above(matrix: torch.Tensor, right: torch.Tensor, tolerance: float) -> torch.Tensor:
-    """Least-squares solution of a positive semidefinite system in the directions that stand above rounding."""
+    """Least-squares solution of a positive semidefinite system in the directions above rounding errors."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     inverse = torch.where(values > tolerance * values[-1].clamp_min(1e-300), 1 / values, 0.0)
     solved: torch.Tensor = vectors @ (inverse[:, None] * (vectors.T @ right))
@@ -193,7 +193,7 @@ def _balance(rows: Sequence[torch.Tensor], decoder: torch.Tensor) -> tuple[list[
     """Give each rank's two factors the same norm; unbalanced ones make fine-tuning diverge."""
     before = torch.cat([row.norm(dim=1) for row in rows])
     silent = before <= 1e-30
-    if silent.any():  # what answers to them answers to nothing, and may be as large as it likes
+    if silent.any():  # their codes are always zero, so their columns of the decoder are arbitrary
         decoder = decoder.masked_fill(silent, 0.0)
     before = before.clamp_min(1e-30)
     scale = (decoder.norm(dim=0).clamp_min(1e-30) / before).sqrt()

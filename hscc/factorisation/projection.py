@@ -1,6 +1,6 @@
 """Channels projected to a few directions of their co-activation, which makes every tap of a layer cheaper.
 
-A k x k kernel reads every input channel k^2 times. Channels that fire together hold the same information, so the
+A k x k kernel reads every input channel k^2 times. Co-active channels hold the same information, so the
 input is first reduced to r directions P of the C channels by a 1 x 1 convolution, and the factors work on those. With R
 the channels' covariance and H = sum over taps of W_t^T G W_t, the directions that lose least of the weighted output are
 P = E^T R^1/2 H for the leading eigenvectors E of R^1/2 H R^1/2. What the dropped directions share with the kept ones is

@@ -19,7 +19,7 @@ from hscc.calibration.moments import RegionMoments
 Weighting = Literal["output", "activation", "none"]
 
 _NARROW = 0.5  # a cluster with fewer features than this share of the outputs is solved on its own side
-_RIDGE = 1e-3  # of the mean eigenvalue of G: keeps directions that no gradient was seen in from costing nothing
+_RIDGE = 1e-3  # of the mean eigenvalue of G: errors in directions without any gradient must not be free
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LossWeighting:
 
 @dataclass(frozen=True)
 class Norm:
-    """Norms of a region's outputs: one to measure in, one to choose in.
+    """Norms of a region's outputs: one for the predicted loss, one for the choice of ranks.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ Correlation = npt.NDArray[np.float64]
 
 
 class Grouping(Protocol):
-    """How channels are put together."""
+    """How channels are grouped."""
 
     def groups(self, here: Correlation, everywhere: Callable[[], Correlation]) -> Groups:
         """Partition the channels.
@@ -36,7 +36,7 @@ class Grouping(Protocol):
 
 @dataclass(frozen=True)
 class CoActivation:
-    """Equal clusters of channels that fire together in the region: the method's own."""
+    """Equal clusters of channels that are active together in the region: the method's own."""
 
     clusters: int
     seed: int
@@ -111,7 +111,7 @@ class ContiguousGroups:
 
 
 def channel_correlation(covariance: torch.Tensor, channels: int) -> Correlation:
-    """Correlation of input channels, kernel taps summed: how two channels fire together in a region.
+    """Correlation of input channels, kernel taps summed: how two channels are active together in a region.
 
     Parameters
     ----------

@@ -46,7 +46,8 @@ class Merged:
 
     Cells are compared by the activity (root mean square) of each input channel and merged bottom up by average linkage
     as long as neighbours have at least this Bray-Curtis similarity, 1 - sum |a - b| / sum (a + b). Unlike a cosine it
-    tells a dark place from a bright one of the same make. The black corners of a slice become one region of rank 0.
+    distinguishes a dark cell from a bright one with the same proportions. The black corners of a slice become one
+    region of rank 0.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class RandomCells:
-    """Cells dealt out at random to equal regions: the control that places must beat."""
+    """Equal regions of cells drawn at random: the control that spatial regions must beat."""
 
     regions: int
     seed: int
@@ -123,6 +124,6 @@ def _by_label(labels: npt.NDArray[np.int64], cells: int) -> list[Tiles]:
 def _activity(layer: Layer, moments: LayerMoments) -> npt.NDArray[np.float64]:
     by_channel = moments.energy().reshape(len(moments.count), -1, layer.taps).sum(2).double().numpy()
     mean = by_channel / moments.count.numpy()[:, None]
-    # The constant makes a cell without any activity alike to others of its kind instead of to nothing.
+    # Without the constant, cells without any activity would not be similar even to each other.
     typical = max(float(mean.mean()), 1e-30)
     return np.asarray(np.sqrt(mean / typical + 1e-3))

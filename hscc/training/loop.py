@@ -155,7 +155,7 @@ def _train_epoch(
 ) -> Row:
     device = next(model.parameters()).device
     torch.manual_seed(_mix(recipe.seed, epoch, 1))  # dropout
-    total = correct = seen = 0.0
+    total = correct = count = 0.0
     model.train()
     for step, (inputs, labels) in enumerate(epoch_batches(train, recipe, epoch, device)):
         with autocast(recipe.precision, device):
@@ -164,10 +164,10 @@ def _train_epoch(
         value.backward()
         optimizer.step()
         schedule.step()
-        seen += len(labels)
+        count += len(labels)
         total += float(value.detach()) * len(labels)
         correct += float((logits.argmax(1) == labels).sum())
-    return {"train_loss": total / seen, "train_accuracy": correct / seen}
+    return {"train_loss": total / count, "train_accuracy": correct / count}
 
 
 def epoch_batches(

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image, ImageFilter
 
 from hscc.errors import DataError
+from hscc.pipeline.serving import reading
 from hscc.pipeline.serving.reading import Picture, decode_picture, read_picture, refuse_implausible
 from tests.pipeline.pictures import dicom, encoded
 from tests.pipeline.registered import head
@@ -112,3 +114,8 @@ def test_what_is_plainly_no_slice_is_refused(grey: Any, colour: float, words: st
 
 def test_a_head_in_dark_air_passes() -> None:
     refuse_implausible(Picture("it", head(side=200), 0.0))
+
+
+def test_sides_that_validation_allows_are_served() -> None:
+    allowed = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["validate"]
+    assert (allowed["min_side"], allowed["max_side"]) == (reading._SHORTEST_SIDE, reading._LONGEST_SIDE)
