@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from hscc.budgets.budget import Budget
-from hscc.budgets.resources import COST_MODELS, Limit
+from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
 from hscc.errors import BudgetError, CompressionError, requires_extra
 from hscc.methods import METHODS
 from hscc.methods.base import Method
-from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.folding import fold_batch_norms
 from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
@@ -79,16 +78,16 @@ def plan(
         return task.planned([])
     with requires_extra("onnx", "a budget of latency"):
         from hscc.budgets.latency_table import new_table
-        from hscc.budgets.refinement import keep_on_the_clock, latency_limits, start
+        from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
     table = latency if latency is not None else new_table()
-    watch = start(folded, calibration.input_shape, table)
-    limits = latency_limits(watch, budget.latency, calibration.layers, table)
+    timer = time_dense(folded, calibration.input_shape, table)
+    limits = latency_limits(timer, budget.latency, calibration.layers, table)
 
     def within(limits: Mapping[int, Limit]) -> tuple[Plan, nn.Module]:
         made = task.planned(list(limits.values()))
         return made, assemble(model, made)
 
-    return keep_on_the_clock(within, watch, limits, budget.latency, calibration, table)
+    return refine_to_latency(within, timer, limits, budget.latency, calibration, table)
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,17 @@ class _Task:
     def planned(self, timed: list[Limit]) -> Plan:
         """Plan within the budget's counted resources and some limits on time."""
         calibration = self.calibration
-        dense = {"macs": count_macs(self.model, calibration.input_shape), "params": count_parameters(self.model)}
+        names = dict.fromkeys(["macs", "params", *(name for name in self.budget.ratios if name != "latency")])
+        resources = {name: RESOURCES[name] for name in names}
+        shape = calibration.input_shape
+        dense = {name: resource.count(self.model, shape) for name, resource in resources.items()}
         other = {
-            "macs": dense["macs"] - sum(layer.macs for layer in calibration.layers),
-            "params": count_parameters(self.folded) - sum(DENSE.params(layer) for layer in calibration.layers),
+            name: resource.count(self.folded, shape)
+            - sum(resource.model.of_structure(layer, DENSE) for layer in calibration.layers)
+            for name, resource in resources.items()
         }
         most = self.budget.limits(dense)
-        limits = [Limit(name, COST_MODELS[name], limit - other[name]) for name, limit in most.items()] + timed
+        limits = [Limit(name, resources[name].model, limit - other[name]) for name, limit in most.items()] + timed
         try:
             layers, weights = self.method.plan_layers(self.folded, calibration, limits, self.seed)
         except UnreachableError as error:
@@ -121,17 +124,17 @@ class _Task:
             settings=asdict(self.method),  # type: ignore[call-overload]
             budget=self.budget,
             seed=self.seed,
-            dense_macs=dense["macs"],
-            dense_params=dense["params"],
-            other_macs=other["macs"],
-            other_params=other["params"],
+            dense_macs=int(dense["macs"]),
+            dense_params=int(dense["params"]),
+            other_macs=int(other["macs"]),
+            other_params=int(other["params"]),
             layers=tuple(layers),
             left_dense=dict(calibration.left_dense),
             calibration=calibration.network,
             input_shape=calibration.input_shape,
             weights=weights,
         )
-        return replace(made, bound=_bound(made, most))
+        return replace(made, bound=_bound(made, limits[: len(most)], other))
 
 
 def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> nn.Module:
@@ -207,11 +210,11 @@ def compress(
 def _check_network(model: nn.Module, folded: nn.Module, calibration: Calibration) -> None:
     # Hashing 200 MB takes longer than a second budget; the same tensors at the same version were hashed before.
     identity = tuple((id(model), p.data_ptr(), p._version) for p in [*model.parameters(), *model.buffers()])
-    if calibration.memo.get("verified") == identity:
+    if calibration.cache.verified == identity:
         return
     if fingerprint(folded) != calibration.network:
         raise CompressionError("the calibration is of another network, or its weights changed; calibrate this one.")
-    calibration.memo["verified"] = identity
+    calibration.cache.verified = identity
 
 
 def _refactored(model: nn.Module, plan: Plan, calibration: Calibration) -> Plan:
@@ -252,7 +255,7 @@ def _method(plan: Plan) -> Method:
 
 
 def _beyond(
-    budget: Budget, dense: dict[str, int], other: dict[str, int], limits: list[Limit], error: UnreachableError
+    budget: Budget, dense: dict[str, float], other: dict[str, float], limits: list[Limit], error: UnreachableError
 ) -> BudgetError:
     smallest = {limit.name: (limit, least) for limit, least in zip(limits, error.smallest, strict=True)}
     most = {name: dense[name] / (other[name] + smallest[name][1]) for name in dense if name in smallest}
@@ -268,12 +271,13 @@ def _beyond(
     )
 
 
-def _bound(made: Plan, limits: dict[str, int]) -> str:
-    used = {"macs": made.macs, "params": made.params}
+def _bound(made: Plan, limits: list[Limit], other: dict[str, float]) -> str:
     if not limits:
         return ""
-    if any(used[name] >= _USED * limit for name, limit in limits.items()):
-        return ""
+    for limit in limits:
+        used = sum(limit.model.of_structure(entry.layer, entry.structure) for entry in made.layers)
+        if other[limit.name] + used >= _USED * (other[limit.name] + limit.most):
+            return ""
     if all(entry.structure == DENSE for entry in made.layers):
         return "Every layer is dense: there is nothing to spend the rest of the budget on."
     return "The next larger choice of ranks would exceed the budget."

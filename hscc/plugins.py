@@ -5,8 +5,8 @@ A package names what it adds in its own ``pyproject.toml``; nothing needs to be 
     [project.entry-points."hscc.methods"]
     mine = "my_package.methods:MyMethod"
 
-The groups are ``hscc.methods``, ``hscc.backbones`` and ``hscc.metrics``, one entry per name, and ``hscc.plugins`` for
-modules.
+The groups are ``hscc.methods``, ``hscc.backbones``, ``hscc.metrics`` and ``hscc.resources``, one entry per name, and
+``hscc.plugins`` for modules.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Origin:
     Attributes
     ----------
     backbone : str
-        Name in the registry of backbones; empty for a network of the user's own.
+        Name in the registry of backbones; empty for any other network.
     classes : int
         Number of outputs.
     """
@@ -48,8 +48,8 @@ def save(model: nn.Module, folder: Path | str, origin: Origin | None = None) -> 
     folder : Path
         Made if absent.
     origin : Origin, optional
-        Lets `load` rebuild a backbone of the registry without the caller's help; recognised by itself where the
-        network is one of torchvision's that the registry names.
+        Lets `load` rebuild a backbone of the registry. By default one of torchvision's that the registry names is
+        recognised.
 
     Raises
     ------
@@ -58,9 +58,7 @@ def save(model: nn.Module, folder: Path | str, origin: Origin | None = None) -> 
     """
     plan = getattr(model, "hscc_plan", None)
     if not isinstance(plan, Plan):
-        raise CompressionError(
-            f"{type(model).__name__} carries no plan; save what hscc.apply or hscc.compress returns."
-        )
+        raise CompressionError(f"{type(model).__name__} has no plan; save what hscc.apply or hscc.compress returns.")
     folder = Path(folder)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"origin": json.dumps(asdict(origin or _recognise(model, plan)))}
@@ -110,13 +108,13 @@ def _recognise(model: nn.Module, plan: Plan) -> Origin:
     classes = int(list(model.state_dict().values())[-1].shape[0])  # bias of the last layer, dense or factored
     for name in TORCHVISION:
         with torch.device("meta"):
-            twin = build(name, classes)
-        if type(twin) is type(model) and count_parameters(twin) == plan.dense_params and _has_layers(twin, plan):
+            dense = build(name, classes)
+        if type(dense) is type(model) and count_parameters(dense) == plan.dense_params and _has_layers(dense, plan):
             return Origin(name, classes)
     return Origin()
 
 
-def _has_layers(twin: nn.Module, plan: Plan) -> bool:
-    shapes = {name: parameter.shape for name, parameter in twin.named_parameters()}
+def _has_layers(dense: nn.Module, plan: Plan) -> bool:
+    shapes = {name: parameter.shape for name, parameter in dense.named_parameters()}
     found = [(shapes.get(f"{entry.layer.name}.weight"), entry.layer) for entry in plan.layers]
     return all(shape is not None and shape.numel() == layer.weights for shape, layer in found)

@@ -231,9 +231,9 @@ def test_three_in_one_is_plan_and_apply() -> None:
 
 def test_a_second_budget_finds_the_spectra_of_the_first(calibration: Calibration, network: nn.Module) -> None:
     plan(network, calibration, FINE, Budget(4))
-    kept = dict(calibration.memo)
+    kept = len(calibration.cache)
     plan(network, calibration, FINE, Budget(6))
-    assert calibration.memo == kept and kept
+    assert len(calibration.cache) == kept > 0
 
 
 @pytest.mark.parametrize("ratios", [{"macs": 1.0}, {"macs": 0.5}, {"macs": math.nan}, {"macs": 6, "params": 0.9}])

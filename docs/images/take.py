@@ -25,10 +25,10 @@ from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
 EXPERIMENT, MODEL, CURVES, TABLE = "hscc", "hscc-brain-mri", "train-alexnet-grouped", "evaluate-grouped"
-COLUMNS = ("Dataset", "Source", "Models", "accuracy", "kl_to_baseline", "macs_ratio", "speedup_b1")  # first three: off
+COLUMNS = ("Dataset", "Source", "Models", "accuracy", "kl", "macs_ratio", "speedup_b1")  # the first three are hidden
 SIZE = {"width": 1360, "height": 760}
 LINES = "^(train|val)_"  # charts to show
-PATIENCE, SETTLED = 120_000, 3_000  # milliseconds; curves are drawn a little later than their titles
+PATIENCE, SETTLED = 120_000, 3_000  # milliseconds; curves appear a little later than their titles
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -89,7 +89,7 @@ def _latest(client: MlflowClient, experiment: str, name: str) -> str:
 
 
 def _choose_columns(page: Page) -> None:
-    """Show figures instead of what is the same for every run."""
+    """Show figures instead of the columns that are the same for every run."""
     page.get_by_role("button", name="Columns").click()
     for name in COLUMNS:
         page.get_by_placeholder("Search columns").fill(name)
@@ -100,7 +100,7 @@ def _choose_columns(page: Page) -> None:
 
 
 def _clear(page: Page, address: str) -> None:
-    """Put away what is not ours: the assistant's panel, and the pages about language models."""
+    """Close what is not about this project: the assistant's panel and the pages on language models."""
     page.goto(address)
     page.get_by_text("Model training", exact=True).click(timeout=PATIENCE)
     close = page.get_by_role("button", name="Close")
@@ -110,7 +110,7 @@ def _clear(page: Page, address: str) -> None:
 
 
 def _take(page: Page, address: str, needed: str, name: str, search: str | None = None) -> None:
-    page.goto("about:blank")  # else a change behind the # is not loaded anew
+    page.goto("about:blank")  # else a change after the # does not reload the page
     page.goto(address)
     page.wait_for_selector(needed, timeout=PATIENCE)
     if search:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 from hscc.errors import BudgetError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Budget:
     """How many times less than the dense network, linear layers included. Give one ratio or several.
 
@@ -22,18 +24,34 @@ class Budget:
     latency : float, optional
         For example 4 for a quarter of the time, on this machine: at every batch size of the
         `hscc.budgets.latency_table.LatencyTable` that the plan is made with.
+    others : tuple of (str, float)
+        Ratios of resources that were added to `hscc.budgets.resources.RESOURCES`, by name. They are keywords too:
+        ``Budget(macs=6, energy=4)``.
 
     Raises
     ------
     BudgetError
-        If no ratio is given, or one is not above 1.
+        If no ratio is given, one is not above 1, or a resource is unknown.
     """
 
-    macs: float | None = None
-    params: float | None = None
-    latency: float | None = None
+    macs: float | None
+    params: float | None
+    latency: float | None
+    others: tuple[tuple[str, float], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        macs: float | None = None,
+        params: float | None = None,
+        latency: float | None = None,
+        **others: Any,
+    ) -> None:
+        named = {**dict(others.pop("others", ())), **others}  # `dataclasses.replace` passes the field itself
+        added = tuple(sorted((name, ratio) for name, ratio in named.items() if ratio is not None))
+        for name, value in (("macs", macs), ("params", params), ("latency", latency), ("others", added)):
+            object.__setattr__(self, name, value)
+        if added:
+            self._check_known()
         if not self.ratios:
             raise BudgetError("a budget needs a ratio; give macs=6, params=6, latency=4 or several.")
         for name, ratio in self.ratios.items():
@@ -49,21 +67,43 @@ class Budget:
     @property
     def ratios(self) -> dict[str, float]:
         """Resource to ratio, for those that were given; the latency too."""
-        return {
-            field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None
-        }
+        own = {"macs": self.macs, "params": self.params, "latency": self.latency}
+        return {name: ratio for name, ratio in own.items() if ratio is not None} | dict(self.others)
 
-    def limits(self, dense: Mapping[str, int]) -> dict[str, int]:
-        """Most of each counted resource that the compressed network may have.
+    def limits(self, dense: Mapping[str, float]) -> dict[str, float]:
+        """Most of each counted resource that the compressed network may have; whole numbers for whole numbers.
 
         Parameters
         ----------
         dense : mapping
-            Resource to the dense network's.
+            Resource to the dense network's cost.
+
+        Raises
+        ------
+        BudgetError
+            If a resource of the budget was not counted.
         """
-        return {name: int(dense[name] / ratio) for name, ratio in self.ratios.items() if name in dense}
+        limits: dict[str, float] = {}
+        for name, ratio in self.ratios.items():
+            if name == "latency":
+                continue  # measured: `hscc.budgets.refinement.latency_limits`
+            if name not in dense:
+                raise BudgetError(f"the dense network's {name} was not counted; count all resources of {self}.")
+            most = dense[name] / ratio
+            limits[name] = math.floor(most) if isinstance(dense[name], int) else most
+        return limits
 
     def __str__(self) -> str:
         """Return the budget in words."""
         words = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "faster"}
-        return " and ".join(f"{ratio:g}x {words[name]}" for name, ratio in self.ratios.items())
+        return " and ".join(f"{ratio:g}x {words.get(name, f'less {name}')}" for name, ratio in self.ratios.items())
+
+    def _check_known(self) -> None:
+        from hscc.budgets.resources import RESOURCES  # here: it imports torch
+
+        for name, _ in self.others:
+            if name not in RESOURCES:
+                raise BudgetError(
+                    f"a budget of {name} is unknown; take {', '.join([*RESOURCES, 'latency'])}, or add the resource to "
+                    "hscc.budgets.resources.RESOURCES."
+                )

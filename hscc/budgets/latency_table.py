@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,16 +30,16 @@ from torch import nn
 
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
-from hscc.export.to_onnx import runtime_onnx
+from hscc.export.graph.simplify import simplify
+from hscc.export.to_onnx import runtime_onnx, to_onnx
 from hscc.files import replace_text
-from hscc.structures.base import Structure
+from hscc.structures.base import SIMD_WIDTH, Structure
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, Times, alternate
 from hscc.timing.sessions import bind_session, open_graph
 
-RANK_MULTIPLE = 16  # a rank in between takes the time of the next one where a SIMD register holds 16 numbers
-_BLOCKED = 16  # channels from which on a pooling keeps the blocked layout
+_BLOCKED = SIMD_WIDTH  # channels from which on a pooling keeps the blocked layout
 _REPEATS = 11
 _SECONDS = 0.3  # and no further pair after so long, beyond the first 5
 _FORMAT = "hscc-latency-1"
@@ -157,7 +157,7 @@ class Latency:
         Images per call.
     """
 
-    rank_multiple, equal_clusters = RANK_MULTIPLE, True
+    rank_multiple, equal_clusters = SIMD_WIDTH, True
 
     def __init__(self, table: LatencyTable, batch: int) -> None:
         self.table, self.batch = table, batch
@@ -219,8 +219,8 @@ class _LayerTimer:
             return self.dense
         levels = structure.rank_levels(self.layer) or [(0, structure)]
         shares: dict[int, list[Times]] = {batch: [] for batch in self.table.batches}
-        for _, timed in levels:
-            session = self._open(layer_graph(self.layer, timed))
+        for graph in layer_graphs(self.layer, [timed for _, timed in levels]):
+            session = self._open(graph)
             for batch, known in shares.items():
                 base, other = alternate(_call(self.dense_session, batch), _call(session, batch), _REPEATS, _SECONDS)
                 # As a share of the dense layer of the same moments: the clock's drift cancels.
@@ -230,7 +230,7 @@ class _LayerTimer:
     @cached_property
     def dense_session(self) -> InferenceSession:
         """The dense layer, ready to run."""
-        return self._open(layer_graph(self.layer, DENSE))
+        return self._open(next(layer_graphs(self.layer, [DENSE])))
 
     @cached_property
     def dense(self) -> dict[int, Line]:
@@ -274,21 +274,29 @@ class _LayerTimer:
         return open_graph(graph, self.table.threads)
 
 
-def layer_graph(layer: Layer, structure: Structure) -> onnx.ModelProto:
-    """Export a layer in a structure with ranks, with a ReLU behind it and between poolings that keep the layout.
+def layer_graphs(layer: Layer, structures: Sequence[Structure]) -> Iterator[onnx.ModelProto]:
+    """Export a layer in structures that differ in their ranks, with a ReLU behind it and poolings that keep the layout.
+
+    Torch's exporter takes 0.5 s for two convolutions and 2 s for 16 regions, several times what the timing takes. Ranks
+    are only in the shapes of the weights, so the first structure is exported and the weights of the others are put into
+    that graph.
 
     Parameters
     ----------
     layer : Layer
         The layer.
-    structure : Structure
-        What takes its place, with random weights. Equal ones would be stored once, which takes less time to read.
+    structures : sequence of Structure
+        What takes its place, of one `Structure.timing_key`. Weights are random: equal ones would be stored once, and
+        reading them would take less time.
     """
-    module = structure.module(layer)
-    if layer.kind == "linear":
-        return runtime_onnx(nn.Sequential(module, nn.ReLU()), (layer.inputs,))
-    framed = nn.Sequential(*_frame(layer.inputs), module, nn.ReLU(), *_frame(layer.outputs))
-    return runtime_onnx(framed, (layer.inputs, *layer.input_grid))
+    exported: onnx.ModelProto | None = None
+    for structure in structures:
+        module = _framed(layer, structure)
+        if exported is None:
+            exported = to_onnx(module, (layer.inputs, *layer.input_grid) if layer.kind == "conv" else (layer.inputs,))
+            yield simplify(exported)
+        else:
+            yield simplify(_with_weights(exported, module))
 
 
 def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
@@ -296,8 +304,28 @@ def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
     return runtime_onnx(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
 
 
+def _framed(layer: Layer, structure: Structure) -> nn.Module:
+    inside = [structure.module(layer), nn.ReLU()]
+    if layer.kind == "conv":
+        inside = [*_frame(layer.inputs), *inside, *_frame(layer.outputs)]
+    return nn.Sequential(*inside).eval()
+
+
 def _frame(channels: int) -> list[nn.Module]:
     return [nn.MaxPool2d(1)] if channels >= _BLOCKED else []
+
+
+def _with_weights(exported: onnx.ModelProto, module: nn.Module) -> onnx.ModelProto:
+    """Put the weights of a module into the export of one that differs in its ranks."""
+    weights = {name: weight.detach().numpy() for name, weight in module.named_parameters()}
+    graph = onnx.ModelProto()
+    graph.CopyFrom(exported)
+    for entry in graph.graph.initializer:
+        if entry.name in weights:
+            entry.CopyFrom(onnx.numpy_helper.from_array(weights.pop(entry.name), entry.name))
+    assert not weights, f"{sorted(weights)} are not in the exported graph"
+    del graph.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(graph)
 
 
 def bound(graph: onnx.ModelProto, batch: int, threads: int) -> Call:

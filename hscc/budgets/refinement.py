@@ -1,7 +1,7 @@
-"""Plans that keep a latency budget on the clock and not on paper.
+"""Plans refined until the whole network, as measured, meets its latency budget.
 
 The table adds up layers; a network may be a few per cent faster or slower than its layers. So the planned network is
-timed against the dense one, in alternation, and planned again with limits corrected by what was found.
+timed against the dense one, in alternation, and planned again with limits corrected by the measurement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hscc.timing.alternation import Call, time_pair
 
 _ROUNDS = 5
 _MARGIN = 1.03  # aimed at, so that noise does not push a plan beyond its budget
-_CLOSE = 1.08  # as fast as this against what was asked for needs no further round
+_CLOSE = 1.08  # a network faster than its budget by at most this factor needs no further round
 _LEAST_STEP = 0.75  # a limit moves by no more than this in a round, whatever a disturbed measurement says
 _USED_UP = 0.95
 _REPEATS = 21
@@ -31,8 +31,8 @@ _SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Stopwatch:
-    """A dense network, ready to be timed against others.
+class DenseTimer:
+    """A dense network to time others against.
 
     Attributes
     ----------
@@ -46,29 +46,31 @@ class Stopwatch:
     milliseconds: Mapping[int, float]
 
 
-def start(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> Stopwatch:
+def time_dense(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> DenseTimer:
     """Time a dense network at the batch sizes of a table."""
     calls = _calls(model, input_shape, table)
     milliseconds = {
         batch: time_pair(call, call, _REPEATS, _SECONDS).dense_ms.median for batch, call in calls.items()
     }  # fmt: skip
-    return Stopwatch(calls, milliseconds)
+    return DenseTimer(calls, milliseconds)
 
 
-def speedups(watch: Stopwatch, model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> dict[int, float]:
+def speedups(
+    timer: DenseTimer, model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable
+) -> dict[int, float]:
     """Times faster than the dense network, by batch size, in alternation with it."""
     return {
-        batch: time_pair(watch.calls[batch], call, _REPEATS, _SECONDS).speedup.median
+        batch: time_pair(timer.calls[batch], call, _REPEATS, _SECONDS).speedup.median
         for batch, call in _calls(model, input_shape, table).items()
     }
 
 
-def latency_limits(watch: Stopwatch, ratio: float, layers: list[Layer], table: LatencyTable) -> dict[int, Limit]:
+def latency_limits(timer: DenseTimer, ratio: float, layers: list[Layer], table: LatencyTable) -> dict[int, Limit]:
     """Milliseconds that the layers may take together, by batch size: what the rest of the network leaves of the budget.
 
     Parameters
     ----------
-    watch : Stopwatch
+    timer : DenseTimer
         Of the dense network.
     ratio : float
         Times faster.
@@ -79,7 +81,7 @@ def latency_limits(watch: Stopwatch, ratio: float, layers: list[Layer], table: L
     """
     table.measure([(layer, DENSE) for layer in layers])
     limits = {}
-    for batch, milliseconds in watch.milliseconds.items():
+    for batch, milliseconds in timer.milliseconds.items():
         model = Latency(table, batch)
         target = milliseconds / (ratio * _MARGIN)
         rest = milliseconds - sum(model.of_structure(layer, DENSE) for layer in layers)
@@ -90,21 +92,21 @@ def latency_limits(watch: Stopwatch, ratio: float, layers: list[Layer], table: L
     return limits
 
 
-def keep_on_the_clock(
+def refine_to_latency(
     planned: Callable[[Mapping[int, Limit]], tuple[Plan, nn.Module]],
-    watch: Stopwatch,
+    timer: DenseTimer,
     limits: Mapping[int, Limit],
     ratio: float,
     calibration: Calibration,
     table: LatencyTable,
 ) -> Plan:
-    """Plan, time the network, correct the limits, until it is as fast as asked for and not much faster.
+    """Plan, time the network, correct the limits, until it is as fast as the budget says and not much faster.
 
     Parameters
     ----------
     planned : callable
         Limits by batch size to a plan and its network.
-    watch : Stopwatch
+    timer : DenseTimer
         Of the dense network.
     limits : mapping
         First guess, from `latency_limits`.
@@ -128,7 +130,7 @@ def keep_on_the_clock(
             if not found:
                 raise
             break  # corrected beyond what the method can reach
-        measured = speedups(watch, network, calibration.input_shape, table)
+        measured = speedups(timer, network, calibration.input_shape, table)
         found.append(replace(plan, timed={f"batch {batch}": round(value, 3) for batch, value in measured.items()}))
         if ratio <= min(measured.values()) <= ratio * _CLOSE:
             break

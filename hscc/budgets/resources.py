@@ -1,17 +1,21 @@
-"""What a budget counts. Each resource is a model of a layer's cost: dense, by structure, and by rank.
+"""What a budget counts. Each resource has a model of a layer's cost (dense, by structure, by rank) and a count.
 
-To add one (bytes of a format), write a class with these functions and enter it in `COST_MODELS`;
-`hscc.budgets.budget.Budget` then takes its name as a field. Milliseconds are one that needs a measured table:
-`hscc.budgets.latency_table.Latency`.
+To add one (bytes of a format, energy), write a subclass of `Counted` and enter a `Resource` in `RESOURCES`, or name it
+in an entry point of the group ``hscc.resources`` (`hscc.plugins`); `hscc.budgets.budget.Budget` then takes its name as
+a keyword. Milliseconds are measured: `hscc.budgets.latency_table.Latency`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import nn
+
 from hscc.calibration.layers import Layer
+from hscc.networks.cost import count_macs, count_parameters
+from hscc.plugins import Registry
 from hscc.structures.base import Structure
 from hscc.structures.low_rank import Block, LowRank, Region
 
@@ -24,14 +28,14 @@ class CostModel(Protocol):
     rank_multiple : int
         Ranks between its multiples cost as much as the next one.
     equal_clusters : bool
-        Whether clusters of a region must share their rank (and so run as one grouped convolution) to be worth it.
+        Whether clusters of a region share their rank, so that they run as one grouped convolution.
     """
 
     rank_multiple: int
     equal_clusters: bool
 
     def prepare(self, wanted: Sequence[tuple[Layer, Structure]]) -> None:
-        """Get ready to be asked about these."""
+        """Get ready for these; a measured cost measures them."""
         ...
 
     def of_structure(self, layer: Layer, structure: Structure) -> float:
@@ -39,7 +43,7 @@ class CostModel(Protocol):
         ...
 
     def fixed(self, layer: Layer, structure: LowRank) -> float:
-        """Cost of a low-rank structure at rank 0: what its regions and clusters cost by being there."""
+        """Cost of a low-rank structure at rank 0: of its projection and of each region."""
         ...
 
     def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
@@ -80,7 +84,7 @@ class Params(Counted):
         return structure.params(layer)
 
     def fixed(self, layer: Layer, structure: LowRank) -> float:
-        """The projection, and a bias a region."""
+        """The projection, and one bias per region."""
         return structure.projection_params(layer) + layer.outputs * len(structure.regions)
 
     def of_rank(self, layer: Layer, structure: LowRank, region: Region, block: Block) -> float:
@@ -88,7 +92,30 @@ class Params(Counted):
         return structure.rank_weights(layer, block)
 
 
-COST_MODELS: dict[str, CostModel] = {"macs": Macs(), "params": Params()}
+@dataclass(frozen=True)
+class Resource:
+    """What a budget limits.
+
+    Attributes
+    ----------
+    model : CostModel
+        Cost of one layer.
+    count : callable
+        (network, (channels, rows, columns) of its input) -> cost of the whole network, as `model` counts its layers.
+        An integer makes limits integers too.
+    """
+
+    model: CostModel
+    count: Callable[[nn.Module, tuple[int, int, int]], float]
+
+
+RESOURCES = Registry(
+    "hscc.resources",
+    {
+        "macs": Resource(Macs(), count_macs),
+        "params": Resource(Params(), lambda network, input_shape: count_parameters(network)),
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One streaming pass over the calibration images; memory does not grow with their number."""
+"""Calibration: one streaming pass over images; memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from hscc.calibration.cache import PlanningCache
 from hscc.calibration.layers import Layer, find_layers
 from hscc.calibration.moments import LayerMoments, LayerSums
 from hscc.errors import CompressionError
@@ -34,14 +35,14 @@ class Calibration:
     moments : dict of LayerMoments
         By layer name.
     cells : int
-        Cells a side of the fine grid.
+        Cells per side of the fine grid.
     images : int
-        How many images were seen.
+        Number of calibration images.
     input_shape : (int, int, int)
         Channels, rows, columns.
     network : str
         Digest of the network's weights; see `fingerprint`.
-    memo : dict
+    cache : PlanningCache
         What planning has computed from the moments already; never written to disk.
     """
 
@@ -52,7 +53,7 @@ class Calibration:
     images: int
     input_shape: tuple[int, int, int]
     network: str
-    memo: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    cache: PlanningCache = field(default_factory=PlanningCache, repr=False, compare=False)
 
 
 def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) -> Calibration:
@@ -65,7 +66,7 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     images : iterable of Tensor, shape (N, C, H, W)
         Batches of network inputs; labels are not needed. Large batches are taken in parts.
     cells : int
-        Cells a side of the fine grid that regions are made of. Layers whose moments would need more than 512 MB get
+        Cells per side of the fine grid that regions are made of. Layers whose moments would need more than 512 MB get
         fewer.
 
     Returns
@@ -85,7 +86,7 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
         If there are too few images for the smallest regions; the message says how many are needed.
     """
     if cells < 1:
-        raise CompressionError(f"cells={cells} is out of range; give the cells a side, such as 4.")
+        raise CompressionError(f"cells={cells} is out of range; give the cells per side, such as 4.")
     collector: _Collector | None = None
     varied = False
     # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
@@ -137,7 +138,7 @@ def _check_batch(batch: torch.Tensor) -> None:
             "calibration images must be float tensors of shape (N, C, H, W); pass the network's inputs without labels."
         )
     if not torch.isfinite(batch).all():
-        raise CompressionError("calibration images hold NaN or infinity; remove or mend them.")
+        raise CompressionError("calibration images hold NaN or infinity; remove or fix them.")
 
 
 class _Collector:
@@ -172,7 +173,7 @@ class _Collector:
         self.images += len(batch)
 
     def _leave_unreached(self, centred: torch.Tensor, outputs: dict[str, torch.Tensor]) -> None:
-        """Leave layers dense whose effect on the logits autograd cannot tell: behind a detach, or without any."""
+        """Leave layers dense that no gradient of the logits reaches: those behind a detach, or without effect."""
         linked = [layer for layer in self.layers if outputs[layer.name].requires_grad]
         gradients: tuple[torch.Tensor | None, ...] = ()
         if linked and centred.requires_grad:

@@ -238,8 +238,7 @@ def _output_grids(
             model(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that it was "
-            "made for."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images of its shape."
         ) from error
     finally:
         for handle in handles:

@@ -17,11 +17,11 @@ import torch
 
 from hscc.calibration.moments import LayerMoments, RegionMoments
 from hscc.factorisation.spectra import matrix_root
+from hscc.structures.base import SIMD_WIDTH
 
 _FRACTIONS = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
 _REGIONAL = 1 / 4
 _WIDE = 64  # channels from which on directions come in multiples of the SIMD width
-_SIMD = 16
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
     regional : bool
         For factors region by region, where each number costs an eigenproblem per region: only the one that fitted best.
     """
-    multiple = _SIMD if channels >= _WIDE else 1
+    multiple = SIMD_WIDTH if channels >= _WIDE else 1
     fractions = (_REGIONAL,) if regional else _FRACTIONS
     sizes = {max(1, round(channels * fraction / multiple)) * multiple for fraction in fractions}
     return tuple(sorted(size for size in sizes if size < channels))

@@ -32,9 +32,9 @@ class HSCC(Searched):
     Attributes
     ----------
     regions : int, (int, int), "merged", "auto", or a tuple of these
-        Regions a side, rows by columns, or neighbouring cells merged by `region_similarity`. "auto" chooses a layer at
-        a time among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a linear layer that
-        flattens a feature map are of its input; where there is a choice it is between one and 2 x 2.
+        Regions per side, rows by columns, or neighbouring cells merged by `region_similarity`. "auto" chooses
+        for each layer among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a linear layer
+        that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2.
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
@@ -114,7 +114,7 @@ class HSCC(Searched):
         sides = (regions, regions) if isinstance(regions, int) else regions
         if isinstance(sides, str) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
             raise CompressionError(
-                f"HSCC regions={regions!r} is not a partition; give a number a side, (rows, columns), merged or auto."
+                f"HSCC regions={regions!r} is not a partition; give a number per side, (rows, columns), merged or auto."
             )
         return Grid(*sides)
 

@@ -27,7 +27,7 @@ class Network:
     Attributes
     ----------
     spec : CellSpec or None
-        What was asked of the cell; None for a baseline and its int8 variant.
+        Spec of the cell; None for a baseline and its int8 variant.
     seed : int
         Of training or of compression and fine-tuning.
     protocol : str

@@ -50,8 +50,7 @@ class CellSpec:
     @property
     def name(self) -> str:
         """Such as ``hscc-macs10-latency7.5-seed0``; `parse_cell` reads it."""
-        ratios = self.budget.ratios
-        budget = "".join(f"-{name}{ratios[name]:g}" for name in RESOURCES if name in ratios)
+        budget = "".join(f"-{resource}{ratio:g}" for resource, ratio in self.budget.ratios.items())
         suffix = "" if self.precision == "fp32" else f"-{self.precision}"
         return f"{self.method}{budget}-seed{self.seed}{suffix}"
 

@@ -11,7 +11,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
 def keep_freed() -> bool:
     """Ask glibc to keep what is freed for the next allocation of the same size.
 
-    A step of AlexNet frees and takes 600 MB of gradients and activations; fetched anew, each page costs a fault, and
+    A step of AlexNet frees and takes 600 MB of gradients and activations; fetched again, each page costs a fault, and
     the step a quarter more time (``python -m benchmarks.training_step``).
 
     Returns

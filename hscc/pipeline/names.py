@@ -62,3 +62,8 @@ def cell_label(name: str) -> str:
 def _joined(method: str, ratios: Mapping[str, float], precision: str) -> str:
     parts = [method_label(method), budget_label(ratios), "" if precision == "fp32" else f"in {precision}"]
     return ", ".join(part for part in parts if part)
+
+
+def table_label(row: NetworkRow) -> str:
+    """Name of a row's network in a table that has its budget in columns of their own."""
+    return _joined(row.method, {}, row.precision)

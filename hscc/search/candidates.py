@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hscc.budgets.resources import CostModel
+from hscc.calibration.cache import OptionKey
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.projection import projection_ranks
@@ -51,7 +52,7 @@ class Option:
 def layer_options(context: LayerContext, calibration: Calibration, space: SearchSpace) -> list[Option]:
     """List the structures of a search space that a layer can take, with their spectra.
 
-    Spectra are kept in ``calibration.memo``, so that another budget or a smaller space on the same calibration finds
+    Spectra are kept in ``calibration.cache``, so that another budget or a smaller space on the same calibration finds
     them there.
 
     Parameters
@@ -73,10 +74,10 @@ def layer_options(context: LayerContext, calibration: Calibration, space: Search
         option
         for partition, grouping in space.pairs(layer.kind)
         for projection in _projections(layer, partition, grouping, space)
-        if (option := _remembered(calibration, context, partition, grouping, projection)) is not None
+        if (option := _option(calibration, context, partition, grouping, projection)) is not None
     ]
     if not found:
-        option = _remembered(calibration, context, SINGLE_REGION, SINGLE_CLUSTER, 0)
+        option = _option(calibration, context, SINGLE_REGION, SINGLE_CLUSTER, 0)
         assert option is not None
         found = [option]
     context.forget()
@@ -98,16 +99,16 @@ def _projections(layer: Layer, partition: Partition, grouping: Grouping, space: 
     return tuple(number for number in space.projections if number < layer.inputs) or (0,)
 
 
-def _remembered(
+def _option(
     calibration: Calibration, context: LayerContext, partition: Partition, grouping: Grouping, projection: int
 ) -> Option | None:
-    key = (context.layer.name, partition, grouping, projection, context.weighting)
-    if key not in calibration.memo:
+    def compute() -> Option | None:
         if context.layer.kind == "linear":
-            calibration.memo[key] = _linear_option(context, partition, grouping)
-        else:
-            calibration.memo[key] = _conv_option(context, partition, grouping, projection)
-    return calibration.memo[key]  # type: ignore[return-value]
+            return _linear_option(context, partition, grouping)
+        return _conv_option(context, partition, grouping, projection)
+
+    key = OptionKey(context.layer.name, partition, grouping, projection, context.weighting)
+    return calibration.cache.option(key, compute)
 
 
 def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping, projection: int) -> Option | None:

@@ -16,7 +16,7 @@ _R = TypeVar("_R")
 
 
 def each_layer(work: Callable[[_T], _R], items: Sequence[_T], title: str) -> list[_R]:
-    """Apply to every layer, a layer a thread: eigenproblems of a few hundred rows gain nothing from more.
+    """Apply to every layer, one thread per layer: eigenproblems of a few hundred rows gain nothing from more.
 
     The results do not depend on how many threads there are.
     """

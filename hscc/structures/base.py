@@ -20,6 +20,8 @@ from hscc.calibration.layers import Layer, Rectangle
 State = dict[str, torch.Tensor]
 Tiles = tuple[Rectangle, ...]
 
+# Float32 numbers in a register of AVX-512: a rank in between takes the time of the next multiple.
+SIMD_WIDTH = 16
 WHOLE_TILES: Tiles = ((0, 1, 0, 1),)
 STRUCTURES: dict[str, type[Structure]] = {}
 

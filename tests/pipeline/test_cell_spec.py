@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hscc.budgets.budget import Budget
+from hscc.budgets.resources import RESOURCES
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, first_seeds, parse_cell
 
@@ -42,3 +43,8 @@ def test_the_first_seed_is_the_lowest_of_a_method_and_budget() -> None:
     names = ["hscc-macs6-seed2", "hscc-macs6-seed1", "hscc-macs3-seed4", "tucker-macs6-seed0", "hscc-macs3-seed5"]
     kept = first_seeds([parse_cell(name) for name in names])
     assert [cell.name for cell in kept] == ["hscc-macs6-seed1", "hscc-macs3-seed4", "tucker-macs6-seed0"]
+
+
+def test_a_name_drops_no_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESOURCES, "bytes", RESOURCES["params"])
+    assert CellSpec("hscc", Budget(bytes=3, macs=6)).name == "hscc-macs6-bytes3-seed0"

@@ -32,10 +32,10 @@ class Peaks:
     Attributes
     ----------
     loading : float or None
-        While it is loaded; None on systems that do not tell.
+        While it is loaded; None on systems that do not report it.
     running : dict of int to float
-        By batch size, while it runs, weights included; empty on systems that do not tell. Where the high-water mark
-        cannot be reset (elsewhere than on Linux), no less than `loading`.
+        By batch size, while it runs, weights included; empty on systems that do not report it. No less than `loading`
+        where the high-water mark cannot be reset (elsewhere than on Linux).
     """
 
     loading: float | None
@@ -78,8 +78,8 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     command = [sys.executable, "-m", "hscc.pipeline.benchmark.peak_memory", json.dumps(order)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise ArtifactError(f"{subject.model} does not run in {runtime} by itself ({said}); make it again.")
+        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise ArtifactError(f"{subject.model} does not run in {runtime} by itself ({reason}); make it again.")
     found = json.loads(done.stdout.splitlines()[-1])
     return Peaks(found["loading"], {int(batch): peak for batch, peak in found["running"].items()})
 
@@ -111,7 +111,7 @@ def _above(before: int) -> float:
 
 
 def resident_peak() -> int | None:
-    """Tell the process's high-water mark of resident memory in bytes; None where the system keeps none.
+    """Return the process's high-water mark of resident memory in bytes; None where the system keeps none.
 
     Linux's ``VmHWM`` comes first: ``ru_maxrss`` of a child starts at what its parent had.
     """

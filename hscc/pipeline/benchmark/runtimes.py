@@ -22,7 +22,7 @@ class Subject:
     Attributes
     ----------
     name : str
-        What its rows are called.
+        Name in its rows.
     model : Path
         Its ONNX file.
     module : Path or None

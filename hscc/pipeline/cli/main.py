@@ -18,7 +18,7 @@ from hscc.errors import HSCCError, ParamsError
 from hscc.pipeline import memory, telemetry
 from hscc.pipeline.cli.options import HERE, Workspace, read_params
 from hscc.pipeline.cli.registry import commands as registry_commands
-from hscc.pipeline.cli.show import verbs as results_commands
+from hscc.pipeline.cli.show import commands as results_commands
 from hscc.pipeline.redaction import redact
 
 telemetry.switch_off()
@@ -298,7 +298,7 @@ def export(
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A network that hscc.save wrote; needs --size and --classes.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="With --folder: pixels a side of its input.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="With --folder: side of its input in pixels.")] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="With --folder: names of its outputs.")] = None,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write torch's archive FILE.pt2 beside it.")] = False,
     workspace: Workspace = HERE,

@@ -1,4 +1,4 @@
-"""Verbs that show what was found: the tables of the last evaluation, and the figures in the documents."""
+"""Commands that show results: the tables of the last evaluation, and the figures in the documents."""
 
 from __future__ import annotations
 
@@ -12,49 +12,52 @@ from hscc.pipeline.cli.options import HERE, Workspace, console
 
 RESULTS = "Results"
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc results --workspace demo`")
 def results(
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="Instead: the controls, and the means over the seeds.")
+        bool, typer.Option("--ablation", help="Print the controls and the means over the seeds instead.")
     ] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the table of the last evaluation, a row a network."""
-    from hscc.pipeline.report.markdown.tables import ablation_grid, seeds_grid
-    from hscc.pipeline.report.terminal import render
-    from hscc.pipeline.statistics.results import read_document
+    """Print the table of the last evaluation, one row per network."""
+    from hscc.pipeline.report.renderings import to_rich
+    from hscc.pipeline.report.tables.comparison_tables import ablation_table, seeds_table
+    from hscc.pipeline.report.tables.results_table import brief_note, brief_table
+    from hscc.pipeline.statistics.schema import read_results
 
+    found = read_results(workspace / layout.RESULTS_JSON)
     if not ablation:
-        console().print(render(workspace / layout.RESULTS_JSON))
+        console().print(to_rich(brief_table(found), brief_note(found)))
         return
-    document = read_document(workspace / layout.RESULTS_JSON)
-    for grid, rows in ((ablation_grid, document.get("ablation")), (seeds_grid, document.get("seeds"))):
-        if rows:
-            console().print(grid(rows).to_rich())
+    if found.ablation:
+        console().print(to_rich(ablation_table(found.ablation)))
+    if found.seeds:
+        console().print(to_rich(seeds_table(found.seeds)))
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
 def protocols(workspace: Workspace = HERE) -> None:
-    """Print the same networks under each split protocol, side by side, and how much of the accuracy was leakage.
+    """Print the same networks under each split protocol, side by side, and how much accuracy near-copies give.
 
     `make protocols` runs the paper's methods under the pooled and the official split.
     """
-    from hscc.pipeline.report.markdown.tables import protocols_grid
-    from hscc.pipeline.statistics.robustness import compare_protocols, read_protocols
+    from hscc.pipeline.report.renderings import to_rich
+    from hscc.pipeline.report.tables.comparison_tables import protocols_table
+    from hscc.pipeline.statistics.robustness import read_protocols
 
     found = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
-    console().print(protocols_grid(compare_protocols(found)).to_rich())
+    console().print(to_rich(protocols_table(found)))
 
 
-@verbs.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
+@commands.command(rich_help_panel=RESULTS, epilog="Example: `hscc figures`, or in a test `hscc figures --check`")
 def figures(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a document disagrees.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Print the figures in the documents anew, from reports/."""
+    """Print the figures in the documents again, from reports/."""
     from hscc.pipeline.commands import figures as stage
 
     if not check:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from hscc.errors import ArtifactError
 from hscc.files import replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.report.markdown.blocks import BLOCKS, Reports, fill
+from hscc.pipeline.report.blocks import BLOCKS, Reports, fill
 from hscc.pipeline.statistics.robustness import read_protocols
+from hscc.pipeline.statistics.structure_schema import read_structure_grid
 
 
 def run(workspace: Path = Path(".")) -> list[Path]:
@@ -25,7 +24,7 @@ def run(workspace: Path = Path(".")) -> list[Path]:
     Returns
     -------
     list of Path
-        Documents that disagreed with the reports and were written anew.
+        Documents that disagreed with the reports and were rewritten.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def run(workspace: Path = Path(".")) -> list[Path]:
 
 
 def stale(workspace: Path = Path(".")) -> dict[Path, str]:
-    """Find the documents that disagree with the reports, with what they should be."""
+    """Find the documents that disagree with the reports, with the text that agrees."""
     reports = _read(workspace)
     blocks = {name: cache(partial(block, reports)) for name, block in BLOCKS.items()}
     found = {}
@@ -53,16 +52,6 @@ def stale(workspace: Path = Path(".")) -> dict[Path, str]:
 
 
 def _read(workspace: Path) -> Reports:
-    results = workspace / layout.RESULTS_JSON
-    return Reports(results, read_protocols(results, workspace / layout.PROTOCOLS), _tradeoff(workspace))
-
-
-def _tradeoff(workspace: Path) -> dict[str, Any] | None:
-    path = workspace / layout.TRADEOFF_JSON
-    if not path.is_file():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON; run `hscc tradeoff` again.") from error
-    return found
+    protocols = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
+    grid = workspace / layout.TRADEOFF_JSON
+    return Reports(protocols, read_structure_grid(grid) if grid.is_file() else None)

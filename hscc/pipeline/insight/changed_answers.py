@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from hscc.pipeline.insight.schema import FlipCount
+
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +39,7 @@ class Flip:
 
 
 def find_flips(labels: Ints, dense: Floats, small: Floats) -> list[Flip]:
-    """List the images whose most probable class differs, the surest changes of mind of each kind first.
+    """List the images whose most probable class differs, the largest changes of each kind first.
 
     Parameters
     ----------
@@ -52,19 +54,21 @@ def find_flips(labels: Ints, dense: Floats, small: Floats) -> list[Flip]:
         Kinds in the order of `KINDS`; within one by the total variation distance of the probabilities, falling.
     """
     before, after = softmax(dense.astype(np.float64), axis=1), softmax(small.astype(np.float64), axis=1)
-    said, says = before.argmax(1), after.argmax(1)
+    first, second = before.argmax(1), after.argmax(1)
     flips = [
-        Flip(int(i), _kind(labels[i], said[i], says[i]), before[i], after[i]) for i in np.flatnonzero(said != says)
+        Flip(int(i), _kind(labels[i], first[i], second[i]), before[i], after[i])
+        for i in np.flatnonzero(first != second)
     ]
     return sorted(flips, key=lambda flip: (KINDS.index(flip.kind), -float(np.abs(flip.dense - flip.small).sum())))
 
 
-def count_flips(flips: Sequence[Flip]) -> dict[str, int]:
-    """Count flips, all and by kind."""
-    return {"flips": len(flips), **{kind: sum(flip.kind == kind for flip in flips) for kind in KINDS}}
+def count_flips(network: str, images: int, flips: Sequence[Flip]) -> FlipCount:
+    """Count the flips of a network among so many images, all and by kind."""
+    lost, gained, other = (sum(flip.kind == kind for flip in flips) for kind in KINDS)
+    return FlipCount(network=network, images=images, flips=len(flips), lost=lost, gained=gained, other=other)
 
 
-def _kind(label: int, said: int, says: int) -> str:
-    if said == label:
+def _kind(label: int, dense: int, small: int) -> str:
+    if dense == label:
         return LOST
-    return GAINED if says == label else OTHER
+    return GAINED if small == label else OTHER

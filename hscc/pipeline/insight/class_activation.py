@@ -1,4 +1,4 @@
-"""Where a network finds its evidence: class-activation maps by Grad-CAM, from captum.
+"""Which parts of an image are evidence for a class: Grad-CAM maps, computed by captum.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017:
 map = sum over channels k of a_k A_k with a_k the mean over positions of d logit / d A_k. Signs are kept, so that maps
@@ -10,7 +10,8 @@ can be compared where a rectified one would be zero; pictures show the positive 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,15 @@ from torch import nn
 
 from hscc.errors import CompressionError
 from hscc.pipeline.insight.pictures import Grey, Pictures, glow_over, plain, side_by_side
+from hscc.pipeline.insight.schema import MapPicture
 from hscc.pipeline.insight.similarity import Maps, Scores, pearson
 
 METHOD, LIBRARY = "Grad-CAM", "captum"
+MEDIAN, LEAST = "median", "least similar"
+_SIDE = 168  # pixels of a panel; three fit a phone
 _ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.PReLU, nn.ReLU, nn.ReLU6, nn.SiLU)
+
+Ints = npt.NDArray[np.int64]
 
 
 class FeatureMap(NamedTuple):
@@ -35,7 +41,8 @@ class FeatureMap(NamedTuple):
     layer : str
         Module path of the last convolution that puts out more than one position.
     at : str
-        Module path of the activation behind it, whose outputs are mapped; the convolution itself where none follows.
+        Module path of the activation that follows it, whose outputs are mapped; the convolution itself where none
+        does.
     """
 
     layer: str
@@ -43,7 +50,7 @@ class FeatureMap(NamedTuple):
 
 
 def last_feature_map(model: nn.Module, inputs: torch.Tensor) -> FeatureMap:
-    """Find the last convolution of a dense network, and the activation behind it, by running it once.
+    """Find the last convolution of a dense network, and the activation that follows it, by running it once.
 
     Parameters
     ----------
@@ -73,8 +80,8 @@ def last_feature_map(model: nn.Module, inputs: torch.Tensor) -> FeatureMap:
     if not maps:
         raise CompressionError(f"{type(model).__name__} has no convolution with a feature map to explain.")
     layer, _, shape = ran[maps[-1]]
-    behind = [name for name, module, size in ran[maps[-1] :] if size == shape and isinstance(module, _ACTIVATIONS)]
-    return FeatureMap(layer, behind[0] if behind else layer)
+    following = [name for name, module, size in ran[maps[-1] :] if size == shape and isinstance(module, _ACTIVATIONS)]
+    return FeatureMap(layer, following[0] if following else layer)
 
 
 def grad_cam(model: nn.Module, at: str, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Maps:
@@ -92,10 +99,10 @@ def grad_cam(model: nn.Module, at: str, batches: Sequence[tuple[torch.Tensor, to
     Returns
     -------
     ndarray of float64, shape (N, rows, columns)
-        Signed; positive where the place speaks for the class.
+        Signed; positive where the position is evidence for the class.
     """
     wanted = [parameter.requires_grad for parameter in model.parameters()]
-    model.requires_grad_(False)  # only what lies behind the feature map needs a gradient
+    model.requires_grad_(False)  # only what follows the feature map needs a gradient
     explain = LayerGradCam(model, model.get_submodule(at))
     try:
         maps = [explain.attribute(inputs, target) for inputs, target in track(batches, "mapping evidence")]
@@ -107,13 +114,6 @@ def grad_cam(model: nn.Module, at: str, batches: Sequence[tuple[torch.Tensor, to
 
 def _is_map(shape: torch.Size) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] > 1
-
-
-Row = dict[str, Any]
-Ints = npt.NDArray[np.int64]
-
-MEDIAN, LEAST = "median", "least alike"
-_SIDE = 168  # pixels of a panel; three fit a phone
 
 
 def examples(similarity: Scores, labels: Ints) -> list[tuple[int, str]]:
@@ -129,7 +129,7 @@ def examples(similarity: Scores, labels: Ints) -> list[tuple[int, str]]:
     Returns
     -------
     list of (int, str)
-        Position and kind, of each class the median image and, where there is another, the least alike one.
+        Position and kind, of each class the median image and, where there is another, the least similar one.
     """
     picked = []
     for label in np.unique(labels):
@@ -142,14 +142,24 @@ def examples(similarity: Scores, labels: Ints) -> list[tuple[int, str]]:
     return picked
 
 
+@dataclass(frozen=True)
+class Answers:
+    """An image of the test split, and the classes that both networks give it."""
+
+    path: str
+    label: str
+    dense: str
+    small: str
+
+
 def cam_pictures(
     network: str,
     images: Sequence[Grey],
     chosen: Sequence[tuple[int, str]],
     dense: Maps,
     small: Maps,
-    facts: Sequence[Row],
-) -> tuple[list[Row], Pictures]:
+    answers: Sequence[Answers],
+) -> tuple[list[MapPicture], Pictures]:
     """Draw slice, dense network's map and compressed network's map of some images side by side.
 
     Parameters
@@ -162,21 +172,31 @@ def cam_pictures(
         From `examples`.
     dense, small : ndarray of float64, shape (N, rows, columns)
         Maps of all N images.
-    facts : sequence of dict
-        What else a row says of each image of `chosen`.
+    answers : sequence of Answers
+        Of the images of `chosen`.
 
     Returns
     -------
-    rows : list of dict
-        ``network``, the facts, ``similarity``, ``example``, ``picture``.
+    rows : list of MapPicture
+        One per image.
     pictures : dict of str to Image
         By file name.
     """
     rows, pictures = [], {}
-    for number, ((position, kind), image, fact) in enumerate(zip(chosen, images, facts, strict=True), 1):
+    for number, ((position, kind), image, answer) in enumerate(zip(chosen, images, answers, strict=True), 1):
         name = f"cam-{network}-{number}.png"
         panels = [plain(image)] + [glow_over(image, maps[position]) for maps in (dense, small)]
         pictures[name] = side_by_side(panels, ("slice", "dense", "compressed"), _SIDE)
-        alike = float(pearson(dense[[position]], small[[position]])[0])
-        rows.append({"network": network, **fact, "similarity": round(alike, 4), "example": kind, "picture": name})
+        rows.append(
+            MapPicture(
+                network=network,
+                path=answer.path,
+                label=answer.label,
+                dense_predicted=answer.dense,
+                small_predicted=answer.small,
+                similarity=round(float(pearson(dense[[position]], small[[position]])[0]), 4),
+                example=kind,
+                picture=name,
+            )
+        )
     return rows, pictures

@@ -1,6 +1,6 @@
-"""Small pictures of slices with something drawn over them. Grey levels below, colour-blind-safe colour above.
+"""Small pictures of slices with cells or heat drawn over them: grey levels below, colour-blind-safe colours above.
 
-Pictures bring their own black ground, so they look the same on a light and on a dark page.
+Pictures have a black background, so they look the same on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SIDE = 224  # pixels
 _WARM, _HOT = np.array([235.0, 95.0, 0.0]), np.array([255.0, 225.0, 90.0])
 _COLOURS = mpl.colormaps["viridis"]
 _SHADOW = 0.4  # how bright a cell's colour stays where the image is black
-_GLOW = 0.85  # opacity of the strongest place
-_DIM = 0.8  # brightness of the image under the glow
-_SHADES = 96  # colours of a file; more cannot be told apart here
+_GLOW = 0.85  # opacity at the highest heat
+_DIM = 0.8  # brightness of the image under the heat
+_SHADES = 96  # colours of a file; more make no visible difference here
 _GAP = 4
 _FONT = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"
 
@@ -58,7 +58,7 @@ def plain(image: Grey, side: int = SIDE) -> Image.Image:
 
 
 def cells_over(image: Grey, values: Floats, region: Ids, texts: Sequence[str], most: float) -> Image.Image:
-    """Stain an image with coloured cells; where it is dark, so are they.
+    """Draw coloured cells over an image; they are dark where the image is.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def cells_over(image: Grey, values: Floats, region: Ids, texts: Sequence[str], m
     region : ndarray of int64, shape (cells, cells)
         Cells of one region are drawn without a border between them, and with one text.
     texts : sequence of str
-        A region each.
+        One per region.
     most : float
         Value of the brightest colour.
     """
@@ -91,14 +91,14 @@ def cells_over(image: Grey, values: Floats, region: Ids, texts: Sequence[str], m
 
 
 def glow_over(image: Grey, heat: Floats) -> Image.Image:
-    """Let the places of an image glow whose heat is positive, the hottest the most.
+    """Draw heat over an image, where it is positive.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W)
         The image; the picture has its size.
     heat : ndarray of float64, shape (h, w)
-        Coarse or fine, over the whole image; the scale is its own.
+        Coarse or fine, over the whole image; scaled to its maximum.
     """
     height, width = image.shape
     positive = np.clip(heat, 0.0, None)

@@ -1,4 +1,4 @@
-"""How alike two networks' maps of the same image are, and how alike maps of different images are by themselves.
+"""Similarity of two networks' maps of the same image, and of maps of different images for comparison.
 
 Linear and rank correlation and the overlap of the most salient places are what saliency maps are commonly compared by
 (Bylinskii et al., "What Do Different Evaluation Metrics Tell Us About Saliency Models?", TPAMI 2019; Adebayo et al.,
@@ -8,13 +8,14 @@ Linear and rank correlation and the overlap of the most salient places are what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from hscc.pipeline.statistics.bootstrap import resample, resampled_mean, standard_error
+from hscc.pipeline.insight.schema import MapSimilarity
+from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 
 QUARTER = 0.25  # of the positions: the most salient ones
 
@@ -66,12 +67,21 @@ def top_quarter(maps: Maps) -> npt.NDArray[np.bool_]:
 
 
 def by_class(
-    first: Maps, second: Maps, labels: Ints, groups: Ints, classes: Sequence[str], resamples: int, seed: int
-) -> list[dict[str, str | int | float | None]]:
-    """Mean similarity of two networks' maps for the images of each class.
+    network: str,
+    first: Maps,
+    second: Maps,
+    labels: Ints,
+    groups: Ints,
+    classes: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> list[MapSimilarity]:
+    """Average the similarity of two networks' maps over the images of each class.
 
     Parameters
     ----------
+    network : str
+        Name of the second network.
     first, second : ndarray of float64, shape (N, rows, columns)
         Maps of the same images by two networks.
     labels : ndarray of int64, shape (N,)
@@ -85,34 +95,41 @@ def by_class(
 
     Returns
     -------
-    list of dict
-        One a class that has images: ``class``, ``n`` (images with a map), ``mean`` and ``se`` of Pearson's correlation,
-        ``spearman``, ``spearman_se``, ``iou``, ``iou_se``, and ``chance``: the mean correlation of the first network's
-        map of an image with the second's of the next image of the class of another group. What exceeds it is agreement
-        about the image, not about where a head lies. None where there is no figure.
+    list of MapSimilarity
+        One per class that has images with a map; `chance` is of neighbouring images of different groups.
     """
-    rows: list[dict[str, str | int | float | None]] = []
-    scores = {"": pearson(first, second), "spearman": spearman(first, second), "iou": overlap(first, second)}
+    rows = []
+    scores = pearson(first, second), spearman(first, second), overlap(first, second)
     for index, name in enumerate(classes):
-        members = np.flatnonzero((labels == index) & np.isfinite(scores[""]))
+        members = np.flatnonzero((labels == index) & np.isfinite(scores[0]))
         if not members.size:
             continue
         weights = resample(groups[members], resamples, seed)
-        row: dict[str, str | int | float | None] = {"class": name, "n": int(members.size)}
-        for kind, values in scores.items():
-            figure = values[members]
-            error = standard_error(resampled_mean(figure, weights))
-            row |= _named(kind, float(figure.mean()), error)
-        rows.append(row | {"chance": _chance(first, second, groups, members)})
+        (mean, se), (ranked, ranked_se), (shared, shared_se) = (_mean(found[members], weights) for found in scores)
+        rows.append(
+            MapSimilarity(
+                network=network,
+                label=name,
+                n=int(members.size),
+                mean=mean,
+                se=se,
+                spearman=ranked,
+                spearman_se=ranked_se,
+                iou=shared,
+                iou_se=shared_se,
+                chance=_chance(first, second, groups, members),
+            )
+        )
     return rows
 
 
-def _named(kind: str, mean: float, error: float) -> Mapping[str, float | None]:
-    return {kind or "mean": mean, f"{kind}_se" if kind else "se": error if math.isfinite(error) else None}
+def _mean(values: Scores, weights: Draws) -> tuple[float, float | None]:
+    error = standard_error(resampled_mean(values, weights))
+    return float(values.mean()), error if math.isfinite(error) else None
 
 
 def _chance(first: Maps, second: Maps, groups: Ints, members: Ints) -> float | None:
-    """Mean correlation of maps of neighbouring images of different groups, in the order of a circle."""
+    """Mean correlation of maps of neighbouring images of different groups, the last with the first."""
     others = np.roll(members, -1)
     apart = groups[members] != groups[others]
     found = pearson(first[members[apart]], second[others[apart]])
@@ -121,6 +138,6 @@ def _chance(first: Maps, second: Maps, groups: Ints, members: Ints) -> float | N
 
 
 def _centred(maps: Maps) -> Maps:
-    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])  # -1 would not do for no maps
+    flat = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])  # -1 fails for no maps
     centred: Maps = flat - flat.mean(1, keepdims=True)
     return centred

@@ -144,7 +144,7 @@ def _images(challenger: Standing, rules: Rules) -> Finding:
 
 def _protocol(challenger: Standing, rules: Rules) -> Finding:
     found = challenger.tags.get("protocol", "unknown")
-    return Finding("protocol", found == rules.protocol, f"was tested under {found}, {rules.protocol} is asked for")
+    return Finding("protocol", found == rules.protocol, f"was tested under {found}, {rules.protocol} is required")
 
 
 def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> Finding:
@@ -152,7 +152,7 @@ def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> 
     difference, images = compare(challenger, champion, rules)
     if difference is None or images < rules.min_images:
         return Finding(
-            "accuracy", False, f"shares {images} test images with {against}, {rules.min_images} are asked for"
+            "accuracy", False, f"shares {images} test images with {against}, {rules.min_images} are required"
         )
     low, high = interval(difference.draws)
     text = (
@@ -173,7 +173,7 @@ def _recall(challenger: Standing, rules: Rules) -> Finding:
         )
     recalls = (found["label"] == found["predicted"]).groupby(found["label"]).mean()
     name, lowest = str(recalls.idxmin()), float(recalls.min())
-    text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is asked for"
+    text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is required"
     short = rules.min_recall - lowest
     return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")
 
@@ -191,7 +191,7 @@ def _costs(figures: Mapping[str, Any], rules: Rules) -> list[Finding]:
 def _at_least(rule: str, value: float | None, limit: float, unit: str) -> Finding:
     if value is None:
         return Finding(rule, False, f"is not known to be {limit:g} {unit}; measure it and register again")
-    text = f"{value:.2f} {unit}, {limit:g} is asked for"
+    text = f"{value:.2f} {unit}, {limit:g} is required"
     return Finding(rule, value >= limit, text if value >= limit else f"{text}, missed by {limit - value:.2f}")
 
 

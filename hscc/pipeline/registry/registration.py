@@ -29,7 +29,7 @@ from hscc.pipeline.registry.versions import DEPLOYED, DEPLOYED_TAG, HASH_TAG
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-_EXAMPLE = 96  # pixels a side
+_EXAMPLE = 96  # pixels per side
 _SERVED_WITH = (
     "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pillow", "pydicom", "rich", "scipy", "torch",
 )  # fmt: skip

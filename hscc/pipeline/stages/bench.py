@@ -20,7 +20,8 @@ from hscc.pipeline.benchmark.measurement import Bench, Clock, measure
 from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME, Subject
 from hscc.pipeline.params import BenchParams, Params
 from hscc.pipeline.provenance import machine, versions
-from hscc.pipeline.report.terminal import render_rows
+from hscc.pipeline.report.renderings import to_rich
+from hscc.pipeline.report.tables.bench_table import bench_note, bench_table
 from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
@@ -126,4 +127,4 @@ def _show(bench: Bench) -> None:
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to fit
     for runtime in bench.runtimes:
-        console.print(render_rows(bench, runtime))
+        console.print(to_rich(bench_table(bench, runtime), bench_note(bench)))

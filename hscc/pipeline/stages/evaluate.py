@@ -28,14 +28,7 @@ from hscc.pipeline.statistics.bootstrap import Draws, bootstrap_weights
 from hscc.pipeline.statistics.comparisons import Evidence, gather
 from hscc.pipeline.statistics.metrics import SCORES
 from hscc.pipeline.statistics.predictions import Logits, predict, predictions_frame, to_parquet
-from hscc.pipeline.statistics.results import (
-    confusion_frame,
-    flatten,
-    frame,
-    headline_figures,
-    pareto_frame,
-    to_csv,
-)
+from hscc.pipeline.statistics.results import confusion_frame, flatten, frame, headline_figures, pareto_frame, to_csv
 from hscc.pipeline.statistics.robustness import summarise_seeds
 from hscc.pipeline.statistics.rows import build_rows
 from hscc.pipeline.statistics.schema import ONNXRUNTIME, ClockNoise, Requirements, Results, write_record

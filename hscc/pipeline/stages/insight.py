@@ -1,38 +1,6 @@
-"""Stage insight: the baseline, some cells, the kept logits and images in; pictures and their figures out.
+"""Stage insight: reads the baseline, some cells, the kept logits and images; writes pictures and their figures.
 
-Pictures lie in ``artifacts/insight/``, figures in ``reports/insight.json``, which holds (``picture`` is a file name in
-that folder, or null where there is nothing to draw; shares and similarities are fractions, importances are logits):
-
-protocol, data_hash, git_commit, classes
-    Where the figures come from; every ``per_class`` has the order of the classes.
-networks : {network, words}
-    The cells of ``insight.cells``, and what their plans made of the layers.
-network : str
-    The first of them in which a layer has several regions, else the first: what ``layers`` and ``importance`` show.
-sweep : {network, layers, clusters, kept}
-    Every cell of the sweep in which layers have several clusters: how many such layers, their clusters, and how many of
-    those kept a rank.
-images : {mean, importance, test}
-    How many training images are under the maps, validation images in ``importance``, test images in the rest.
-rank_scale : float
-    Share of the full rank that has the brightest colour in the pictures.
-layers : {layer, kind, regions, clusters, kept, positions, grid, full_rank, rank_map, words, picture}
-    ``rank_map``: rank / full rank over the cells of the feature map, row by row; null where a layer has no such rank.
-    ``clusters`` and ``kept`` count those of all regions.
-importance : {layer, region, cluster, tiles, cells, channels, rank, per_class, per_class_se}
-    A row a cluster of the layers that have several, see `cluster_importance`. Tiles are [first row, end row, first
-    column, end column] of the region, in a grid of ``cells`` a side.
-importance_pictures : {layer, class, picture}
-    The last layer with regions, the importances of a region's clusters added, over the mean image of the class.
-cams : {layer, at, method, library, similarity, pictures}
-    ``at``: the module whose outputs are mapped. ``similarity``: a row {network, class, n, mean, se, spearman,
-    spearman_se, iou, iou_se, chance} a network and class, see `by_class`. ``pictures``: the
-    median and the least alike image of each, {network, path, label, dense_predicted, small_predicted, similarity,
-    example, picture}.
-flip_counts : {network, images, flips, lost, gained, other}
-    How many test images each network answers otherwise than the baseline, see `hscc.pipeline.insight.changed_answers`.
-flips : {network, path, label, dense: {class: p}, small: {class: p}, kind, picture}
-    The first ``insight.gallery`` of them a network.
+Pictures go to ``artifacts/insight/``, figures to ``reports/insight.json`` (`hscc.pipeline.insight.schema.Insight`).
 """
 
 from __future__ import annotations
@@ -41,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +27,37 @@ from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
-from hscc.pipeline.insight.class_activation import LIBRARY, METHOD, cam_pictures, examples, grad_cam, last_feature_map
+from hscc.pipeline.insight.class_activation import (
+    LIBRARY,
+    METHOD,
+    Answers,
+    cam_pictures,
+    examples,
+    grad_cam,
+    last_feature_map,
+)
 from hscc.pipeline.insight.cluster_importance import cluster_importances, importance_pictures, importance_rows
 from hscc.pipeline.insight.opened_cells import OpenedCell, list_clusters, open_cells
 from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_png
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
+from hscc.pipeline.insight.schema import (
+    ActivationMaps,
+    ClusterCount,
+    ClusterImportance,
+    FlipCount,
+    FlippedImage,
+    ImageCounts,
+    ImportancePicture,
+    Insight,
+    LayerMap,
+    MapPicture,
+    MapSimilarity,
+    NetworkInWords,
+)
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
-from hscc.pipeline.statistics.results import to_json
-from hscc.pipeline.statistics.schema import network_name
+from hscc.pipeline.statistics.schema import network_name, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.training.images import to_input
 
@@ -77,12 +66,11 @@ BATCH = 32  # images at a time, with the outputs of all cluster modules kept
 
 Ints = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """Some of the images, and what the manifest says of them."""
+    """Some of the images, and their rows of the manifest."""
 
     pixels: npt.NDArray[np.uint8]
     rows: Ints
@@ -104,7 +92,7 @@ class _Slices:
 
 @dataclass(frozen=True)
 class _Material:
-    """What all parts of the stage look at."""
+    """Inputs of all parts of the stage."""
 
     params: Params
     classes: tuple[str, ...]
@@ -114,7 +102,7 @@ class _Material:
     dense: nn.Module
     dense_logits: Logits
     cells: dict[str, tuple[OpenedCell, Logits]]
-    sweep: list[Document]
+    sweep: tuple[ClusterCount, ...]
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
@@ -136,18 +124,26 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     protocol = params.data.protocol
     material = _gather(params, workspace)
     with stage_run("insight", protocol, params.insight.model_dump(), {"protocol": protocol}, workspace) as tracked:
-        document: Document = {
-            "protocol": protocol,
-            "data_hash": data_hash(workspace),
-            "git_commit": git_commit(workspace),
-            "classes": list(material.classes),
-        }
-        pictures: Pictures = {}
-        for part in (_structure, _cams, _flips):
-            found, drawn = part(material)
-            document |= found
-            pictures |= drawn
-        _write(workspace, document, pictures)
+        structure, cams, flips = _structure(material), _cams(material), _flips(material)
+        pictures = structure.pictures | cams.pictures | flips.pictures
+        found = Insight(
+            protocol=protocol,
+            data_hash=data_hash(workspace),
+            git_commit=git_commit(workspace),
+            classes=material.classes,
+            network=structure.network,
+            networks=structure.networks,
+            sweep=material.sweep,
+            images=structure.images,
+            rank_scale=structure.rank_scale,
+            layers=structure.layers,
+            importance=structure.importance,
+            importance_pictures=structure.importance_pictures,
+            cams=cams.maps,
+            flip_counts=flips.counts,
+            flips=flips.images,
+        )
+        _write(workspace, found, pictures)
         tracked.artifact(workspace / layout.INSIGHT_JSON)
         tracked.metrics({"pictures": len(pictures), "seconds": time.monotonic() - started})
     print(f"looked into {', '.join(material.cells)}: {len(pictures)} pictures in {time.monotonic() - started:.0f} s")
@@ -173,7 +169,8 @@ def _gather(params: Params, workspace: Path) -> _Material:
     folded = fold_batch_norms(dense).to(pick_device())  # as its cells are, so that the same layer does the same
     splits = (slices("train"), slices("val"), test)
     logits = _logits(answers, test)
-    return _Material(params, classes_of(kept), *splits, folded, logits, cells, list_clusters(params, workspace))
+    sweep = tuple(ClusterCount.model_validate(counts) for counts in list_clusters(params, workspace))
+    return _Material(params, classes_of(kept), *splits, folded, logits, cells, sweep)
 
 
 def _logits(answers: pd.DataFrame, test: _Slices) -> Logits:
@@ -184,94 +181,133 @@ def _logits(answers: pd.DataFrame, test: _Slices) -> Logits:
     return logits_of(answers)
 
 
-def _structure(material: _Material) -> tuple[Document, Pictures]:
-    """Rank maps and importances of the first cell in which a layer has regions."""
+class _Structure(NamedTuple):
+    """Rank maps and importance of clusters of one cell; fields as of `Insight`."""
+
+    network: str
+    networks: tuple[NetworkInWords, ...]
+    images: ImageCounts
+    rank_scale: float
+    layers: tuple[LayerMap, ...]
+    importance: tuple[ClusterImportance, ...]
+    importance_pictures: tuple[ImportancePicture, ...]
+    pictures: Pictures
+
+
+def _structure(material: _Material) -> _Structure:
+    """Look into the first cell in which a layer has regions."""
     cells = [cell for cell, _ in material.cells.values()]
     shown = next((cell for cell in cells if cell.has_regions), cells[0])
     train, labels = material.train, material.train.labels
     layers, pictures = rank_rows(shown.maps, mean_image(train.pixels, train.rows))
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
-    weighed = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
-    clusters, importances = cluster_importances(shown.model, shown.plan, weighed.batches())
+    sampled = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
+    clusters, importances = cluster_importances(shown.model, shown.plan, sampled.batches())
     drawing = (material.classes, settings[1].resamples, settings[1].seed)
-    importance = importance_rows(clusters, importances, weighed.labels, weighed.groups, *drawing)
+    importance = importance_rows(clusters, importances, sampled.labels, sampled.groups, *drawing)
     means = {
         name: mean_image(train.pixels, train.rows[labels == index])
         for index, name in enumerate(material.classes)
         if (labels == index).any()
     }
     index, drawn = importance_pictures(importance, shown.maps, material.classes, means)
-    return {
-        "network": shown.name,
-        "networks": [{"network": cell.name, "words": summary(cell.maps)} for cell in cells],
-        "sweep": material.sweep,
-        "images": {"mean": len(train.rows), "importance": len(sample), "test": len(material.test.rows)},
-        "rank_scale": rank_scale(shown.maps),
-        "layers": layers,
-        "importance": importance,
-        "importance_pictures": index,
-    }, pictures | drawn
+    return _Structure(
+        network=shown.name,
+        networks=tuple(NetworkInWords(network=cell.name, words=summary(cell.maps)) for cell in cells),
+        images=ImageCounts(mean=len(train.rows), importance=len(sample), test=len(material.test.rows)),
+        rank_scale=rank_scale(shown.maps),
+        layers=tuple(LayerMap.model_validate(row) for row in layers),
+        importance=tuple(ClusterImportance.model_validate(row) for row in importance),
+        importance_pictures=tuple(
+            ImportancePicture(layer=row["layer"], label=row["class"], picture=row["picture"]) for row in index
+        ),
+        pictures=pictures | drawn,
+    )
 
 
-def _cams(material: _Material) -> tuple[Document, Pictures]:
-    """Maps of the evidence for the true class, by the baseline and by each cell."""
+class _Cams(NamedTuple):
+    maps: ActivationMaps
+    pictures: Pictures
+
+
+def _cams(material: _Material) -> _Cams:
+    """Map the evidence for the true class, by the baseline and by each cell."""
     test, classes, settings = material.test, material.classes, material.params.evaluate
     batches = test.batches()
     where = last_feature_map(material.dense, batches[0][0][:1])
     dense = grad_cam(material.dense, where.at, batches)
-    similarity: list[Document] = []
-    rows: list[Document] = []
+    similarity: list[MapSimilarity] = []
+    rows: list[MapPicture] = []
     pictures: Pictures = {}
     for name, (cell, logits) in material.cells.items():
         small = grad_cam(cell.model, where.at, batches)
-        found = by_class(dense, small, test.labels, test.groups, classes, settings.resamples, settings.seed)
-        similarity += [{"network": name, **row} for row in found]
+        similarity += by_class(name, dense, small, test.labels, test.groups, classes, settings.resamples, settings.seed)
         chosen = examples(pearson(dense, small), test.labels)
-        facts = [_facts(material, position, logits) for position, _ in chosen]
+        answers = [_answers(material, position, logits) for position, _ in chosen]
         images = [test.pixels[test.rows[position]] for position, _ in chosen]
-        more, drawn = cam_pictures(name, images, chosen, dense, small, facts)
+        more, drawn = cam_pictures(name, images, chosen, dense, small, answers)
         rows += more
         pictures |= drawn
-    cams = {**where._asdict(), "method": METHOD, "library": LIBRARY, "similarity": similarity, "pictures": rows}
-    return {"cams": cams}, pictures
+    maps = ActivationMaps(
+        layer=where.layer,
+        at=where.at,
+        method=METHOD,
+        library=LIBRARY,
+        similarity=tuple(similarity),
+        pictures=tuple(rows),
+    )
+    return _Cams(maps, pictures)
 
 
-def _facts(material: _Material, position: int, logits: Logits) -> Document:
-    entry, classes = material.test.frame.iloc[position], material.classes
-    said, says = (classes[values[position].argmax()] for values in (material.dense_logits, logits))
-    return {"path": entry["path"], "label": entry["label"], "dense_predicted": said, "small_predicted": says}
+def _answers(material: _Material, position: int, logits: Logits) -> Answers:
+    entry = material.test.frame.iloc[position]
+    dense, small = (material.classes[found[position].argmax()] for found in (material.dense_logits, logits))
+    return Answers(str(entry["path"]), str(entry["label"]), dense, small)
 
 
-def _flips(material: _Material) -> tuple[Document, Pictures]:
-    """Test images that a cell answers otherwise than the baseline; an image of several cells is drawn once."""
+class _Flips(NamedTuple):
+    counts: tuple[FlipCount, ...]
+    images: tuple[FlippedImage, ...]
+    pictures: Pictures
+
+
+def _flips(material: _Material) -> _Flips:
+    """Find test images that a cell answers otherwise than the baseline; an image of several cells is drawn once."""
     test, counts = material.test, []
-    rows: list[Document] = []
+    images: list[FlippedImage] = []
     pictures: Pictures = {}
     for name, (_, logits) in material.cells.items():
         flips = find_flips(test.labels, material.dense_logits, logits)
-        counts.append({"network": name, "images": len(test.rows), **count_flips(flips)})
+        counts.append(count_flips(name, len(test.rows), flips))
         for flip in flips[: material.params.insight.gallery]:
             picture = f"flip-{flip.image}.png"
             pictures[picture] = plain(test.pixels[test.rows[flip.image]], FLIP_SIDE)
-            rows.append({"network": name, **_told(material, flip), "picture": picture})
-    return {"flip_counts": counts, "flips": rows}, pictures
+            images.append(_flipped(material, name, flip, picture))
+    return _Flips(tuple(counts), tuple(images), pictures)
 
 
-def _told(material: _Material, flip: Flip) -> Document:
+def _flipped(material: _Material, network: str, flip: Flip, picture: str) -> FlippedImage:
     entry = material.test.frame.iloc[flip.image]
-    dense, small = (_by_name(material.classes, values) for values in (flip.dense, flip.small))
-    return {"path": entry["path"], "label": entry["label"], "dense": dense, "small": small, "kind": flip.kind}
+    return FlippedImage(
+        network=network,
+        path=entry["path"],
+        label=entry["label"],
+        dense=_by_name(material.classes, flip.dense),
+        small=_by_name(material.classes, flip.small),
+        kind=flip.kind,
+        picture=picture,
+    )
 
 
 def _by_name(classes: Sequence[str], probabilities: npt.NDArray[np.float64]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(classes, probabilities, strict=True)}
 
 
-def _write(workspace: Path, document: Document, pictures: Pictures) -> None:
+def _write(workspace: Path, found: Insight, pictures: Pictures) -> None:
     """Replace the pictures as a whole, then the figures."""
     with replacing(workspace / layout.INSIGHT) as new:
         new.mkdir()
         for name, picture in pictures.items():
             write_png(picture, new / name)
-    replace_text(workspace / layout.INSIGHT_JSON, to_json(document))
+    replace_text(workspace / layout.INSIGHT_JSON, write_record(found))

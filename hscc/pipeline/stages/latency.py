@@ -64,7 +64,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             replace_text(workspace / layout.timed_plan(cell.name), _NO_PLAN)
     names = {layout.timed_plan(cell.name).name for cell in cells}
     for path in (workspace / layout.timed_plan("any")).parent.iterdir():
-        if path.name not in names:
+        if path.is_dir():  # of a writer that was killed
+            shutil.rmtree(path)
+        elif path.name not in names:
             path.unlink()
 
 

@@ -118,8 +118,8 @@ def _candidate(row: NetworkRow, results: Results, workspace: Path) -> Candidate:
     if file_sha256(model) != row.model_sha256:
         raise ArtifactError(f"{model} is not the file that was evaluated; run `hscc evaluate`, or `dvc repro`.")
     columns = {name: value for name, value in flatten(row).items() if value is not None}
-    asked = {name: columns[name] for name in _TAGS if name in columns}
-    tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in asked.items()}
+    spec = {name: columns[name] for name in _TAGS if name in columns}
+    tags = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in spec.items()}
     phantom = str(results.phantom).lower()
     return Candidate(
         files=(model, folder / PLAN),
@@ -178,8 +178,8 @@ def _log(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path)
 
 
 def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Path, folder: Path) -> tuple[Path, ...]:
-    model, kept_plan = candidate.files
-    plan = Plan.from_json(kept_plan.read_text(encoding="utf-8"))
+    model, plan_file = candidate.files
+    plan = Plan.from_json(plan_file.read_text(encoding="utf-8"))
     deployed, network, evidence, scores = (folder / name for name in (DEPLOYED, NETWORK, EVIDENCE, SCORES))
     card = DeploymentCard(
         classes=candidate.classes,
@@ -199,7 +199,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
     shutil.copyfile(model, network)
     evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
     scores.write_text(to_json(flatten(row)), encoding="utf-8")
-    return deployed, network, kept_plan, evidence, scores
+    return deployed, network, plan_file, evidence, scores
 
 
 def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Stage report: what evaluate, tradeoff, insight and the checks wrote in; the HTML page and its figures out."""
+"""Stage report: reads what evaluate, tradeoff, insight and the checks wrote; writes the HTML page and its figures."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import pandas as pd
 
 from hscc.files import replace_text, replacing
 from hscc.pipeline import layout
+from hscc.pipeline.data.report import read_data_report
+from hscc.pipeline.insight.schema import read_insight
 from hscc.pipeline.params import Params
 from hscc.pipeline.report.html.page import Material, Report, render
 from hscc.pipeline.report.html.sections.calibration_section import bins_of, reliability_frame
 from hscc.pipeline.report.html.sections.provenance_section import Origin
 from hscc.pipeline.report.html.sources import (
-    read_findings,
     read_history,
-    read_insight,
     read_locks,
     read_registered,
     read_runs,
-    read_tradeoff,
 )
 from hscc.pipeline.statistics.predictions import read_predictions
-from hscc.pipeline.statistics.results import dense_row, to_csv
+from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.robustness import read_protocols
+from hscc.pipeline.statistics.structure_schema import read_structure_grid
 from hscc.pipeline.tracking import stage_run
 
 
@@ -37,7 +37,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         Sections ``data.protocol`` and ``train.protocols`` are used.
     workspace : Path
         Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves, results under other
-        protocols may lack; the report says so then. So may the registration.
+        protocols and the registration may be missing; the report says so then.
 
     Raises
     ------
@@ -55,31 +55,28 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 
 def _read(params: Params, workspace: Path, run_id: str) -> Material:
-    documents = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
     curves = {name: read_history(workspace / layout.train_history(name)) for name in params.train.protocols}
     locks = tuple(lock for lock in read_locks(workspace / layout.LOCK) if lock.stage != "report")
+    optional = (layout.DATA_REPORT, layout.TRADEOFF_JSON, layout.INSIGHT_JSON)
+    data, tradeoff, insight = (workspace / path for path in optional)
     return Material(
-        document=next(iter(documents.values())),
+        protocols=read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS),
         predictions=read_predictions(workspace / layout.PREDICTIONS),
         pictures=workspace / layout.INSIGHT,
         histories={name: curve for name, curve in curves.items() if curve is not None},
-        findings=read_findings(workspace / layout.DATA_REPORT),
-        tradeoff=read_tradeoff(workspace / layout.TRADEOFF_JSON),
-        insight=read_insight(workspace / layout.INSIGHT_JSON),
+        findings=read_data_report(data).findings if data.is_file() else (),
+        tradeoff=read_structure_grid(tradeoff) if tradeoff.is_file() else None,
+        insight=read_insight(insight) if insight.is_file() else None,
         registered=read_registered(workspace / layout.REGISTRATION),
-        protocols=documents,
         origin=Origin(locks, {**read_runs(workspace / layout.RUNS), "report": run_id}),
     )
 
 
 def _reliability(material: Material) -> pd.DataFrame:
-    document = material.document
-    rows, classes = document["rows"], document["classes"]
-    networks = {
-        "dense": dense_row(rows, document["protocol"]),
-        "recommended": material.chosen,
-    }
-    return reliability_frame({name: bins_of(row, material.predictions, classes) for name, row in networks.items()})
+    results = material.results
+    networks = {"dense": results.dense(), "recommended": results.chosen()}
+    bins = {name: bins_of(row, material.predictions, results.classes) for name, row in networks.items()}
+    return reliability_frame(bins)
 
 
 def _write(page: Report, reliability: pd.DataFrame, workspace: Path) -> None:

@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-import hscc
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.storage import load_calibration
 from hscc.errors import ArtifactError, BudgetError
@@ -33,11 +32,13 @@ from hscc.files import file_sha256, replace_text
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.code_identity import stage_code
 from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
-from hscc.pipeline.report.terminal import render_tradeoff
+from hscc.pipeline.report.renderings import to_rich
+from hscc.pipeline.report.tables.structure_tables import settings_note, settings_table
 from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
 from hscc.pipeline.statistics.results import frame, to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
@@ -47,7 +48,6 @@ from hscc.pipeline.statistics.structure_schema import DenseCosts, Setting, Speed
 from hscc.pipeline.statistics.structure_trials import (
     Clock,
     DenseReference,
-    forget_spectra,
     load_trial,
     save_trial,
     try_setting,
@@ -135,13 +135,13 @@ def _document(params: Params, workspace: Path) -> StructureGrid:
     )
 
 
-def _tried(params: Params, workspace: Path, inputs: _Inputs, kept: Path) -> StructureGrid:
+def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> StructureGrid:
     settings, val = params.tradeoff, inputs.val
     clock = Clock(tuple(sorted(settings.batches)), settings.threads, settings.seconds)
     dense = DenseReference(inputs.model, np.ascontiguousarray(val.images[val.rows]), clock)
     grids = _grids(params, inputs.train)
     images = max(grids)
-    trials, unreachable = _try_all(grids, params, workspace, inputs, dense, kept)
+    trials, unreachable = _try_all(grids, params, workspace, inputs, dense, saved)
     noise = dense.times(dense.graph)
     weights = bootstrap_weights(inputs.groups, settings.resamples, settings.seed)
     scored = [score_trial(trial, dense.logits, val.labels, weights) for trial in trials]
@@ -170,7 +170,7 @@ def _grids(params: Params, train: Split) -> dict[int, list[list[Setting]]]:
     full = len(balanced_sample(train.labels, params.calibrate.images, params.calibrate.seed))
     grids = {full: full_grid(grid.regions, grid.clusters, grid.searched, grid.budgets, full)}
     for images in sorted(grid.calibrations, reverse=True):
-        if images < full:  # a training split may have fewer images than were asked for
+        if images < full:  # a training split may have fewer images than calibrate.images
             grids[images] = reduced_grid(grid.regions, grid.clusters, grid.budgets, images)
     return grids
 
@@ -181,7 +181,7 @@ def _try_all(
     workspace: Path,
     inputs: _Inputs,
     dense: DenseReference,
-    kept: Path,
+    saved: Path,
 ) -> tuple[list[Trial], list[Unreachable]]:
     """Try what is not saved by a killed run; structures that cannot reach their budget are listed apart."""
     trials: list[Trial] = []
@@ -194,19 +194,19 @@ def _try_all(
             for settings in structures:
                 for setting in settings:
                     progress.update(task, description=setting.name)
-                    trial = load_trial(setting, kept)
+                    trial = load_trial(setting, saved)
                     if trial is None:
                         calibration = calibration or _calibrated(images, max(grids), params, workspace, inputs)
                         try:
                             trial = try_setting(setting, calibration, dense, params.tradeoff.seed)
-                            save_trial(trial, kept)
+                            save_trial(trial, saved)
                             print(_line(trial), flush=True)
                         except BudgetError as error:
                             unreachable.append(Unreachable(**dict(setting), reason=str(error)))
                     trials += [trial] if trial else []
                     progress.advance(task)
                 if calibration:
-                    forget_spectra(calibration)
+                    calibration.cache.forget_spectra()
     return trials, unreachable
 
 
@@ -233,13 +233,14 @@ def _calibrated(images: int, full: int, params: Params, workspace: Path, inputs:
 
 
 def _identity(params: Params, workspace: Path) -> str:
-    """Digest of all that a trial depends on: network, moments, images, settings of the clock, and the code."""
+    """Digest of all that a trial depends on: network, moments, images, how times are taken, and the code."""
     files = [workspace / layout.baseline(params.data.protocol) / "model.safetensors", workspace / layout.MOMENTS]
-    files += [workspace / layout.MANIFEST, *sorted(Path(hscc.__file__).parent.rglob("*.py"))]
+    files.append(workspace / layout.MANIFEST)
     grid = params.tradeoff
     key = [params.data.model_dump(), params.calibrate.model_dump(), grid.batches, grid.threads, grid.seconds, grid.seed]
     digests = [file_sha256(file) for file in files]
-    return hashlib.sha256(json.dumps([key, digests]).encode()).hexdigest()[:16]
+    code = stage_code("tradeoff", params.plugins)
+    return hashlib.sha256(json.dumps([key, digests, code]).encode()).hexdigest()[:16]
 
 
 def _write(workspace: Path, grid: StructureGrid) -> pd.DataFrame:
@@ -254,6 +255,6 @@ def _show(grid: StructureGrid) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # a pipe has no width to fit
-    console.print(render_tradeoff(grid))
+    console.print(to_rich(settings_table(grid), settings_note(grid)))
     for claim in grid.claims:
         console.print(f"{claim.claim}.\n  {claim.answer}")

@@ -1,4 +1,4 @@
-"""Run the deployed ONNX file, and nothing else, on images."""
+"""Logits of deployed ONNX files on the test images, and the table that keeps them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hscc.pipeline.artifacts import Network
 from hscc.timing.sessions import open_session
 from hscc.training.images import to_input
 
-CHUNK = 64  # images a call; bounds the memory
+CHUNK = 64  # images per call; bounds the memory
 
 
 def run_session(session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -29,6 +29,14 @@ def as_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Turn grey images, shape (N, S, S), into a network's input, shape (N, 3, S, S)."""
     inputs: npt.NDArray[np.float32] = to_input(images).numpy()
     return inputs
+
+
+def run_images(
+    session: onnxruntime.InferenceSession, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Give the logits, shape (N, C), of some of the grey images, in the order of `rows`, a few at a time."""
+    chunks = (images[rows[start : start + CHUNK]] for start in range(0, len(rows), CHUNK))
+    return np.concatenate([run_session(session, as_input(np.asarray(chunk))) for chunk in chunks])
 
 
 def predict(
@@ -64,8 +72,7 @@ def predict(
             f"{path} takes images of {side} pixels a side but data.image_size is {images.shape[-1]}; run `dvc repro` "
             "so that every network is made for this size."
         )
-    chunks = (images[rows[start : start + CHUNK]] for start in range(0, len(rows), CHUNK))
-    logits = np.concatenate([run_session(session, as_input(np.asarray(chunk))) for chunk in chunks])
+    logits = run_images(session, images, rows)
     if not np.isfinite(logits).all():
         raise ArtifactError(f"{path} puts out values that are not finite; delete it and run `dvc repro` again.")
     return logits
@@ -81,7 +88,7 @@ Logits = npt.NDArray[np.float32]
 def predictions_frame(
     images: Mapping[str, pd.DataFrame], logits: Mapping[Network, Logits], classes: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Tabulate logits, a row an image and network.
+    """Tabulate logits, one row per image and network.
 
     Parameters
     ----------
@@ -100,11 +107,11 @@ def predictions_frame(
     parts = []
     for network, values in logits.items():
         rows = images[network.protocol]
-        told = pd.DataFrame(values, columns=[f"{LOGIT}{name}" for name in classes], index=rows.index)
-        asked = rows[["path"]].assign(
+        logit_columns = pd.DataFrame(values, columns=[f"{LOGIT}{name}" for name in classes], index=rows.index)
+        images_of_protocol = rows[["path"]].assign(
             protocol=network.protocol, label=rows["label"], group=rows["group"], network=network.name
         )
-        parts.append(pd.concat([asked, told], axis=1))
+        parts.append(pd.concat([images_of_protocol, logit_columns], axis=1))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -150,7 +157,7 @@ def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def predictions_of(frame: pd.DataFrame, network: str) -> pd.DataFrame:
-    """Take the rows of one network, a row a test image of its protocol, with the class it ``predicted``.
+    """Take the rows of one network, one per test image of its protocol, with the class it ``predicted``.
 
     Raises
     ------

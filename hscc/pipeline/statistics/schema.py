@@ -78,7 +78,7 @@ class ClassScores(Record):
 
 
 class AskedBudget(Record):
-    """What was asked for, times less than dense, by resource; all None for a dense network."""
+    """Requested ratio to the dense network (times less) by resource; all None for a dense network."""
 
     macs: float | None = None
     params: float | None = None
@@ -179,7 +179,7 @@ class NetworkRow(Record):
 
     @property
     def spec(self) -> CellSpec | None:
-        """What was asked of the cell; None for a dense network and its int8 variant."""
+        """Spec of the cell; None for a dense network and its int8 variant."""
         if self.method == DENSE:
             return None
         return CellSpec(self.method, Budget(**self.budget.ratios), self.seed, self.precision)

@@ -27,7 +27,7 @@ from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
-from hscc.pipeline.statistics.predictions import CHUNK, as_input, run_session
+from hscc.pipeline.statistics.predictions import run_images, run_session
 from hscc.pipeline.statistics.structure_grid import Logits, Trial
 from hscc.pipeline.statistics.structure_schema import FIXED, Setting, StructureCosts, StructureTiming
 from hscc.search.candidates import FEWEST_CHANNELS
@@ -86,9 +86,7 @@ class DenseReference:
     def outputs(self, graph: onnx.ModelProto) -> Logits:
         """Return a graph's logits on the images, shape (N, C)."""
         session = open_graph(graph, self.clock.threads)
-        starts = range(0, len(self.images), CHUNK)
-        chunks = [run_session(session, as_input(self.images[start : start + CHUNK])) for start in starts]
-        return np.concatenate(chunks)
+        return run_images(session, self.images, np.arange(len(self.images)))
 
     def times(self, graph: onnx.ModelProto) -> dict[int, PairTiming]:
         """Time a graph in alternation with the dense network, by batch size."""
@@ -110,7 +108,7 @@ def try_setting(setting: Setting, calibration: Calibration, dense: DenseReferenc
     setting : Setting
         Which.
     calibration : Calibration
-        Of ``setting.images`` images; it keeps the spectra for the next budget, see `forget_spectra`.
+        Of ``setting.images`` images; it keeps the spectra for the next budget, see `Calibration.cache`.
     dense : DenseReference
         With which it is compared.
     seed : int
@@ -201,12 +199,6 @@ def deployed(model: nn.Module, images: Images) -> onnx.ModelProto:
             "network as a defect."
         )
     return graph
-
-
-def forget_spectra(calibration: Calibration) -> None:
-    """Let go of the spectra of all structures; those of one setting serve its other budgets and nothing else."""
-    for key in [key for key in calibration.memo if isinstance(key, tuple)]:
-        del calibration.memo[key]
 
 
 def save_trial(trial: Trial, folder: Path) -> None:

@@ -142,7 +142,7 @@ def stage_run(
     stage : str
         The stage, such as ``train``; ``pipeline`` for the parent of a whole run.
     name : str
-        The job within the stage, such as ``grouped`` or ``hscc-6-0``.
+        The job within the stage, such as ``grouped`` or ``hscc-macs6-seed0``.
     params : Mapping[str, Any]
         Parameters that decide the outcome; nested mappings become dotted names.
     tags : Mapping[str, str], optional

@@ -10,7 +10,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from hscc.budgets.budget import Budget
 from hscc.errors import ArtifactError, HSCCError
+from hscc.pipeline.cell_spec import CellSpec
 from hscc.pipeline.cli import main as cli
 from hscc.pipeline.data.sources.pin import directory_hash, hash_files
 
@@ -21,7 +23,7 @@ STAGES = (
     "register",
 )  # fmt: skip
 COMMANDS = (
-    "fetch", "phantom", "check", "export", "results", "protocols", "figures", "report", *STAGES,
+    "fetch", "phantom", "check", "code", "export", "results", "protocols", "figures", "report", *STAGES,
     "registry", "promote", "rollback", "predict", "track", "doctor",
 )  # fmt: skip
 runner = CliRunner()
@@ -106,11 +108,19 @@ def test_train_refuses_an_unknown_protocol(calls: list) -> None:
     assert calls == []
 
 
-@pytest.mark.parametrize(("spelled", "budget"), [("3", 3.0), ("6.5", 6.5)])
-def test_compress_gets_its_cell(spelled: str, budget: float, calls: list) -> None:
-    arguments = ["compress", "--method", "hscc", "--budget", spelled, "--seed", "2"]
-    assert runner.invoke(cli.app, arguments).exit_code == 0
-    assert calls == [("compress", ("params", Path(".")), {"method": "hscc", "budget": budget, "seed": 2})]
+def test_compress_gets_its_cell(calls: list) -> None:
+    assert runner.invoke(cli.app, ["compress", "hscc-macs6.5-seed2"]).exit_code == 0
+    cell = CellSpec("hscc", Budget(macs=6.5), seed=2)
+    assert calls == [("compress", ("params", Path(".")), {"cell": cell})]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("hscc-6-0", "such as hscc-macs6-seed0"), ("hsc-macs6-seed0", "mean hscc")]
+)
+def test_compress_refuses_a_wrong_name(name: str, fault: str, calls: list) -> None:
+    result = runner.invoke(cli.app, ["compress", name])
+    assert result.exit_code == 1 and fault in result.output
+    assert calls == []
 
 
 def test_a_missing_workspace_is_a_usage_error(calls: list, tmp_path: Path) -> None:
@@ -201,9 +211,9 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 
 def test_export_gets_its_network_from_the_graph(exports: list, tmp_path: Path) -> None:
-    arguments = ["export", "--cell", "hscc-6-0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
+    arguments = ["export", "--cell", "hscc-macs6-seed0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
     assert runner.invoke(cli.app, arguments).exit_code == 0
-    named = {"out": Path("a.onnx"), "cell": "hscc-6-0", "baseline": None, "pt2": True}
+    named = {"out": Path("a.onnx"), "cell": "hscc-macs6-seed0", "baseline": None, "pt2": True}
     assert exports == [(("params", tmp_path), named)]
 
 
@@ -213,7 +223,9 @@ def test_export_of_a_folder_needs_no_parameters(exports: list) -> None:
     assert exports == [(Path("small"), 64, ("a", "b"), Path("a.onnx"), False)]
 
 
-@pytest.mark.parametrize("more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-6-0"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--size", "64"], ["--size", "64", "--classes", "a", "--cell", "hscc-macs6-seed0"]]
+)
 def test_export_of_a_folder_names_the_options_that_go_with_it(more: list[str], exports: list) -> None:
     result = runner.invoke(cli.app, ["export", "--folder", "small", "--out", "a.onnx", *more])
     assert (result.exit_code, exports) == (1, [])

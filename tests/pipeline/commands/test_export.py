@@ -27,9 +27,11 @@ from hscc.pipeline.commands import export
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.statistics.schema import Estimate, write_record
 from hscc.storage import Origin
 from hscc.training.images import to_input
 from tests.pipeline.committed import committed
+from tests.pipeline.rows import results, row
 
 SIDE = 32
 PARAMS = committed(data={"image_size": SIDE})
@@ -51,10 +53,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "metrics.json").write_text(json.dumps({**FACTS, "method": method, "budget": 2, "seed": 0}))
     (root / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
     _write_images(root)
-    row = {"model_sha256": file_sha256(cell / "model.onnx"), "accuracy": 0.875, "macs_ratio": 2.0}
-    document = {"protocol": "grouped", "phantom": True, "classes": CLASSES, "data_hash": "", "git_commit": ""}
+    found = row(model_sha256=file_sha256(cell / "model.onnx"), accuracy=Estimate(value=0.875), macs=2.0)
     (root / layout.RESULTS_JSON).parent.mkdir()
-    (root / layout.RESULTS_JSON).write_text(json.dumps({**document, "rows": [row]}))
+    (root / layout.RESULTS_JSON).write_text(write_record(results(found, phantom=True)))
     return root
 
 
@@ -122,7 +123,8 @@ def test_the_card_says_where_the_network_comes_from(workspace: Path, tmp_path: P
     export.run(PARAMS, workspace, out=out, cell="tucker-macs2-seed0")
     card = read_card(out)
     assert json.loads(card["classes"]) == list(CLASSES)
-    assert json.loads(card["scores"]) == {"accuracy": 0.875, "macs_ratio": 2.0}
+    scores = json.loads(card["scores"])
+    assert (scores["accuracy"], scores["macs_ratio"], scores["kl"]) == (0.875, 2.0, 0.1)
     assert (card["backbone"], card["method"], card["protocol"]) == ("smallcnn", "tucker", "grouped")
     assert (card["budget"], card["data_hash"], card["git_commit"]) == ("2x fewer MACs", "abc.dir", "unknown")
     assert "Tucker-2" in card["plan"]

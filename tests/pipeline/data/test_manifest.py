@@ -152,7 +152,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, ma
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "does not exist; run `hscc validate`"),
         ("path,label\na,b\n", "lacks the column official_split"),
@@ -160,11 +160,11 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, ma
         ("path,width\na,wide\n", "is not a manifest"),
     ],
 )
-def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str | None, told: str):
+def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str | None, message: str):
     path = tmp_path / "manifest.csv"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    with pytest.raises(ArtifactError, match=told) as caught:
+    with pytest.raises(ArtifactError, match=message) as caught:
         read_manifest(path)
     assert "manifest.csv" in str(caught.value)
 

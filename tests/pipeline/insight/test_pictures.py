@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hscc.pipeline.insight.class_activation import LEAST, MEDIAN, cam_pictures, examples
+from hscc.pipeline.insight.class_activation import LEAST, MEDIAN, Answers, cam_pictures, examples
 from hscc.pipeline.insight.pictures import SIDE, cells_over, glow_over, mean_image, plain, side_by_side, write_png
 
 GREY = np.tile(np.linspace(0, 250, 40, dtype=np.uint8), (40, 1))
@@ -60,21 +60,14 @@ def test_files_are_small_and_opened_again(tmp_path: Path) -> None:
     assert (tmp_path / "two.png").stat().st_size < 20_000
 
 
-def test_each_class_shows_its_median_and_its_least_alike_image() -> None:
+def test_each_class_shows_its_median_and_its_least_similar_image() -> None:
     similarity = np.array([0.9, 0.2, 0.5, np.nan, 0.7])
     assert examples(similarity, np.array([0, 0, 0, 0, 1])) == [(2, MEDIAN), (1, LEAST), (4, MEDIAN)]
 
 
 def test_rows_of_maps_name_their_pictures() -> None:
     maps = np.random.default_rng(0).normal(size=(3, 4, 4))
-    rows, pictures = cam_pictures("small-2-0", [GREY], [(2, MEDIAN)], maps, -maps, [{"path": "x.png"}])
-    assert rows == [
-        {
-            "network": "small-2-0",
-            "path": "x.png",
-            "similarity": -1.0,
-            "example": MEDIAN,
-            "picture": "cam-small-2-0-1.png",
-        }
-    ]
-    assert list(pictures) == ["cam-small-2-0-1.png"]
+    answers = Answers("x.png", label="a", dense="a", small="b")
+    (row,), pictures = cam_pictures("small", [GREY], [(2, MEDIAN)], maps, -maps, [answers])
+    assert (row.network, row.path, row.similarity, row.example) == ("small", "x.png", -1.0, MEDIAN)
+    assert list(pictures) == [row.picture] == ["cam-small-1.png"]

@@ -39,18 +39,18 @@ def test_classes_are_averaged_with_their_errors() -> None:
     second = first + 0.3 * maps(40, 1)
     second[0] = 1.0  # no correlation
     labels = np.repeat([0, 2], 20)
-    rows = by_class(first, second, labels, np.arange(40), ("a", "b", "c"), 500, 0)
-    assert [(row["class"], row["n"]) for row in rows] == [("a", 19), ("c", 20)]
+    rows = by_class("small", first, second, labels, np.arange(40), ("a", "b", "c"), 500, 0)
+    assert [(row.label, row.n) for row in rows] == [("a", 19), ("c", 20)]
     own = pearson(first, second)[20:]
-    assert rows[1]["mean"] == pytest.approx(own.mean())
-    assert rows[1]["se"] == pytest.approx(own.std(ddof=1) / np.sqrt(20), rel=0.15)
-    assert abs(float(rows[1]["chance"] or 0)) < 0.25 < float(rows[1]["mean"] or 0)
-    assert {"spearman", "spearman_se", "iou", "iou_se"} <= set(rows[0])
+    assert rows[1].mean == pytest.approx(own.mean())
+    assert rows[1].se == pytest.approx(own.std(ddof=1) / np.sqrt(20), rel=0.15)
+    assert abs(rows[1].chance or 0) < 0.25 < rows[1].mean
+    assert all(row.spearman_se and row.iou_se for row in rows)
 
 
 def test_chance_never_compares_near_copies() -> None:
     first = np.repeat(maps(2), 2, axis=0)
-    (row,) = by_class(first, first, np.zeros(4, int), np.array([0, 0, 1, 1]), ("a",), 100, 0)
-    assert row["chance"] == pytest.approx(pearson(first[:1], first[2:3]).item())
-    (alone,) = by_class(first, first, np.zeros(4, int), np.zeros(4, int), ("a",), 100, 0)
-    assert alone["chance"] is None
+    (row,) = by_class("small", first, first, np.zeros(4, int), np.array([0, 0, 1, 1]), ("a",), 100, 0)
+    assert row.chance == pytest.approx(pearson(first[:1], first[2:3]).item())
+    (alone,) = by_class("small", first, first, np.zeros(4, int), np.zeros(4, int), ("a",), 100, 0)
+    assert alone.chance is None

@@ -9,7 +9,7 @@ from hscc.errors import ArtifactError
 from hscc.pipeline.registry.answers import COLUMNS, evidence_frame, read_evidence
 
 
-def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
+def predictions(network: str, protocol: str, paths: str, labels: str, predicted: str) -> pd.DataFrame:
     logits = {f"logit_{name}": [float(said == name) for said in predicted] for name in "xy"}
     return pd.DataFrame(
         {"path": list(paths), "protocol": protocol, "label": list(labels), "network": network, **logits}
@@ -18,16 +18,16 @@ def told(network: str, protocol: str, paths: str, labels: str, predicted: str) -
 
 PREDICTIONS = pd.concat(
     [
-        told("dense-grouped", "grouped", "abc", "xyx", "xxx"),
-        told("hscc-6-0", "grouped", "abc", "xyx", "xyy"),
-        told("dense-pooled", "pooled", "d", "x", "x"),
+        predictions("dense-grouped", "grouped", "abc", "xyx", "xxx"),
+        predictions("hscc-macs6-seed0", "grouped", "abc", "xyx", "xyy"),
+        predictions("dense-pooled", "pooled", "d", "x", "x"),
     ]
 )
 MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"], "group": [5, 6, 5, 7]})
 
 
 def test_images_are_named_by_their_bytes_and_twins_are_told_apart(tmp_path: Path) -> None:
-    frame = evidence_frame(PREDICTIONS, MANIFEST, "hscc-6-0", "grouped")
+    frame = evidence_frame(PREDICTIONS, MANIFEST, "hscc-macs6-seed0", "grouped")
     assert frame.to_dict("list") == {
         "sha256": ["11", "11", "22"], "copy": [0, 1, 0], "group": [5, 5, 6], "label": list("xxy"),
         "predicted": list("xyy"), "dense": list("xxx"),
@@ -40,7 +40,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ArtifactError, match="tucker-6-0"):
         evidence_frame(PREDICTIONS, MANIFEST, "tucker-6-0", "grouped")
     with pytest.raises(ArtifactError, match="different data"):
-        evidence_frame(PREDICTIONS, MANIFEST.head(2), "hscc-6-0", "grouped")
+        evidence_frame(PREDICTIONS, MANIFEST.head(2), "hscc-macs6-seed0", "grouped")
 
 
 @pytest.mark.parametrize("content", ["", "sha256,copy\nab,0\n", ",".join(COLUMNS) + "\n", "\x00\x01"])

@@ -46,7 +46,7 @@ def test_a_model_that_does_not_exist_has_no_alias_and_no_audit_log(uri: str) -> 
 def test_what_is_written_is_read_again_alias_by_alias(uri: str) -> None:
     MlflowClient(uri).set_registered_model_tag(NAME, "owner", "radiology")  # not ours
     change_alias(NAME, ENTRY, uri)
-    change_alias(NAME, Entry(REGISTER, CHALLENGER, None, "2", "ada", "hscc-6-0"), uri)
+    change_alias(NAME, Entry(REGISTER, CHALLENGER, None, "2", "ada", "hscc-macs6-seed0"), uri)
     (found,) = read_audit_log(NAME, CHAMPION, uri)
     assert found.at > 0
     assert replace(found, at=0.0) == ENTRY

@@ -19,10 +19,10 @@ TAGS = {"protocol": "grouped", "phantom": "false"}
 
 def evidence(wrong: set[int], images: range = range(400), dense_wrong: set[int] = frozenset()) -> pd.DataFrame:
     label = np.array([f"class {number % 4}" for number in images])
-    told = [np.where([number in errors for number in images], "other", label) for errors in (wrong, dense_wrong)]
+    predicted = [np.where([number in errors for number in images], "other", label) for errors in (wrong, dense_wrong)]
     return pd.DataFrame(
         {"sha256": [f"{number:04}" for number in images], "copy": 0, "group": images, "label": label,
-         "predicted": told[0], "dense": told[1]}
+         "predicted": predicted[0], "dense": predicted[1]}
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_a_version_that_is_as_good_and_cheap_passes_every_rule() -> None:
         ({"tags": {**TAGS, "phantom": "true"}}, "no phantom", "drawn images"),
         ({"tags": {"protocol": "grouped"}}, "no phantom", "does not say whether .* run `hscc register` again"),
         ({"tags": {**TAGS, "phantom": "False?"}}, "no phantom", "does not say"),
-        ({"tags": {**TAGS, "protocol": "pooled"}}, "protocol", "was tested under pooled, grouped is asked for"),
+        ({"tags": {**TAGS, "protocol": "pooled"}}, "protocol", "was tested under pooled, grouped is required"),
         ({"figures": {**FIGURES, "macs_ratio": 1.5}}, "MACs", "missed by 0.50"),
         ({"figures": {**FIGURES, "speedup_b1": 0.9}}, "speed", "missed by 0.10"),
         ({"figures": {**FIGURES, "speedup_b1": None}}, "speed", "measure it"),
@@ -88,7 +88,7 @@ def test_errors_that_both_make_cancel() -> None:
 def test_only_images_that_both_were_tested_on_count() -> None:
     other = standing("1", evidence=evidence(set(), range(350, 750)))
     found = failed(judge(standing(), other, RULES))
-    assert found == {"accuracy": "shares 50 test images with champion version 1, 100 are asked for"}
+    assert found == {"accuracy": "shares 50 test images with champion version 1, 100 are required"}
 
 
 def test_the_first_champion_is_held_against_its_dense_network() -> None:
@@ -100,7 +100,7 @@ def test_the_first_champion_is_held_against_its_dense_network() -> None:
 def test_the_lowest_recall_is_the_one_that_counts() -> None:
     wrong = set(range(3, 400, 8))  # half of class 3
     found = failed(judge(standing(wrong=wrong), standing("1", wrong), RULES))
-    assert found == {"recall": "lowest recall 50.0 % (class 3), 70.0 % is asked for, missed by 20.0 points"}
+    assert found == {"recall": "lowest recall 50.0 % (class 3), 70.0 % is required, missed by 20.0 points"}
 
 
 def test_a_class_without_test_images_fails_the_recall_rule() -> None:

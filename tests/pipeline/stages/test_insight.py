@@ -92,9 +92,9 @@ def write_predictions(workspace: Path, frame: pd.DataFrame, networks: dict[str, 
     for number, name in enumerate(networks):
         # Made up, so that some answers differ: the network as it is says the same of all.
         logits = np.random.default_rng(number).normal(size=(len(test), len(CLASSES)))
-        told = pd.DataFrame(logits, columns=[f"{LOGIT}{label}" for label in CLASSES], index=test.index)
+        answers = pd.DataFrame(logits, columns=[f"{LOGIT}{label}" for label in CLASSES], index=test.index)
         parts.append(
-            pd.concat([test[["path", "label", "group"]].assign(protocol="grouped", network=name), told], axis=1)
+            pd.concat([test[["path", "label", "group"]].assign(protocol="grouped", network=name), answers], axis=1)
         )
     (workspace / layout.PREDICTIONS).parent.mkdir(parents=True, exist_ok=True)
     pd.concat(parts).to_parquet(workspace / layout.PREDICTIONS, index=False)
@@ -158,7 +158,7 @@ def test_every_picture_is_there_and_no_other(looked_into: Path) -> None:
 def test_maps_are_compared_for_every_network_and_class(looked_into: Path) -> None:
     cams = read(looked_into)["cams"]
     assert (cams["layer"], cams["at"], cams["method"]) == ("12", "14", "Grad-CAM")
-    assert [(row["network"], row["class"]) for row in cams["similarity"]] == [
+    assert [(row["network"], row["label"]) for row in cams["similarity"]] == [
         (name, label) for name in (PLAIN, REGIONAL) for label in CLASSES
     ]
     assert all(row["n"] <= 3 and -1 <= row["mean"] <= 1 for row in cams["similarity"])

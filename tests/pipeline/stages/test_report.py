@@ -12,9 +12,10 @@ from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.stages.report import run
 from hscc.pipeline.statistics.predictions import to_parquet
+from hscc.pipeline.statistics.schema import write_record
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.committed import committed
-from tests.pipeline.report.html.documents import document, findings, history, insight, predictions, row, tradeoff
+from tests.pipeline.report.documents import findings, history, insight, network, predictions, results_of, tradeoff
 
 PARAMS = committed(train={"protocols": ["grouped", "pooled"]})
 LOCK = """schema: '2.0'
@@ -35,19 +36,25 @@ def write(path: Path, text: str) -> None:
 
 def write_needed(workspace: Path) -> None:
     """What evaluate writes, of two networks."""
-    rows = [row("dense", 1.0, role="baseline"), row("dense", 1.0, role="baseline", protocol="pooled"), row()]
-    write(workspace / layout.RESULTS_JSON, json.dumps(document(rows=rows, comparisons=[], ablation=[])))
-    (workspace / layout.PREDICTIONS).write_bytes(to_parquet(predictions(rows)))
+    results = results_of(network(), network("dense", protocol="pooled"))
+    write(workspace / layout.RESULTS_JSON, write_record(results))
+    (workspace / layout.PREDICTIONS).write_bytes(to_parquet(predictions(results)))
+
+
+def data_report() -> dict[str, object]:
+    """The committed report on the data, with the findings of the tests."""
+    content = json.loads((Path(__file__).parents[3] / layout.DATA_REPORT).read_text(encoding="utf-8"))
+    return {**content, "findings": [found.model_dump() for found in findings()]}
 
 
 def write_optional(workspace: Path) -> None:
-    """What may lack: other stages' documents, curves, findings, results under another protocol, notes of runs."""
-    write(workspace / layout.INSIGHT_JSON, json.dumps(insight(workspace / layout.INSIGHT)))
-    write(workspace / layout.TRADEOFF_JSON, json.dumps(tradeoff()))
-    write(workspace / layout.DATA_REPORT, json.dumps({"findings": findings()}))
+    """What may be missing: documents of other stages, curves, findings, another protocol, notes of runs."""
+    write(workspace / layout.INSIGHT_JSON, write_record(insight(workspace / layout.INSIGHT)))
+    write(workspace / layout.TRADEOFF_JSON, write_record(tradeoff()))
+    write(workspace / layout.DATA_REPORT, json.dumps(data_report()))
     write(workspace / layout.train_history("grouped"), history().to_csv(index=False))
-    pooled = [row("dense", 1.0, role="baseline", protocol="pooled"), row(protocol="pooled")]
-    write(workspace / layout.PROTOCOLS / "pooled.json", json.dumps(document(protocol="pooled", rows=pooled)))
+    pooled = results_of(network(protocol="pooled"), protocol="pooled")
+    write(workspace / layout.PROTOCOLS / "pooled.json", write_record(pooled))
     write(workspace / layout.RUNS / "evaluate-grouped.json", '{"run_id": "123abc"}')
     write(workspace / layout.LOCK, LOCK)
 
@@ -68,7 +75,7 @@ def test_every_input_has_its_section(reported: Path) -> None:
         assert f'<h2 id="{name}"' in html
 
 
-def test_hashes_and_runs_of_earlier_stages_are_told_and_its_own_not(reported: Path) -> None:
+def test_hashes_and_runs_of_earlier_stages_are_named_and_its_own_are_not(reported: Path) -> None:
     html = (reported / layout.REPORT).read_text(encoding="utf-8")
     assert "0123456789abcdef" in html and "fedcba9876543210" not in html
     assert "123abc" in html
@@ -117,7 +124,7 @@ def test_what_must_be_there_is_named_and_an_earlier_report_stays(tmp_path: Path,
 
 def test_a_picture_that_is_missing_leaves_the_earlier_report(tmp_path: Path) -> None:
     write_needed(tmp_path)
-    write(tmp_path / layout.INSIGHT_JSON, json.dumps(insight(tmp_path / layout.INSIGHT)))
+    write(tmp_path / layout.INSIGHT_JSON, write_record(insight(tmp_path / layout.INSIGHT)))
     write(tmp_path / layout.REPORT, "earlier")
     shutil.rmtree(tmp_path / layout.INSIGHT)
     with pytest.raises(ArtifactError, match="run `hscc insight` again"):

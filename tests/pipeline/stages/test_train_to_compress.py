@@ -112,7 +112,7 @@ def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params, monke
     compress.run(params, trained, cell=cell)
     before = (trained / layout.cell(cell.name) / "metrics.json").read_bytes()
     monkeypatch.setattr(compress, "simplify_file", lambda path: path.rename(path))  # fails while the files are written
-    monkeypatch.setattr(compress, "export_onnx", lambda *_: None)
+    monkeypatch.setattr(compress, "write_onnx", lambda *_: None)
     with pytest.raises(FileNotFoundError):
         compress.run(params, trained, cell=cell)
     assert (trained / layout.cell(cell.name) / "metrics.json").read_bytes() == before

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 from scipy.special import softmax
 from scipy.stats import entropy
 
 from hscc.pipeline.statistics.bootstrap import bootstrap_weights
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, class_scores, confusion, kl_divergence
+from tests.pipeline.committed import committed
 
 from .referee import scores
 
@@ -44,6 +46,13 @@ def test_scores_and_their_resamples_are_scikit_learn_s_to_the_twelfth_digit(
         assert {name: values[number] for name, values in found.items()} == pytest.approx(
             expected, rel=1e-12, abs=1e-12, nan_ok=True
         )
+
+
+def test_a_metric_of_another_package_is_named_in_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "mine", METRICS["accuracy"])
+    assert committed(evaluate={"metrics": ["mine"]}).evaluate.metrics == ("mine",)
+    with pytest.raises(ValidationError, match="did you mean mine"):
+        committed(evaluate={"metrics": ["mien"]})
 
 
 def test_scores_of_a_case_counted_by_hand() -> None:

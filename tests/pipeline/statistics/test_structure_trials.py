@@ -19,7 +19,6 @@ from hscc.pipeline.statistics.structure_trials import (
     Clock,
     DenseReference,
     FixedStructure,
-    forget_spectra,
     load_trial,
     method_of,
     save_trial,
@@ -95,9 +94,9 @@ def test_a_budget_out_of_reach_is_refused(dense: DenseReference, calibration: Ca
 
 def test_spectra_are_forgotten_and_nothing_else(dense: DenseReference, calibration: Calibration) -> None:
     try_setting(fixed(1, 1, 2.5), calibration, dense, 0)
-    assert any(isinstance(key, tuple) for key in calibration.memo)
-    forget_spectra(calibration)
-    assert set(calibration.memo) == {"verified"}
+    assert len(calibration.cache) and calibration.cache.verified
+    calibration.cache.forget_spectra()
+    assert not len(calibration.cache) and calibration.cache.verified
 
 
 def test_a_searched_setting_is_its_method() -> None:

@@ -214,7 +214,7 @@ def test_a_run_is_a_child_of_the_run_that_the_environment_names(
         monkeypatch.setenv(PARENT_RUN, pipeline.run_id)
         with stage_run("evaluate", "grouped", {}, workspace=tmp_path) as stage:
             tags = {"mlflow.parentRunId": stage.run_id}
-            with stage_run("evaluate", "hscc-6-0", {}, tags, tmp_path) as cell:
+            with stage_run("evaluate", "hscc-macs6-seed0", {}, tags, tmp_path) as cell:
                 pass
     assert client.get_run(stage.run_id).data.tags["mlflow.parentRunId"] == pipeline.run_id
     assert client.get_run(cell.run_id).data.tags["mlflow.parentRunId"] == stage.run_id

@@ -44,7 +44,7 @@ def draw_dataset(
         Of everything drawn.
     duplicates : int
         Further files that copy a training image, for the checks to find. In turn: the same bytes
-        within Training, the same bytes under Testing, a near-copy (encoded anew, brighter) within Training, and the
+        within Training, the same bytes under Testing, a near-copy (re-encoded, brighter) within Training, and the
         same bytes under another class.
 
     Returns
@@ -118,12 +118,12 @@ def _plant(root: Path, train_per_class: int, duplicates: int) -> list[tuple[str,
         other = CLASSES[(label + 1) % len(CLASSES)] if kind == 3 else own
         copy = PurePosixPath("Testing" if kind == 1 else "Training", other, f"copy({number + 1}).jpg")
         content = (root / original).read_bytes()
-        (root / copy).write_bytes(_encoded_anew(content) if kind == 2 else content)
+        (root / copy).write_bytes(_re_encoded(content) if kind == 2 else content)
         planted.append((str(copy), str(original)))
     return planted
 
 
-def _encoded_anew(jpeg: bytes) -> bytes:
+def _re_encoded(jpeg: bytes) -> bytes:
     grey = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L"), dtype=np.float64)
     return encode(np.clip(np.rint(1.03 * grey), 0, 255).astype(np.uint8), QUALITY - 18)
 

@@ -69,7 +69,7 @@ def read_github(workspace: Path) -> Iterator[SourceFile]:
     except DownloadError as error:
         raise Unavailable(str(error)) from error
     except DataError as error:
-        archive.unlink(missing_ok=True)  # so that the next call downloads it anew
+        archive.unlink(missing_ok=True)  # so that the next call downloads it again
         raise Unavailable(f"the download is damaged ({error})") from error
 
 

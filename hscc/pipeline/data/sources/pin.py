@@ -266,5 +266,5 @@ def _read_cache(cache: Path | None) -> _Known:
         return {
             str(path): (int(size), int(time), int(inode), str(md5)) for path, (size, time, inode, md5) in loaded.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):  # absent or damaged: hash anew
+    except (OSError, ValueError, TypeError, AttributeError):  # absent or damaged: hash again
         return {}

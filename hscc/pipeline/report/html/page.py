@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from hscc.pipeline.data.report import Finding
+from hscc.pipeline.insight.schema import Insight
 from hscc.pipeline.names import network_label
+from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.sections.ablation_section import ablation_section
-from hscc.pipeline.report.html.sections.baselines_section import rivals_section
 from hscc.pipeline.report.html.sections.calibration_section import calibration_section
 from hscc.pipeline.report.html.sections.classes_section import classes_section
+from hscc.pipeline.report.html.sections.comparisons_section import comparisons_section
 from hscc.pipeline.report.html.sections.data_section import data_section
 from hscc.pipeline.report.html.sections.insight_section import insight_section
 from hscc.pipeline.report.html.sections.pareto_section import pareto_section
 from hscc.pipeline.report.html.sections.protocols_section import protocols_section
 from hscc.pipeline.report.html.sections.provenance_section import Origin, provenance_section
 from hscc.pipeline.report.html.sections.results_section import results_section
-from hscc.pipeline.report.html.sections.section import Absent, Section
 from hscc.pipeline.report.html.sections.tradeoff_section import tradeoff_section
 from hscc.pipeline.report.html.sections.training_section import training_section
 from hscc.pipeline.report.html.svg import standalone
-from hscc.pipeline.report.html.verdict import title, verdict
-from hscc.pipeline.statistics.results import Row, batches, covers_zero, dense_row, recommended, row_name, signed
+from hscc.pipeline.report.sentences import title, verdict
+from hscc.pipeline.statistics.results import signed
+from hscc.pipeline.statistics.schema import Results
+from hscc.pipeline.statistics.structure_schema import StructureGrid
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_TILES = 2  # batch sizes at the top of the page
 
 
 @dataclass(frozen=True)
@@ -38,43 +42,38 @@ class Material:
 
     Attributes
     ----------
-    document : mapping
-        Content of ``results.json``.
+    protocols : mapping of str to Results
+        Of `hscc.pipeline.statistics.robustness.read_protocols`: the page speaks of the first.
     predictions : pandas.DataFrame
         Of `hscc.pipeline.statistics.predictions.read_predictions`.
     pictures : Path
         Folder of the pictures that `insight` names.
     histories : mapping of str to pandas.DataFrame
         Training curves by protocol.
-    findings : sequence of mapping
+    findings : sequence of Finding
         What the checks found in the data.
-    tradeoff, insight : mapping or None
-        Content of ``tradeoff.json`` and ``insight.json``.
+    tradeoff, insight : StructureGrid, Insight or None
+        None where the stage was not run.
     registered : str or None
-        Name of the network that the registry's policy took.
-    protocols : mapping of str to mapping
-        Of `hscc.pipeline.statistics.robustness.read_protocols`; the document alone where empty.
+        Name of the network that was registered.
     origin : Origin
         Hashes of outputs, ids of runs.
     """
 
-    document: Mapping[str, Any]
+    protocols: Mapping[str, Results]
     predictions: pd.DataFrame
     pictures: Path
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    findings: Sequence[Mapping[str, Any]] = ()
-    tradeoff: Mapping[str, Any] | None = None
-    insight: Mapping[str, Any] | None = None
+    findings: Sequence[Finding] = ()
+    tradeoff: StructureGrid | None = None
+    insight: Insight | None = None
     registered: str | None = None
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
 
     @property
-    def chosen(self) -> Row:
-        """The network that the page speaks about: the registered one, or the one that validation prefers."""
-        rows = self.document["rows"]
-        taken = [row for row in rows if row_name(row) == self.registered]
-        return taken[0] if taken else recommended(rows, self.document["protocol"])
+    def results(self) -> Results:
+        """Results of the page's own protocol."""
+        return next(iter(self.protocols.values()))
 
 
 @dataclass(frozen=True)
@@ -103,19 +102,20 @@ def render(material: Material) -> Report:
     ArtifactError
         If the predictions lack a network, or a picture is missing.
     """
-    document = material.document
-    chosen = material.chosen
+    results = material.results
+    chosen = results.chosen()
     parts = _parts(material)
     sections = [part for part in parts if isinstance(part, Section)]
     environment = _environment()
     html = environment.get_template("page.html.jinja").render(
-        document=document,
+        results=results,
         title=title(chosen),
-        verdict=[_unbroken(sentence) for sentence in verdict(document, chosen)],
+        verdict=[_unbroken(sentence) for sentence in verdict(results)],
         chosen=chosen,
-        registered=row_name(chosen) == material.registered,
-        dense=dense_row(document["rows"], document["protocol"]),
-        batches=[batch for batch in batches(document["rows"]) if chosen.get(f"speedup_b{batch}") is not None],
+        shortfalls=" and ".join(results.shortfalls(chosen)),
+        registered=material.registered,
+        dense=results.dense(),
+        batches=[batch for batch in results.batches() if chosen.timing(batch)][:_TILES],
         sections=sections,
         absent=[part for part in parts if isinstance(part, Absent)],
     )
@@ -126,20 +126,20 @@ def render(material: Material) -> Report:
 
 def _parts(material: Material) -> list[Section | Absent]:
     """All sections in the order of the page."""
-    document, chosen = material.document, material.chosen
+    results = material.results
     return [
         data_section(material.findings),
-        results_section(document, chosen),
-        pareto_section(document),
-        rivals_section(document),
-        ablation_section(document),
+        results_section(results),
+        pareto_section(results),
+        comparisons_section(results),
+        ablation_section(results),
         tradeoff_section(material.tradeoff),
-        classes_section(document, chosen, material.predictions),
-        calibration_section(document, chosen, material.predictions),
+        classes_section(results, material.predictions),
+        calibration_section(results, material.predictions),
         insight_section(material.insight, material.pictures),
-        protocols_section(material.protocols or {document["protocol"]: document}),
+        protocols_section(material.protocols),
         training_section(material.histories),
-        provenance_section(document, material.origin),
+        provenance_section(results, material.origin),
     ]
 
 
@@ -155,7 +155,6 @@ def _environment() -> jinja2.Environment:
         "inline": lambda drawing: Markup(drawing.svg),
         "network_label": network_label,
         "signed": signed,
-        "covers_zero": covers_zero,
     }
     return environment
 

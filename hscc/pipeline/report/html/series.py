@@ -1,34 +1,38 @@
-"""Colours and marks of methods, the same in every figure of the report.
+"""Colours and marks of methods, the same in every figure of the page.
 
-A method and its variants share a colour and a shape: those that keep to a clock are hollow, those planned for both MACs
-and the clock half full. HSCC has the accent of the page, controls are small and grey.
+A method has one colour and one shape, filled where the budget is in MACs or parameters, hollow where it is in time,
+half full where it is in both. HSCC has the accent of the page, controls are small and grey.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from hscc.pipeline.artifacts import DENSE
-from hscc.pipeline.names import goal, method_label
+from hscc.pipeline.names import method_label
 from hscc.pipeline.report.html.svg import PAPER, SERIES, LegendEntry, series_colour
 from hscc.pipeline.statistics.between_methods import SUBJECT
-from hscc.pipeline.statistics.rows import BASELINE, COMPARED, CONTROL
+from hscc.pipeline.statistics.schema import DENSE, NetworkRow
 
 ACCENT = 0  # number of the page's accent among the series
-GREY = 1  # of the baseline's
+GREY = 1  # of the dense network's
 
 _SHAPES = (("o", "●"), ("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"), ("X", "✖"))
 _HOLLOW = {"●": "○", "■": "□", "▲": "△", "◆": "◇", "▼": "▽", "✚": "✛", "✖": "✕"}
 _HALF = {"●": "◐", "■": "◧", "▲": "◭", "◆": "⬖", "▼": "▽", "✚": "✛", "✖": "✕"}
 _CONTROL = "•"
-_FILLS = {"": "full", "_timed": "none", "_fast": "left"}
+
+Fill = Literal["full", "left", "none"]
+_ASKED: dict[Fill, str] = {"full": "", "left": ", MACs and time asked", "none": ", time asked"}
+
+Key = tuple[str, Fill]
+"""Method, and how its mark is filled."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a method is drawn.
+    """How a method with one kind of budget is drawn.
 
     Attributes
     ----------
@@ -47,18 +51,13 @@ class Mark:
     series: int
     shape: str
     glyph: str
-    fill: str = "full"
+    fill: Fill = "full"
     size: float = 6.0
 
     @property
     def is_control(self) -> bool:
         """Whether it stands for a control."""
         return self.glyph == _CONTROL
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it stands for a method with a budget of MACs alone."""
-        return self.fill == "full" and not self.is_control
 
     def style(self) -> dict[str, Any]:
         """Keyword arguments of matplotlib's ``plot``."""
@@ -73,54 +72,39 @@ class Mark:
         }
 
 
-def role(row: Mapping[str, Any]) -> str:
-    """Part that a network plays: baseline, compared or control."""
-    return str(row.get("role") or (BASELINE if row["method"] == DENSE else COMPARED))
+def key_of(row: NetworkRow) -> Key:
+    """Key of a network's mark."""
+    if row.budget.latency is None:
+        return row.method, "full"
+    return row.method, "none" if set(row.budget.ratios) == {"latency"} else "left"
 
 
-def marks(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
-    """Give each method its mark, in the order of the rows.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Of the results table.
-
-    Returns
-    -------
-    dict of str to Mark
-        By method.
-    """
-    found: dict[str, Mark] = {}
-    bases: dict[str, int] = {}
+def marks(rows: Iterable[NetworkRow]) -> dict[Key, Mark]:
+    """Give each method and kind of budget its mark, in the order of the rows."""
+    found: dict[Key, Mark] = {}
+    numbers = {DENSE: GREY, SUBJECT: ACCENT}
+    others: dict[str, int] = {}
     for row in rows:
-        method = row["method"]
-        base = method.removesuffix(goal(method))
-        if role(row) == CONTROL:
-            found[method] = Mark(GREY, "o", _CONTROL, size=3.5)
-        elif base == DENSE:
-            found[method] = Mark(GREY, *_SHAPES[GREY])
-        elif base == SUBJECT:
-            found[method] = _variant(ACCENT, method)
-        else:
-            index = bases.setdefault(base, 2 + len(bases) % (SERIES - 2))
-            found[method] = _variant(index, method)
+        method, fill = key_of(row)
+        if row.role == "control":
+            found[method, fill] = Mark(GREY, "o", _CONTROL, size=3.5)
+            continue
+        number = numbers.get(method)
+        if number is None:
+            number = others.setdefault(method, 2 + len(others) % (SERIES - 2))
+        shape, glyph = _SHAPES[number]
+        glyphs: dict[Fill, dict[str, str]] = {"none": _HOLLOW, "left": _HALF}
+        found[method, fill] = Mark(number, shape, glyphs.get(fill, {}).get(glyph, glyph), fill)
     return found
 
 
-def legend(found: Mapping[str, Mark]) -> tuple[LegendEntry, ...]:
-    """List what the marks stand for: one entry for all controls, one a method elsewhere."""
+def legend(found: Mapping[Key, Mark]) -> tuple[LegendEntry, ...]:
+    """List what the marks stand for, with one entry for all controls."""
     entries = [
-        LegendEntry(method_label(method), mark.series, mark.glyph)
-        for method, mark in found.items()
+        LegendEntry(f"{method_label(method)}{_ASKED[fill]}", mark.series, mark.glyph)
+        for (method, fill), mark in found.items()
         if not mark.is_control
     ]
     if len(entries) < len(found):
         entries.append(LegendEntry("controls", GREY, _CONTROL))
     return tuple(entries)
-
-
-def _variant(index: int, method: str) -> Mark:
-    shape, glyph = _SHAPES[index]
-    fill = _FILLS[goal(method)]
-    return Mark(index, shape, {"none": _HOLLOW, "left": _HALF}.get(fill, {}).get(glyph, glyph), fill)

@@ -1,20 +1,21 @@
-"""What earlier stages left for the report; what is not there is left out of it, what is damaged is refused."""
+"""What earlier stages wrote for the report: what is not there is left out of it, what is damaged is refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from hscc.errors import ArtifactError
 from hscc.pipeline.report.html.sections.provenance_section import Lock
 
-_TRADEOFF = {"rows"}
-_INSIGHT = {"network", "classes"}
-_REGISTRATION = {"registered"}
+
+class _Registration(BaseModel):
+    registered: str | None
+
 
 CURVES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -25,7 +26,7 @@ def read_history(path: Path) -> pd.DataFrame | None:
     Parameters
     ----------
     path : Path
-        A CSV with the columns of `CURVES`, a row an epoch.
+        A CSV with the columns of `CURVES`, one row per epoch.
 
     Returns
     -------
@@ -49,93 +50,24 @@ def read_history(path: Path) -> pd.DataFrame | None:
     return history
 
 
-def read_findings(path: Path) -> list[dict[str, Any]]:
-    """Read what the checks found in the data.
-
-    Parameters
-    ----------
-    path : Path
-        ``reports/data.json``.
-
-    Returns
-    -------
-    list of dict
-        Its ``findings``; empty where there is no such file.
+def read_registered(path: Path) -> str | None:
+    """Read the name of the network that was registered, ``reports/registration.json``; None where none was.
 
     Raises
     ------
     ArtifactError
-        If the file holds no such list.
+        If it is no such document.
     """
     if not path.is_file():
-        return []
+        return None
     try:
-        findings: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["findings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} holds no list of findings; run `hscc validate` again.") from error
-    return findings
-
-
-def read_tradeoff(path: Path) -> dict[str, Any] | None:
-    """Read the grid of the trade-off, ``reports/tradeoff.json``.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict or None
-        None where there is no such file.
-
-    Raises
-    ------
-    ArtifactError
-        If it is no such document.
-    """
-    return _read(path, _TRADEOFF, "hscc tradeoff")
-
-
-def read_insight(path: Path) -> dict[str, Any] | None:
-    """Read what was seen inside the networks, ``reports/insight.json``; see `read_tradeoff`."""
-    return _read(path, _INSIGHT, "hscc insight")
-
-
-def read_registered(path: Path) -> str | None:
-    """Read which network the registry's policy took, ``reports/registration.json``.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str or None
-        Name of the network; None where there is no such file, or none was taken.
-
-    Raises
-    ------
-    ArtifactError
-        If it is no such document.
-    """
-    found = _read(path, _REGISTRATION, "hscc register")
-    return None if found is None else found["registered"]
+        return _Registration.model_validate_json(path.read_bytes()).registered
+    except ValidationError as error:
+        raise ArtifactError(f"{path} does not say what was registered; run `hscc register` again.") from error
 
 
 def read_locks(path: Path) -> tuple[Lock, ...]:
-    """Read what the runner of the graph recorded of the outputs of the stages.
-
-    Parameters
-    ----------
-    path : Path
-        ``dvc.lock``.
-
-    Returns
-    -------
-    tuple of Lock
-        In the file's order; empty where there is none.
+    """Read what ``dvc.lock`` records of the outputs of the stages, in its order; empty where there is no such file.
 
     Raises
     ------
@@ -161,13 +93,13 @@ def read_runs(folder: Path) -> dict[str, str]:
     Parameters
     ----------
     folder : Path
-        ``reports/runs``: a small JSON file a job, with ``run_id``.
+        ``reports/runs``: one small JSON file per job, with ``run_id``.
 
     Returns
     -------
     dict of str to str
         Ids of runs by name of the job; empty where there is no such folder, and without files that are damaged: they
-        are notes, no results.
+        are notes, not results.
     """
     runs: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):
@@ -176,15 +108,3 @@ def read_runs(folder: Path) -> dict[str, str]:
         except (ValueError, KeyError, TypeError):
             continue
     return runs
-
-
-def _read(path: Path, needed: set[str], command: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON; run `{command}` again.") from error
-    if not isinstance(document, dict) or not needed.issubset(document):
-        raise ArtifactError(f"{path} is not a document of this version; run `{command}` again.")
-    return document

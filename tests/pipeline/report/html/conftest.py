@@ -6,7 +6,7 @@ import pytest
 
 from hscc.pipeline.report.html.page import Report, render
 
-from .documents import material
+from ..documents import material
 
 
 @pytest.fixture(scope="session")

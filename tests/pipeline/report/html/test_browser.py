@@ -108,7 +108,7 @@ def test_rows_and_columns_are_shown_on_demand(browser: Browser, page: Path) -> N
     with Visit(browser, page) as visit:
         shown = visit.page.locator("#results-table tbody tr:visible")
         before = shown.count()
-        for label in ("controls", "each seed", "int8 twins"):
+        for label in ("controls", "each seed", "int8 variants"):
             visit.page.get_by_label(label).check()
         assert shown.count() == visit.page.locator("#results-table tbody tr").count() > 2 * before
         score = visit.page.locator("#results-table thead th", has_text="Brier")

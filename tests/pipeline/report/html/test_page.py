@@ -9,12 +9,12 @@ import pytest
 
 from hscc.pipeline.report.html.page import Material, Report, render
 
-from .documents import BUDGETS, document, material, predictions, row
+from ..documents import COMPARED, CONTROLS, RATIOS, TIMED, network, predictions, results_of
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect"}
 SECTIONS = (
-    "data", "results", "pareto", "rivals", "ablation", "tradeoff", "classes", "calibration", "insight", "protocols",
-    "training", "provenance", "guide",
+    "data", "results", "pareto", "comparisons", "ablation", "tradeoff", "classes", "calibration", "insight",
+    "protocols", "training", "provenance", "guide",
 )  # fmt: skip
 
 
@@ -57,9 +57,8 @@ def parsed(report: Report) -> Page:
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A report of a baseline and one network, and of nothing that may lack."""
-    rows = [row("dense", 1.0, role="baseline"), row(timed=False)]
-    few = document(rows=rows, comparisons=[], ablation=[], seeds=[], phantom=True)
-    return render(Material(few, predictions(rows), tmp_path_factory.mktemp("none"))).html
+    few = results_of(network(timed=False), phantom=True)
+    return render(Material({"grouped": few}, predictions(few), tmp_path_factory.mktemp("none"))).html
 
 
 def test_it_is_one_closed_file_that_loads_nothing(report: Report, parsed: Page) -> None:
@@ -107,23 +106,32 @@ def test_a_point_says_its_figures_and_the_first_can_be_focused(report: Report) -
     svg = report.figures["pareto-speedup-b1"]
     points = re.findall(r'<g class="point" tabindex="(-?\d)" role="img" aria-label="([^"]+)">', svg)
     assert [order for order, _ in points].count("0") == 1
-    assert len(points) == 1 + 6 * len(BUDGETS) + 3 + 7 * len(BUDGETS)
-    assert any(label.startswith("HSCC, 6×&#10;accuracy ") and "times faster" in label for _, label in points)
+    assert len(points) == 1 + (len(COMPARED) + len(CONTROLS)) * len(RATIOS) + len(TIMED)
+    assert any(label.startswith("HSCC, 6× fewer MACs&#10;accuracy ") and "times faster" in label for _, label in points)
 
 
-def test_it_speaks_about_the_registered_network(tmp_path: Path) -> None:
-    rows = [row("dense", 1.0, role="baseline"), row("tucker", 3.0), row("hscc", 12.0)]
-    few = document(rows=rows, comparisons=[], ablation=[], seeds=[])
-    page = render(Material(few, predictions(rows), tmp_path, registered="tucker-3-0")).html
-    assert "The network named here, Tucker-2, 3×, is the one in the registry" in page
-    page = render(Material(few, predictions(rows), tmp_path)).html
-    assert "The network named here, HSCC, 12×, was picked on the validation split" in page
+def test_it_says_whether_its_network_is_the_registered_one(tmp_path: Path) -> None:
+    few = results_of(network("tucker", 3.0), network("hscc", 12.0))
+    assert few.chosen().name == "hscc-macs12-seed0"
+
+    def words(registered: str | None) -> str:
+        return Page(render(Material({"grouped": few}, predictions(few), tmp_path, registered=registered)).html).words
+
+    assert "the fastest, HSCC, 12× fewer MACs." in words(None) and "No network is registered" in words(None)
+    assert "It is the network in the registry" in words("hscc-macs12-seed0")
+    assert "The registry holds another, tucker-macs3-seed0" in words("tucker-macs3-seed0")
+
+
+def test_a_network_that_misses_a_requirement_is_called_so(tmp_path: Path) -> None:
+    lossy = results_of(network("hscc", 12.0, gain=-0.1))
+    page = render(Material({"grouped": lossy}, predictions(lossy), tmp_path)).html
+    assert "No network meets the requirements" in page and "loses 10.00 points of accuracy" in page
 
 
 def test_what_there_is_nothing_about_is_left_out_in_one_line_each(bare: str) -> None:
     page = Page(bare)
     assert page.open == []
-    for absent in ("data", "rivals", "ablation", "tradeoff", "insight", "protocols", "training"):
+    for absent in ("data", "comparisons", "ablation", "tradeoff", "insight", "protocols", "training"):
         assert f'id="{absent}"' not in bare
     assert bare.count('class="note absent"') == 7
     assert "because reports/tradeoff.json is not there" in page.words
@@ -145,15 +153,12 @@ def test_what_others_wrote_is_escaped(report: Report, parsed: Page) -> None:
 
 
 def test_the_same_material_gives_the_same_page(tmp_path: Path) -> None:
-    rows = [row("dense", 1.0, role="baseline"), row()]
-    changes = {"tradeoff": None, "insight": None, "histories": {}}
-    again = [
-        render(material(tmp_path, document=document(rows=rows, comparisons=[], ablation=[]), **changes)).html
-        for _ in range(2)
-    ]
-    assert again[0] == again[1]
+    few = results_of(network())
+    pages = [render(Material({"grouped": few}, predictions(few), tmp_path)).html for _ in range(2)]
+    assert pages[0] == pages[1]
 
 
-def test_hashes_seeds_versions_and_runs_are_told(parsed: Page) -> None:
-    for fact in ("0" * 32 + ".dir", "f" * 40, "c" * 32, "d" * 32, "a" * 64, "python 3.11", "networks 0, 1, 2"):
+def test_hashes_seeds_versions_and_runs_are_named(parsed: Page) -> None:
+    hashes = ("0" * 32 + ".dir", "f" * 40, "c" * 32, "d" * 32, "e" * 32, "a" * 64)
+    for fact in (*hashes, "python 3.11", "networks 0, 1, 2"):
         assert fact in parsed.words

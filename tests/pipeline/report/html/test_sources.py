@@ -7,18 +7,15 @@ import pytest
 from hscc.errors import ArtifactError
 from hscc.pipeline.report.html.sections.provenance_section import Lock
 from hscc.pipeline.report.html.sources import (
-    read_findings,
     read_history,
-    read_insight,
     read_locks,
+    read_registered,
     read_runs,
-    read_tradeoff,
 )
 
 
 def test_what_is_absent_is_left_out(tmp_path: Path) -> None:
     assert read_history(tmp_path / "grouped.csv") is None
-    assert read_findings(tmp_path / "data.json") == []
 
 
 def test_a_curve_is_read(tmp_path: Path) -> None:
@@ -36,29 +33,14 @@ def test_a_curve_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         read_history(tmp_path / "grouped.csv")
 
 
-def test_findings_are_read(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text('{"findings": [{"title": "copies"}]}')
-    assert read_findings(tmp_path / "data.json") == [{"title": "copies"}]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_findings_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "data.json").write_text(text)
-    with pytest.raises(ArtifactError, match="hscc validate"):
-        read_findings(tmp_path / "data.json")
-
-
-def test_documents_that_are_absent_or_none_are_told_apart(tmp_path: Path) -> None:
-    assert read_tradeoff(tmp_path / "tradeoff.json") is None
-    assert read_insight(tmp_path / "insight.json") is None
-    (tmp_path / "tradeoff.json").write_text('{"rows": []}')
-    assert read_tradeoff(tmp_path / "tradeoff.json") == {"rows": []}
-    (tmp_path / "insight.json").write_text("[]")
-    with pytest.raises(ArtifactError, match="hscc insight"):
-        read_insight(tmp_path / "insight.json")
-    (tmp_path / "tradeoff.json").write_text("{")
-    with pytest.raises(ArtifactError, match="hscc tradeoff"):
-        read_tradeoff(tmp_path / "tradeoff.json")
+def test_the_registered_network_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "registration.json"
+    assert read_registered(path) is None
+    path.write_text('{"registered": "hscc-macs6-seed0", "why": "the fastest"}')
+    assert read_registered(path) == "hscc-macs6-seed0"
+    path.write_text("{}")
+    with pytest.raises(ArtifactError, match="hscc register"):
+        read_registered(path)
 
 
 def test_locks_are_the_outputs_of_the_stages(tmp_path: Path) -> None:

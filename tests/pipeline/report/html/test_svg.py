@@ -9,17 +9,27 @@ import pytest
 from matplotlib.figure import Figure
 
 from hscc.pipeline.report.html.sections.classes_section import f1_drawing
-from hscc.pipeline.report.html.sections.pareto_section import pareto_drawing
+from hscc.pipeline.report.html.sections.pareto_section import Gain, pareto_drawing
 from hscc.pipeline.report.html.sections.training_section import curves_drawing
 from hscc.pipeline.report.html.series import ACCENT, GREY, legend, marks
 from hscc.pipeline.report.html.svg import SERIES, series_colour, standalone, to_svg
+from hscc.pipeline.statistics.schema import NetworkRow
 
-from .documents import CLASSES, row
+from ..documents import CLASSES, network
 
 ROWS = [
-    row("dense", 1.0, role="baseline"), row("global_svd", 3.0), row("hscc", 3.0), row("hscc_fast", 6.0),
-    row("random_regions", 3.0, role="control"),
+    network("dense"), network("global_svd", 3.0), network("hscc", 3.0), network("hscc", {"macs": 6.0, "latency": 4.0}),
+    network("hscc", {"latency": 5.0}), network("random_regions", 3.0),
 ]  # fmt: skip
+
+
+def macs_ratio(row: NetworkRow) -> float | None:
+    return row.macs_ratio
+
+
+def speedup(row: NetworkRow) -> float | None:
+    timing = row.timing(1)
+    return timing.speedup if timing else None
 
 
 def texts(svg: str) -> list[str]:
@@ -42,38 +52,37 @@ def test_svg_fits_its_place_and_stays_the_same() -> None:
 
 
 def test_a_figure_alone_has_its_title_and_legend() -> None:
-    drawing = pareto_drawing(ROWS, "macs_ratio", "ratio", "A <title>")
+    drawing = pareto_drawing(ROWS, macs_ratio, "pareto", "ratio", "A <title>")
     root = ElementTree.fromstring(standalone(drawing, ":root { --ink: #000000; }"))
-    told = ["".join(element.itertext()).strip() for element in root.findall("{http://www.w3.org/2000/svg}text")]
-    assert told == ["A <title>", *(f"{entry.glyph}  {entry.label}" for entry in drawing.legend)]
+    shown = ["".join(element.itertext()).strip() for element in root.findall("{http://www.w3.org/2000/svg}text")]
+    assert shown == ["A <title>", *(f"{entry.glyph}  {entry.label}" for entry in drawing.legend)]
     left, top, _, height = map(float, root.attrib["viewBox"].split())
     assert left == 0 and top < -50 and height > -top
     assert float(root.attrib["height"]) > 0
 
 
-def test_a_mark_belongs_to_a_method_and_hscc_has_the_accent() -> None:
+def test_a_method_has_one_colour_and_its_kind_of_budget_fills_the_mark() -> None:
     found = marks(ROWS)
-    assert found["hscc"].series == found["hscc_fast"].series == ACCENT
-    assert found["dense"].series == GREY
-    assert found["hscc_fast"].fill == "left" and found["hscc"].fill == "full"
-    assert found["random_regions"].is_control
+    ours = [found["hscc", fill] for fill in ("full", "left", "none")]
+    assert {mark.series for mark in ours} == {ACCENT} and len({mark.glyph for mark in ours}) == 3
+    assert found["dense", "full"].series == GREY
+    assert found["random_regions", "full"].is_control
     assert [entry.label for entry in legend(found)] == [
-        "Dense baseline", "Global SVD", "HSCC", "HSCC, fast", "controls",
+        "Dense baseline", "Global SVD", "HSCC", "HSCC, MACs and time asked", "HSCC, time asked", "controls",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("column", ["macs_ratio", "speedup_b1"])
-def test_pareto_has_room_for_every_point(column: str) -> None:
-    drawing = pareto_drawing(ROWS, column, "times <fewer>", "title")
+@pytest.mark.parametrize("gain", [macs_ratio, speedup])
+def test_pareto_has_room_for_every_point(gain: Gain) -> None:
+    drawing = pareto_drawing(ROWS, gain, "pareto", "times <fewer>", "title")
     assert "times &lt;fewer&gt;" in drawing.svg
     ticks = [float(text) for text in texts(drawing.svg) if re.fullmatch(r"[\d.]+", text)]
-    lowest = 100 * min(found["accuracy"] - found["accuracy_se"] for found in ROWS[:4])
-    assert lowest < max(ticks) <= 100
+    assert 89.0 < max(ticks) <= 100  # the dense network's 90 %, less one standard error
     assert drawing.svg.count('class="point"') == len(ROWS)
 
 
-def test_a_network_without_a_time_is_not_on_the_clock_s_figure() -> None:
-    drawing = pareto_drawing([*ROWS, row("tucker", 3.0, timed=False)], "speedup_b1", "times faster", "title")
+def test_a_network_without_a_time_is_not_in_the_figure_of_time() -> None:
+    drawing = pareto_drawing([*ROWS, network("tucker", 3.0, timed=False)], speedup, "pareto", "times faster", "title")
     assert drawing.svg.count('class="point"') == len(ROWS)
 
 

@@ -1,90 +1,96 @@
-"""HSCC without one of its ideas: a line a network, a mark a budget."""
+"""HSCC without one of its ideas: one line per method, one mark per budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hscc.pipeline.names import method_label
-from hscc.pipeline.report.html.sections.section import (
-    Absent,
-    Column,
-    Line,
-    Section,
-    Table,
-    chance,
-    difference,
-    figure,
-    with_error,
-    words,
-)
+from hscc.pipeline.names import budget_label, method_label
+from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
+from hscc.pipeline.report.tables.comparison_tables import ablation_table
+from hscc.pipeline.statistics.schema import AblationRow, AskedBudget, Estimate, Results
 
+HEADING = "What each idea contributes"
 WIDTH = 3.9  # inches of 72 units
 SHAPES = (("^", "▲", 4), ("s", "■", 3), ("o", "●", 0))  # marker, the same as text, number of the colour
-PANELS = (
-    ("val_kl_before", "KL before fine-tuning, nats", "Fidelity before fine-tuning", 1.0),
-    ("kl_to_baseline", "KL after fine-tuning, nats", "Fidelity after fine-tuning", 1.0),
-    ("accuracy", "test accuracy, %", "Accuracy after fine-tuning", 100.0),
+
+Score = Callable[[AblationRow], Estimate]
+PANELS: tuple[tuple[str, Score, str, str, float], ...] = (
+    (
+        "val-kl-before",
+        lambda entry: Estimate(value=entry.val_kl_before),
+        "KL before fine-tuning, nats",
+        "Fidelity before fine-tuning",
+        1.0,
+    ),
+    ("kl", lambda entry: entry.kl, "KL after fine-tuning, nats", "Fidelity after fine-tuning", 1.0),
+    ("accuracy", lambda entry: entry.accuracy, "test accuracy, %", "Accuracy after fine-tuning", 100.0),
 )
 
 
-def ablation_drawings(entries: Sequence[dict[str, Any]]) -> list[Drawing]:
-    """Draw the ablation: what each network without one idea reaches at each budget.
+def ablation_section(results: Results) -> Section | Absent:
+    """Lay out the ablation; absent where no control was run."""
+    entries = results.ablation
+    if not entries:
+        return Absent(HEADING, "no control was run (compress.controls in params.yaml).")
+    drawings = ablation_drawings(entries)
+    content = {
+        "table": ablation_table(entries),
+        "drawings": drawings,
+        "legend": drawings[0].legend if drawings else (),
+    }
+    return Section("ablation", HEADING, content, tuple(drawings))
 
-    Parameters
-    ----------
-    entries : sequence of dict
-        The document's ``ablation``; figures that are None are left out.
+
+def ablation_drawings(entries: Sequence[AblationRow]) -> list[Drawing]:
+    """Draw what each method without one idea reaches at each budget.
 
     Returns
     -------
     list of Drawing
-        A panel each of KL before fine-tuning, KL after it, and accuracy; a panel without figures is left out. Bars
+        One panel each for KL before fine-tuning, KL after it, and accuracy; a panel without figures is left out. Bars
         are one bootstrap standard error.
     """
-    return [_panel(entries, *panel) for panel in PANELS if any(entry.get(panel[0]) is not None for entry in entries)]
+    return [_panel(entries, *panel) for panel in PANELS if any(panel[1](entry).value is not None for entry in entries)]
 
 
-def _legend(entries: Sequence[dict[str, Any]]) -> tuple[LegendEntry, ...]:
-    marks = zip(_budgets(entries), _shapes(entries), strict=True)
-    return tuple(LegendEntry(f"{budget:g}×", series, glyph) for budget, (_, glyph, series) in marks)
+def _budgets(entries: Sequence[AblationRow]) -> list[AskedBudget]:
+    found = dict.fromkeys(entry.budget for entry in entries)
+    return sorted(found, key=lambda budget: tuple(budget.ratios.values()))
 
 
-def _budgets(entries: Sequence[dict[str, Any]]) -> list[float]:
-    return sorted({entry["budget"] for entry in entries})
-
-
-def _shapes(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
+def _shapes(count: int) -> list[tuple[str, str, int]]:
     """The last of the marks for the last of the budgets, so that the accent is where compression is strongest."""
-    wanted = len(_budgets(entries))
-    return [SHAPES[(place - wanted) % len(SHAPES)] for place in range(wanted)]
+    return [SHAPES[(place - count) % len(SHAPES)] for place in range(count)]
 
 
-def _panel(entries: Sequence[dict[str, Any]], column: str, label: str, title: str, factor: float) -> Drawing:
-    methods = list(dict.fromkeys(entry["method"] for entry in entries))
-    budgets, shapes = _budgets(entries), _shapes(entries)
+def _panel(entries: Sequence[AblationRow], name: str, score: Score, label: str, title: str, factor: float) -> Drawing:
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+    budgets = _budgets(entries)
+    shapes = _shapes(len(budgets))
     said: dict[str, str] = {}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.7 + 0.3 * len(methods)), layout="constrained")
         axes = figure.subplots()
         for number, entry in enumerate(entries):
-            if entry.get(column) is None:
+            found = score(entry)
+            if found.value is None:
                 continue
-            place = budgets.index(entry["budget"])
-            y = methods.index(entry["method"]) + 0.22 * (place - (len(budgets) - 1) / 2)
-            x, error = factor * entry[column], factor * (entry.get(f"{column}_se") or 0.0)
+            place = budgets.index(entry.budget)
+            y = methods.index(entry.method) + 0.22 * (place - (len(budgets) - 1) / 2)
+            x, error = factor * found.value, factor * (found.se or 0.0)
             marker, _, series = shapes[place]
             colour, gid = series_colour(series), f"point-{number}"
             axes.plot([x - error, x + error], [y, y], color=colour, linewidth=1.0, alpha=0.6, zorder=3)
             axes.plot([x], [y], linestyle="", marker=marker, color=colour, markersize=5.0, zorder=4, gid=gid)
             spread = f" ± {error:.3g}" if error else ""
-            said[gid] = f"{method_label(entry['method'])}, {entry['budget']:g}×\n{label}: {x:.3g}{spread}"
+            method = f"{method_label(entry.method)}, {budget_label(entry.budget.ratios)}"
+            said[gid] = f"{method}\n{label}: {x:.3g}{spread}"
         axes.set_yticks(np.arange(len(methods)), [method_label(method) for method in methods])
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.set_xlabel(label)
@@ -92,62 +98,9 @@ def _panel(entries: Sequence[dict[str, Any]], column: str, label: str, title: st
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if factor == 1.0:
             axes.set_xlim(left=0.0)
-    name = f"ablation-{column.replace('_', '-')}"
-    return Drawing(name, title, to_svg(figure, name, f"{title}, {label}, by method and budget", said), _legend(entries))
-
-
-HEADING = "What each idea is worth"
-_COLUMNS = (
-    Column("lacks"),
-    Column("held against"),
-    Column("KL before, nats"),
-    Column("KL after, nats"),
-    Column("difference of KL"),
-    Column("accuracy, %"),
-    Column("difference, points"),
-    Column("p, Holm"),
-)
-
-
-def ablation_section(document: Mapping[str, Any]) -> Section | Absent:
-    """Lay out the ablation.
-
-    Parameters
-    ----------
-    document : mapping
-        Content of ``results.json``.
-
-    Returns
-    -------
-    Section or Absent
-        Absent where no control was run.
-    """
-    entries: Sequence[dict[str, Any]] = document.get("ablation") or ()
-    if not entries:
-        return Absent(HEADING, "no control was run (compress.cells in params.yaml).")
-    table = Table(
-        "Each control minus the method that has what it lacks, on the same images, with 95 % intervals",
-        "network",
-        _COLUMNS,
-        tuple(_line(entry) for entry in entries),
+    file = f"ablation-{name}"
+    legend = tuple(
+        LegendEntry(budget_label(budget.ratios), series, glyph)
+        for budget, (_, glyph, series) in zip(budgets, shapes, strict=True)
     )
-    drawings = ablation_drawings(entries)
-    content = {"table": table, "drawings": drawings, "legend": drawings[0].legend if drawings else ()}
-    return Section("ablation", HEADING, content, tuple(drawings))
-
-
-def _line(entry: Mapping[str, Any]) -> Line:
-    against = entry.get("against")
-    return Line(
-        f"{method_label(entry['method'])}, {entry['budget']:g}×",
-        (
-            words(entry.get("lacks") or "–"),
-            words(method_label(against) if against else "–"),
-            figure(entry.get("val_kl_before"), 3),
-            with_error(entry, "kl_to_baseline"),
-            difference(entry, "kl_difference", 3, 1.0),
-            with_error(entry, "accuracy", 1, 100.0),
-            difference(entry, "accuracy_difference"),
-            chance(entry.get("mcnemar_p_holm")),
-        ),
-    )
+    return Drawing(file, title, to_svg(figure, file, f"{title}, {label}, by method and budget", said), legend)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,11 +14,12 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from hscc.pipeline.names import network_label
-from hscc.pipeline.report.html.sections.section import Column, Line, Section, Table, with_error
+from hscc.pipeline.report.html.section import Section
 from hscc.pipeline.report.html.svg import GRID, MUTED, STYLE, Drawing, LegendEntry, series_colour, to_svg
+from hscc.pipeline.report.table import Line, Measure, Table, cells_of, columns_of, measure, with_error
 from hscc.pipeline.statistics.metrics import ECE_BINS, confidence_bins
 from hscc.pipeline.statistics.predictions import logits_of, predictions_of
-from hscc.pipeline.statistics.results import Row, dense_row, row_name, twins_of
+from hscc.pipeline.statistics.schema import NetworkRow, Results
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def reliability(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating],
     labels : ndarray of int64, shape (N,)
         True class indices.
     logits : ndarray of float, shape (N, C)
-        What the network put out.
+        Of the network.
     bins : int
         Number of bins of (0, 1].
 
     Returns
     -------
     list of Bin
-        One a bin, ascending, empty ones among them.
+        One per bin, ascending, empty ones among them.
     """
     probabilities = softmax(logits.astype(np.float64), axis=1)
     index, confidence = confidence_bins(probabilities, bins), probabilities.max(axis=1)
@@ -89,8 +89,8 @@ def reliability_frame(networks: Mapping[str, Sequence[Bin]]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row a bin: ``confidence`` (its middle), and for each network ``<name>`` (accuracy) and ``<name>_images``; bins
-        without an image of any network are left out.
+        One row per bin: ``confidence`` (its middle), and for each network ``<name>`` (accuracy) and ``<name>_images``;
+        bins without an image of any network are left out.
     """
     columns: dict[str, list[float]] = {
         "confidence": [found.centre for found in next(iter(networks.values()))],
@@ -118,8 +118,8 @@ def reliability_drawing(networks: Mapping[str, Sequence[Bin]], title: str) -> Dr
     Returns
     -------
     Drawing
-        Accuracy against mean confidence, a mark a bin whose area grows with its images; bars are Wilson's 95 %
-        interval, the diagonal is honest confidence.
+        Accuracy against mean confidence, one mark per bin whose area grows with its images; bars are Wilson's 95 %
+        interval, the diagonal is perfect calibration.
     """
     said: dict[str, str] = {}
     with mpl.rc_context(STYLE):
@@ -137,7 +137,7 @@ def reliability_drawing(networks: Mapping[str, Sequence[Bin]], title: str) -> Dr
                 size = _SMALLEST + (_LARGEST - _SMALLEST) * (found.images / most) ** 0.5
                 axes.plot([x, x], [100 * found.low, 100 * found.high], color=colour, linewidth=0.8, alpha=0.5)
                 axes.plot([x], [y], linestyle="", marker=marker, color=colour, markersize=size, alpha=0.9, gid=gid)
-                said[gid] = f"{name}\nsays {x:.0f} %, is right in {y:.0f} % of {found.images} images"
+                said[gid] = f"{name}\nconfidence {x:.0f} %, right in {y:.0f} % of {found.images} images"
         axes.set_xlim(20, 102)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("confidence, %")
@@ -153,39 +153,23 @@ def _legend(names: Iterable[str]) -> tuple[LegendEntry, ...]:
     return tuple(LegendEntry(name, series, glyphs[marker]) for name, (marker, series) in marks)
 
 
-def bins_of(row: Row, predictions: pd.DataFrame, classes: list[str]) -> list[Bin]:
+def bins_of(row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str]) -> list[Bin]:
     """Sort the test images of a row's network into bins of confidence."""
-    found = predictions_of(predictions, row_name(row))
-    labels = pd.Categorical(found["label"], categories=classes).codes.astype(np.int64)
+    found = predictions_of(predictions, row.name)
+    labels = pd.Categorical(found["label"], categories=pd.Index(classes)).codes.astype(np.int64)
     return reliability(labels, logits_of(found))
 
 
-def calibration_section(document: Mapping[str, Any], chosen: Row, predictions: pd.DataFrame) -> Section:
-    """Lay out reliability diagram, expected calibration error and Brier score.
-
-    Parameters
-    ----------
-    document : mapping
-        Content of ``results.json``.
-    chosen : dict
-        The recommended network.
-    predictions : pandas.DataFrame
-        Of `hscc.pipeline.statistics.predictions.read_predictions`.
-
-    Returns
-    -------
-    Section
-        With the diagram of the dense and of the recommended network.
-    """
-    dense = dense_row(document["rows"], document["protocol"])
-    networks = {network_label(row): bins_of(row, predictions, document["classes"]) for row in (dense, chosen)}
+def calibration_section(results: Results, predictions: pd.DataFrame) -> Section:
+    """Lay out reliability diagram, expected calibration error and Brier score of the dense and the chosen network."""
+    dense, chosen = results.dense(), results.chosen()
+    networks = {network_label(row): bins_of(row, predictions, results.classes) for row in (dense, chosen)}
     drawing = reliability_drawing(networks, "Reliability")
-    shown = [dense, chosen, *twins_of(chosen, document["rows"])]
-    table = Table(
-        "Calibration, ± one bootstrap standard error",
-        "network",
-        (Column("ECE"), Column("Brier")),
-        tuple(Line(network_label(row), (with_error(row, "ece"), with_error(row, "brier"))) for row in shown),
-    )
-    content = {"drawing": drawing, "table": table}
-    return Section("calibration", "Calibration", content, (drawing,))
+    rows = [row for row in (dense, chosen, results.int8_of(chosen)) if row is not None]
+    measures: list[Measure[NetworkRow]] = [
+        measure("ECE", lambda row: with_error(row.ece)),
+        measure("Brier", lambda row: with_error(row.brier)),
+    ]
+    lines = tuple(Line(network_label(row), cells_of(row, measures)) for row in rows)
+    table = Table("Calibration, ± one bootstrap standard error", "network", columns_of(measures), lines)
+    return Section("calibration", "Calibration", {"drawing": drawing, "table": table}, (drawing,))

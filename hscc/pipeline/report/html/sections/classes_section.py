@@ -1,8 +1,8 @@
-"""F1 of each class, a bar a network."""
+"""Scores of each class: one bar per network, and two confusion matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,34 +11,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from hscc.pipeline.artifacts import DENSE
-from hscc.pipeline.names import class_label, network_label
-from hscc.pipeline.report.html.sections.section import Column, Line, Section, Table, with_error
-from hscc.pipeline.report.html.seed_means import fold
-from hscc.pipeline.report.html.series import Mark, marks, role
+from hscc.pipeline.names import budget_label, class_label, network_label
+from hscc.pipeline.report.html.section import Section
+from hscc.pipeline.report.html.series import Mark, key_of, marks
 from hscc.pipeline.report.html.svg import INK, PAPER, STYLE, Drawing, LegendEntry, series_colour, to_svg
+from hscc.pipeline.report.table import Column, Line, Table, with_error
+from hscc.pipeline.report.tables.seed_means import mean_over_seeds
 from hscc.pipeline.statistics.predictions import predictions_of
-from hscc.pipeline.statistics.results import Row, dense_row, float_rows, row_name
-from hscc.pipeline.statistics.rows import CONTROL
+from hscc.pipeline.statistics.schema import ClassScores, Estimate, NetworkRow, Results
+
+_SCORES: tuple[tuple[str, Callable[[ClassScores], Estimate]], ...] = (
+    ("precision", lambda found: found.precision),
+    ("recall", lambda found: found.recall),
+    ("F1", lambda found: found.f1),
+)
 
 
-def f1_drawing(rows: Sequence[Row], classes: Sequence[str], title: str) -> Drawing:
-    """Draw F1 and its standard error, a block a class and a bar a network.
+def classes_section(results: Results, predictions: pd.DataFrame) -> Section:
+    """Lay out F1 of the methods at the chosen network's budget, and all scores of the dense and the chosen network."""
+    dense, chosen = results.dense(), results.chosen()
+    beside = [row for row in results.compressed() if row.budget == chosen.budget and row.role != "control"]
+    rows = [mean.row for mean in mean_over_seeds([dense, *beside], results.seeds)]
+    title = f"F1 of each class, dense and at {budget_label(chosen.budget.ratios)}"
+    drawing = f1_drawing(rows, results.classes, title)
+    content = {
+        "drawing": drawing,
+        "table": _table([dense, chosen], results.classes),
+        "matrices": [_matrix(row, predictions, results.classes) for row in (dense, chosen)],
+        "classes": [class_label(name) for name in results.classes],
+    }
+    return Section("classes", "Class by class", content, (drawing,))
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        The networks to show, in order.
-    classes : sequence of str
-        The class names.
-    title : str
-        Caption.
 
-    Returns
-    -------
-    Drawing
-        Bars start at 0; errors are one bootstrap standard error.
-    """
+def f1_drawing(rows: Sequence[NetworkRow], classes: Sequence[str], title: str) -> Drawing:
+    """Draw F1 and its standard error, one block per class and one bar per network; bars start at 0."""
     known = marks(rows)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.9, 0.6 + 0.15 * (len(rows) + 1) * len(classes)), layout="constrained")
@@ -47,10 +53,10 @@ def f1_drawing(rows: Sequence[Row], classes: Sequence[str], title: str) -> Drawi
         for place, row in enumerate(rows):
             axes.barh(
                 np.arange(len(classes)) + (place - (len(rows) - 1) / 2) * height,
-                [row[f"f1_{name}"] for name in classes],
-                xerr=[row.get(f"f1_{name}_se") or 0.0 for name in classes],
+                [found.f1.value or 0.0 for found in row.classes],
+                xerr=[found.f1.se or 0.0 for found in row.classes],
                 height=0.82 * height,
-                **_bar(known[row["method"]]),
+                **_bar(known[key_of(row)]),
                 error_kw={"ecolor": INK, "elinewidth": 0.9},
             )
         axes.set_yticks(np.arange(len(classes)), [class_label(name) for name in classes])
@@ -61,10 +67,10 @@ def f1_drawing(rows: Sequence[Row], classes: Sequence[str], title: str) -> Drawi
         axes.spines["left"].set_visible(False)
     names = ", ".join(network_label(row) for row in rows)
     svg = to_svg(figure, "f1", f"F1 of each class with standard errors: {names}")
-    return Drawing("f1", title, svg, tuple(_entry(row, known[row["method"]]) for row in rows))
+    return Drawing("f1", title, svg, tuple(_entry(row, known[key_of(row)]) for row in rows))
 
 
-def _entry(row: Row, mark: Mark) -> LegendEntry:
+def _entry(row: NetworkRow, mark: Mark) -> LegendEntry:
     return LegendEntry(network_label(row), mark.series, "■" if mark.fill == "full" else "□")
 
 
@@ -73,60 +79,21 @@ def _bar(mark: Mark) -> dict[str, Any]:
     return {"facecolor": colour if mark.fill == "full" else PAPER, "edgecolor": colour, "linewidth": 1.0}
 
 
-_SCORES = ("precision", "recall", "f1")
-_LABELS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-
-
-def classes_section(document: Mapping[str, Any], chosen: Row, predictions: pd.DataFrame) -> Section:
-    """Lay out the scores of each class.
-
-    Parameters
-    ----------
-    document : mapping
-        Content of ``results.json``.
-    chosen : dict
-        The recommended network.
-    predictions : pandas.DataFrame
-        Of `hscc.pipeline.statistics.predictions.read_predictions`.
-
-    Returns
-    -------
-    Section
-        A figure of F1, a table of the three scores, two confusion matrices.
-    """
-    rows, classes = document["rows"], document["classes"]
-    dense = dense_row(rows, document["protocol"])
-    own = [row for row in float_rows(rows) if row["protocol"] == document["protocol"]]
-    beside = [
-        row
-        for row in fold(own, document.get("seeds") or ())
-        if row["method"] == DENSE or (row["budget"] == chosen["budget"] and role(row) != CONTROL)
-    ]
-    drawing = f1_drawing(beside, classes, f"F1 of each class, dense and at {chosen['budget']:g}×")
-    content = {
-        "drawing": drawing,
-        "table": _table([dense, chosen], classes),
-        "matrices": [_matrix(row, predictions, classes) for row in (dense, chosen)],
-        "classes": [class_label(name) for name in classes],
-    }
-    return Section("classes", "Class by class", content, (drawing,))
-
-
-def _table(networks: list[Row], classes: list[str]) -> Table:
-    columns = tuple(Column(f"{_LABELS[score]}, {network_label(row)}") for score in _SCORES for row in networks)
+def _table(networks: Sequence[NetworkRow], classes: Sequence[str]) -> Table:
+    columns = tuple(Column(f"{label}, {network_label(row)}") for label, _ in _SCORES for row in networks)
     lines = tuple(
         Line(
             class_label(name),
-            tuple(with_error(row, f"{score}_{name}", 2) for score in _SCORES for row in networks),
+            tuple(with_error(score(row.classes[place]), 2) for _, score in _SCORES for row in networks),
         )
-        for name in classes
+        for place, name in enumerate(classes)
     )
     return Table("Precision, recall and F1 of each class, ± one standard error", "class", columns, lines)
 
 
-def _matrix(row: Row, predictions: pd.DataFrame, classes: list[str]) -> dict[str, Any]:
-    found = predictions_of(predictions, row_name(row))
-    counts = confusion_matrix(found["label"], found["predicted"], labels=classes)
+def _matrix(row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str]) -> Mapping[str, Any]:
+    found = predictions_of(predictions, row.name)
+    counts = confusion_matrix(found["label"], found["predicted"], labels=list(classes))
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return {
         "title": network_label(row),

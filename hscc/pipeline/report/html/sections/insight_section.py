@@ -1,11 +1,10 @@
-"""Pictures inside the page: small, and nothing but what a named folder holds."""
+"""What was found inside the networks: rank maps, importance of clusters, class-activation maps, changed answers."""
 
 from __future__ import annotations
 
 import base64
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,68 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.names import class_label, network_label
-from hscc.pipeline.report.html.sections.section import Absent, Column, Line, Section, Table, figure, words
+from hscc.pipeline.insight.changed_answers import GAINED, LOST, OTHER
+from hscc.pipeline.insight.schema import (
+    ActivationMaps,
+    ClusterImportance,
+    FlipCount,
+    FlippedImage,
+    ImportancePicture,
+    Insight,
+    LayerMap,
+    MapPicture,
+    MapSimilarity,
+)
+from hscc.pipeline.names import cell_label, class_label
+from hscc.pipeline.report.html.section import Absent, Section
+from hscc.pipeline.report.table import Cell, Line, Measure, Table, cells_of, columns_of, figure, measure, words
 
 LONGEST_SIDE = 640  # pixels: twice what a phone or a column of the page shows
 _QUALITY = 80
+
+HEADING = "Insight: which ranks are kept, and where the networks look"
+_KINDS = {
+    LOST: "Right before, wrong after",
+    GAINED: "Wrong before, right after",
+    OTHER: "Wrong before, another wrong class after",
+}
+_CLUSTERS = 12  # of the importance table
+
+
+def insight_section(insight: Insight | None, folder: Path) -> Section | Absent:
+    """Lay out rank maps, importance of clusters, class-activation maps and changed answers.
+
+    Parameters
+    ----------
+    insight : Insight or None
+        What the stage wrote.
+    folder : Path
+        Where its pictures are.
+
+    Returns
+    -------
+    Section or Absent
+        Absent where the stage was not run.
+
+    Raises
+    ------
+    ArtifactError
+        If a picture that it names is missing.
+    """
+    if insight is None:
+        return Absent(HEADING, "reports/insight.json is not there (dvc repro insight).")
+    content = {
+        "network": cell_label(insight.network),
+        "networks": [(cell_label(entry.network), entry.words) for entry in insight.networks],
+        "brightest": f"{100 * insight.rank_scale:.0f} %",
+        "layers": [_layer(layer, folder) for layer in insight.layers],
+        "importance": _importance(insight.importance, insight.classes),
+        "importance_pictures": [_importance_picture(entry, folder) for entry in insight.importance_pictures],
+        "cams": _maps(insight.cams, folder),
+        "flip_counts": _flip_counts(insight.flip_counts),
+        "flips": _gallery(insight.flips, folder),
+    }
+    return Section("insight", HEADING, content)
 
 
 @dataclass(frozen=True)
@@ -64,75 +120,13 @@ def embed(folder: Path, name: str) -> Picture:
     return Picture(f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height)
 
 
-HEADING = "Insight: what survives, and where it looks"
-_KINDS = {
-    "lost": "Right before, wrong after",
-    "gained": "Wrong before, right after",
-    "other": "Wrong before, another wrong class after",
-}
-_CLUSTERS = 12  # of the importance table
-_CELL = re.compile(r"(?P<method>\w+)-(?P<budget>[\d.]+)-\d+")
-
-
-def insight_section(insight: Mapping[str, Any] | None, folder: Path) -> Section | Absent:
-    """Lay out rank maps, importance of clusters, class-activation maps and flipped images.
-
-    Parameters
-    ----------
-    insight : mapping or None
-        Content of ``insight.json``.
-    folder : Path
-        Where its pictures are.
-
-    Returns
-    -------
-    Section or Absent
-        Absent where the stage was not run.
-
-    Raises
-    ------
-    ArtifactError
-        If a picture that it names is missing.
-    """
-    if insight is None:
-        return Absent(HEADING, "reports/insight.json is not there (dvc repro insight).")
-    classes = insight["classes"]
-    cams: Mapping[str, Any] = insight.get("cams") or {}
-    scale = insight.get("rank_scale")
-    content = {
-        "network": _name(insight["network"]),
-        "networks": [{**entry, "network": _name(entry["network"])} for entry in insight.get("networks") or ()],
-        "brightest": None if scale is None else f"{100 * scale:.0f} %",
-        "layers": [_layer(layer, folder) for layer in insight.get("layers") or ()],
-        "importance": _importance(insight.get("importance") or (), classes),
-        "importance_pictures": [_worth(entry, folder) for entry in insight.get("importance_pictures") or ()],
-        "cams": {
-            "method": cams.get("method", "class-activation maps"),
-            "library": cams.get("library", ""),
-            "layer": cams.get("layer", ""),
-            "similarity": _similarity(cams.get("similarity") or ()),
-            "pictures": [_cam(entry, folder) for entry in cams.get("pictures") or ()],
-        },
-        "flip_counts": _flip_counts(insight.get("flip_counts") or ()),
-        "flips": _gallery(insight.get("flips") or (), folder),
-    }
-    return Section("insight", HEADING, content)
-
-
-def _name(cell: str) -> str:
-    """A cell's name in running text; any other name stays as it is."""
-    found = _CELL.fullmatch(cell)
-    return network_label({"method": found["method"], "budget": float(found["budget"])}) if found else cell
-
-
-def _layer(layer: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    words = layer.get("words") or ""
-    where = _extremes(layer["rank_map"]) if layer.get("rank_map") else ""
+def _layer(layer: LayerMap, folder: Path) -> Mapping[str, Any]:
+    said = layer.words + (_extremes(layer.rank_map) if layer.rank_map else "")
     return {
-        "name": layer["layer"],
-        "words": words,
-        "alt": f"Share of the full rank at each place of layer {layer['layer']}, over the mean image: {words}{where}.",
-        "picture": embed(folder, layer["picture"]) if layer.get("picture") else None,
+        "name": layer.layer,
+        "words": layer.words,
+        "alt": f"Share of the full rank at each place of layer {layer.layer}, over the mean image: {said}.",
+        "picture": embed(folder, layer.picture) if layer.picture else None,
     }
 
 
@@ -155,125 +149,114 @@ def _place(index: tuple[int, int], shape: tuple[int, ...]) -> str:
     return f"{down} {across}"
 
 
-def _worth(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    label = class_label(entry["class"])
-    alt = f"What the regions of layer {entry['layer']} are worth to {label}, over the class's mean image."
-    return {"label": label, "alt": alt, "picture": embed(folder, entry["picture"])}
+def _importance_picture(entry: ImportancePicture, folder: Path) -> Mapping[str, Any]:
+    label = class_label(entry.label)
+    alt = f"Importance of the regions of layer {entry.layer} to {label}, over the class's mean image."
+    return {"label": label, "alt": alt, "picture": embed(folder, entry.picture)}
 
 
-def _importance(entries: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Table | None:
-    """The clusters that are worth most to any class; None where none was measured."""
+def _importance(entries: Sequence[ClusterImportance], classes: Sequence[str]) -> Table | None:
+    """Tabulate the clusters that matter most to any class; None where none was measured."""
     if not entries:
         return None
-    top = sorted(entries, key=lambda entry: -max(abs(value or 0.0) for value in entry["per_class"]))[:_CLUSTERS]
-    return Table(
-        f"The {len(top)} clusters of {len(entries)} that are worth most to any class: logits lost without them, ± one "
-        "standard error",
-        "layer, region, cluster",
-        (Column("channels"), Column("rank"), *(Column(class_label(name)) for name in classes)),
-        tuple(_cluster(entry) for entry in top),
+    top = sorted(entries, key=lambda entry: -max(abs(value or 0.0) for value in entry.per_class))[:_CLUSTERS]
+    measures: list[Measure[ClusterImportance]] = [
+        measure("channels", lambda entry: figure(entry.channels, 0)),
+        measure("rank", lambda entry: figure(entry.rank, 0)),
+        *(measure(class_label(name), _importance_to(place)) for place, name in enumerate(classes)),
+    ]
+    lines = tuple(Line(f"{entry.layer}, {entry.region}, {entry.cluster}", cells_of(entry, measures)) for entry in top)
+    caption = (
+        f"The {len(top)} clusters of {len(entries)} that matter most to any class: logits lost without them, ± one "
+        "standard error"
     )
+    return Table(caption, "layer, region, cluster", columns_of(measures), lines)
 
 
-def _cluster(entry: Mapping[str, Any]) -> Line:
-    errors = entry.get("per_class_se") or [None] * len(entry["per_class"])
-    worths = (
-        figure(value, 3, aside="" if error is None else f"± {error:.3f}")
-        for value, error in zip(entry["per_class"], errors, strict=True)
-    )
-    cells = (figure(entry.get("channels"), 0), figure(entry.get("rank"), 0), *worths)
-    return Line(f"{entry['layer']}, {entry['region']}, {entry['cluster']}", cells)
+def _importance_to(place: int) -> Callable[[ClusterImportance], Cell]:
+    return lambda entry: _with_error(entry.per_class[place], entry.per_class_se[place])
 
 
-def _similarity(entries: Sequence[Mapping[str, Any]]) -> Table | None:
-    if not entries:
-        return None
-    measures = {"mean": "correlation", "spearman": "rank correlation", "iou": "overlap"}
-    known = {name: label for name, label in measures.items() if entries[0].get(name) is not None}
-    errors = {"mean": "se", "spearman": "spearman_se", "iou": "iou_se"}
-    return Table(
-        "Likeness of the maps before and after compression, by true class, ± one standard error; 1 is the same map",
-        "class",
-        (Column("network"), Column("images"), *(Column(label) for label in known.values())),
-        tuple(
-            Line(
-                class_label(entry["class"]),
-                (
-                    words(_name(entry.get("network", ""))),
-                    figure(entry.get("n"), 0),
-                    *(
-                        figure(entry[name], 3, aside="" if entry.get(error) is None else f"± {entry[error]:.3f}")
-                        for name, error in errors.items()
-                        if name in known
-                    ),
-                ),
-            )
-            for entry in entries
-        ),
-    )
+def _with_error(value: float | None, error: float | None) -> Cell:
+    return figure(value, 3, aside="" if error is None else f"± {error:.3f}")
 
 
-def _flip_counts(entries: Sequence[Mapping[str, Any]]) -> Table | None:
-    if not entries:
-        return None
-    return Table(
-        "Test images that a compressed network names otherwise than the dense one",
-        "network",
-        (Column("changed"), Column("lost"), Column("gained"), Column("other"), Column("of images")),
-        tuple(
-            Line(
-                _name(entry["network"]),
-                tuple(figure(entry[name], 0) for name in ("flips", "lost", "gained", "other", "images")),
-            )
-            for entry in entries
-        ),
-    )
-
-
-def _cam(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    label, dense, small = (class_label(entry[name]) for name in ("label", "dense_predicted", "small_predicted"))
-    example = f"{entry['example']}, " if entry.get("example") else ""
-    said = f"{example}likeness {entry['similarity']:.2f}; dense says {dense}, compressed {small}"
+def _maps(cams: ActivationMaps, folder: Path) -> Mapping[str, Any]:
     return {
-        "label": label,
-        "network": _name(entry.get("network", "")),
-        "said": said,
-        "alt": f"Slice of {label}, and where the dense and the compressed network look in it: {said}.",
-        "path": entry.get("path", ""),
-        "picture": embed(folder, entry["picture"]),
+        "method": cams.method,
+        "library": cams.library,
+        "layer": cams.layer,
+        "similarity": _similarity(cams.similarity) if cams.similarity else None,
+        "pictures": [_map_picture(entry, folder) for entry in cams.pictures],
     }
 
 
-def _gallery(flips: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Flipped images by network and kind, in the order in which they come."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _similarity(entries: Sequence[MapSimilarity]) -> Table:
+    measures: list[Measure[MapSimilarity]] = [
+        measure("network", lambda entry: words(cell_label(entry.network))),
+        measure("images", lambda entry: figure(entry.n, 0)),
+        measure("correlation", lambda entry: _with_error(entry.mean, entry.se)),
+        measure("rank correlation", lambda entry: _with_error(entry.spearman, entry.spearman_se)),
+        measure("overlap", lambda entry: _with_error(entry.iou, entry.iou_se)),
+    ]
+    lines = tuple(Line(class_label(entry.label), cells_of(entry, measures)) for entry in entries)
+    caption = "Similarity of the maps before and after compression, by true class, ± one standard error; 1 is the same"
+    return Table(caption, "class", columns_of(measures), lines)
+
+
+def _map_picture(entry: MapPicture, folder: Path) -> Mapping[str, Any]:
+    label, dense, small = (class_label(name) for name in (entry.label, entry.dense_predicted, entry.small_predicted))
+    said = f"{entry.example}, similarity {entry.similarity:.2f}; dense: {dense}, compressed: {small}"
+    return {
+        "label": label,
+        "network": cell_label(entry.network),
+        "said": said,
+        "alt": f"Slice of {label}, and where the dense and the compressed network look in it: {said}.",
+        "path": entry.path,
+        "picture": embed(folder, entry.picture),
+    }
+
+
+def _flip_counts(entries: Sequence[FlipCount]) -> Table | None:
+    if not entries:
+        return None
+    measures: list[Measure[FlipCount]] = [
+        measure("changed", lambda entry: figure(entry.flips, 0)),
+        measure("lost", lambda entry: figure(entry.lost, 0)),
+        measure("gained", lambda entry: figure(entry.gained, 0)),
+        measure("other", lambda entry: figure(entry.other, 0)),
+        measure("of images", lambda entry: figure(entry.images, 0)),
+    ]
+    lines = tuple(Line(cell_label(entry.network), cells_of(entry, measures)) for entry in entries)
+    caption = "Test images to which a compressed network gives another class than the dense one"
+    return Table(caption, "network", columns_of(measures), lines)
+
+
+def _gallery(flips: Sequence[FlippedImage], folder: Path) -> list[Mapping[str, Any]]:
+    """Images with another answer, by network and kind, in the order in which they come."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for flip in flips:
-        groups.setdefault((flip.get("network", ""), flip["kind"]), []).append(_flip(flip, folder))
+        groups.setdefault((flip.network, flip.kind), []).append(_flip(flip, folder))
     return [
-        {"network": _name(network), "heading": _KINDS.get(kind, kind), "flips": shown}
+        {"network": cell_label(network), "heading": _KINDS[kind], "flips": shown}
         for (network, kind), shown in groups.items()
     ]
 
 
-def _flip(flip: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    label = class_label(flip["label"])
-    dense, small = (max(flip[name], key=flip[name].__getitem__) for name in ("dense", "small"))
+def _flip(flip: FlippedImage, folder: Path) -> Mapping[str, Any]:
+    label = class_label(flip.label)
+    dense, small = (max(found, key=found.__getitem__) for found in (flip.dense, flip.small))
     said = (
-        f"dense says {class_label(dense)} at {100 * flip['dense'][dense]:.0f} %, compressed "
-        f"{class_label(small)} at {100 * flip['small'][small]:.0f} %"
+        f"dense: {class_label(dense)} at {100 * flip.dense[dense]:.0f} %, compressed: {class_label(small)} at "
+        f"{100 * flip.small[small]:.0f} %"
     )
     return {
         "label": label,
-        "alt": f"MRI slice of {label}: {said}.",
-        "path": flip.get("path", ""),
-        "picture": embed(folder, flip["picture"]),
+        "alt": f"MRI slice of {label}; {said}.",
+        "path": flip.path,
+        "picture": embed(folder, flip.picture),
         "bars": [
-            {
-                "label": class_label(name),
-                "dense": p,
-                "small": flip["small"].get(name, 0.0),
-                "true": name == flip["label"],
-            }
-            for name, p in flip["dense"].items()
+            {"label": class_label(name), "dense": p, "small": flip.small[name], "true": name == flip.label}
+            for name, p in flip.dense.items()
         ],
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from hscc.pipeline.report.html.sections.section import Section
+from hscc.pipeline.report.html.section import Section
+from hscc.pipeline.statistics.schema import Results
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What the graph's runner recorded of one output: the stage that made it, its path and the hash of its content."""
+    """What DVC recorded of one output: the stage that made it, its path and the hash of its content."""
 
     stage: str
     path: str
@@ -20,7 +20,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Origin:
-    """What the document does not say itself.
+    """What the results do not say themselves.
 
     Attributes
     ----------
@@ -34,35 +34,16 @@ class Origin:
     runs: Mapping[str, str] = field(default_factory=dict)
 
 
-def provenance_section(document: Mapping[str, Any], origin: Origin) -> Section:
-    """Lay out what it takes to make the figures again.
-
-    Parameters
-    ----------
-    document : mapping
-        Content of ``results.json``.
-    origin : Origin
-        Hashes of outputs, ids of runs.
-
-    Returns
-    -------
-    Section
-        Always there.
-    """
-    own = [row for row in document["rows"] if row["protocol"] == document["protocol"]]
-    runs = {**origin.runs, **(document.get("run_ids") or {})}
+def provenance_section(results: Results, origin: Origin) -> Section:
+    """Lay out what it takes to make the figures again."""
     stages: dict[str, list[Lock]] = {}
     for lock in origin.locks:
         stages.setdefault(lock.stage, []).append(lock)
-    models = {
-        f"{row['method']}-{row['budget']:g}-{row['seed']} {row['precision']}": row["model_sha256"]
-        for row in document["rows"]
-        if row["protocol"] == document["protocol"] and row.get("model_sha256")
-    }
+    own = [row for row in results.rows if row.protocol == results.protocol]
     content = {
-        "seeds": sorted({row["seed"] for row in own}),
-        "runs": runs,
+        "seeds": sorted({row.seed for row in own}),
+        "runs": {**origin.runs, **results.run_ids},
         "stages": stages,
-        "models": models,
+        "models": {row.name: row.model_sha256 for row in own},
     }
     return Section("provenance", "Where these figures come from", content)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -11,144 +10,153 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from hscc.pipeline.names import method_label
-from hscc.pipeline.report.html.sections.section import Absent, Column, Line, Section, Table, figure, with_error, words
+from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import INK, STYLE, Drawing, LegendEntry, series_colour, to_svg
-from hscc.pipeline.report.terminal import regions_label, structure_label
-from hscc.pipeline.statistics.results import batches
-from hscc.pipeline.statistics.structure_grid import FIXED
+from hscc.pipeline.report.table import with_error
+from hscc.pipeline.report.tables.structure_tables import regions_label, settings_table, structure_label
+from hscc.pipeline.report.wording import score
+from hscc.pipeline.statistics.structure_schema import FIXED, Choice, StructureGrid, StructureRow
 
+HEADING = "Regions, clusters, budget: the trade-off"
 WIDTH, HEIGHT = 3.9, 2.9  # inches of 72 units
 _STYLES = (("o", "●", 1), ("s", "■", 3), ("^", "▲", 2), ("D", "◆", 4), ("v", "▼", 5), ("P", "✚", 6))
 _SEARCHED = (("X", "✖", 0), ("p", "⬟", 7), ("h", "⬢", 6))  # structure chosen layer by layer: the accent first
+_BATCHES = 2  # batch sizes to draw
 
-Row = dict[str, Any]
+Rows = Sequence[StructureRow]
+Group = int | str
+"""What a row's mark stands for: a number of regions per side, or a method."""
 
 
-def tradeoff_drawings(rows: Sequence[Row]) -> list[Drawing]:
-    """Draw the grid of the trade-off.
+def tradeoff_section(grid: StructureGrid | None) -> Section | Absent:
+    """Lay out the trade-off; absent where the grid was not run."""
+    if grid is None:
+        return Absent(HEADING, "reports/tradeoff.json is not there (dvc repro tradeoff).")
+    if not grid.rows:
+        return Absent(HEADING, "the grid was not run (tradeoff.enabled in params.yaml).")
+    drawings = tradeoff_drawings(grid)
+    content = {"grid": grid, "drawings": drawings, "legend": drawings[0].legend, "table": settings_table(grid)}
+    return Section("tradeoff", HEADING, content, tuple(drawings))
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        Of ``tradeoff.json``.
+
+def tradeoff_drawings(grid: StructureGrid) -> list[Drawing]:
+    """Draw the grid.
 
     Returns
     -------
     list of Drawing
-        KL against each speed-up that was measured (against MACs where none was) with the front marked; KL by clusters,
-        a panel a budget; and, where there is more than one, KL by calibration images.
+        KL against each speed-up (against MACs where none was measured) with the front marked; KL by clusters, one
+        panel per budget; and, where there is more than one, KL by calibration images.
     """
-    full = max(row["images"] for row in rows)
-    grid = [row for row in rows if row["images"] == full]
-    timed = [batch for batch in timed_batches(rows) if all(row[f"speedup_b{batch}"] is not None for row in grid)]
-    drawings = [
-        _front(grid, f"speedup_b{batch}", f"on_front_b{batch}", f"times faster, batch {batch}") for batch in timed[:2]
-    ] or [_front(grid, "macs_ratio", "on_front", "times fewer MACs")]
-    drawings += [_by_clusters(grid, budget) for budget in sorted({row["budget"] for row in grid})]
-    if len({row["images"] for row in rows}) > 1:
-        drawings.append(_by_images(rows))
+    rows = [row for row in grid.rows if row.images == grid.calibration]
+    drawings = [_by_speedup(rows, batch) for batch in grid.batches[:_BATCHES]]
+    if not drawings:
+        points = [(row.macs_ratio, row.on_front, row) for row in rows]
+        drawings = [_front(points, "tradeoff-macs-ratio", "times fewer MACs")]
+    drawings += [_by_clusters(rows, budget) for budget in sorted({row.budget_macs for row in rows})]
+    if len({row.images for row in grid.rows}) > 1:
+        drawings.append(_by_images(grid.rows))
     return drawings
 
 
-def _legend(rows: Sequence[Row]) -> tuple[LegendEntry, ...]:
-    return tuple(LegendEntry(_regions(group), series, glyph) for group, (_, glyph, series) in _styles(rows).items())
+def _group(row: StructureRow) -> Group:
+    return row.regions if row.method == FIXED else row.method
 
 
-def timed_batches(rows: Sequence[Row]) -> list[int]:
-    """Batch sizes that were timed, ascending."""
-    return batches(rows, "speedup_b")
+def _legend(rows: Rows) -> tuple[LegendEntry, ...]:
+    def label(group: Group) -> str:
+        return f"{method_label(group)}, chosen layer by layer" if isinstance(group, str) else regions_label(group)
+
+    return tuple(LegendEntry(label(group), series, glyph) for group, (_, glyph, series) in _styles(rows).items())
 
 
-def _group(row: Row) -> int | str:
-    """What a row's mark stands for: a number of regions a side, or a method."""
-    regions: int | str = row["regions"] if row["method"] == FIXED else row["method"]
-    return regions
-
-
-def _regions(group: int | str) -> str:
-    if isinstance(group, str):
-        return f"{method_label(group)}, chosen layer by layer"
-    return regions_label(group)
-
-
-def _order(value: int | str) -> tuple[bool, int]:
+def _order(value: Choice | Group) -> tuple[bool, int]:
     """Numbers ascending, then words in their own order."""
     return (True, 0) if isinstance(value, str) else (False, value)
 
 
-def _styles(rows: Sequence[Row]) -> dict[int | str, tuple[str, str, int]]:
+def _styles(rows: Rows) -> dict[Group, tuple[str, str, int]]:
     groups = sorted(dict.fromkeys(_group(row) for row in rows), key=_order)
-    numbers = [group for group in groups if not isinstance(group, str)]
-    chosen = [group for group in groups if isinstance(group, str)]
-    styles: dict[int | str, tuple[str, str, int]] = {}
-    styles |= {group: _STYLES[place % len(_STYLES)] for place, group in enumerate(numbers)}
-    styles |= {group: _SEARCHED[place % len(_SEARCHED)] for place, group in enumerate(chosen)}
+    fixed = [group for group in groups if not isinstance(group, str)]
+    styles: dict[Group, tuple[str, str, int]] = {}
+    for place, group in enumerate(groups):
+        searched = isinstance(group, str)
+        known, number = (_SEARCHED, place - len(fixed)) if searched else (_STYLES, place)
+        styles[group] = known[number % len(known)]
     return styles
 
 
-def _front(rows: Sequence[Row], column: str, mark: str, label: str) -> Drawing:
+def _by_speedup(rows: Rows, batch: int) -> Drawing:
+    timed = [(row.timing(batch), row) for row in rows]
+    points = [(timing.speedup, timing.on_front, row) for timing, row in timed]
+    return _front(points, f"tradeoff-speedup-b{batch}", f"times faster, batch {batch}")
+
+
+def _front(points: Sequence[tuple[float, bool, StructureRow]], name: str, label: str) -> Drawing:
+    """Draw KL against a gain; each point has the gain, whether it is on the front, and its row."""
+    rows = [row for _, _, row in points]
     styles = _styles(rows)
+    found = sorted(points, key=lambda point: point[0])
+    best = [(x, _kl(row)) for x, on_front, row in found if on_front]
     said: dict[str, str] = {}
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
-        best = sorted((row for row in rows if row.get(mark)), key=lambda row: float(row[column]))
-        xs, ys = [row[column] for row in best], [row["val_kl"] for row in best]
-        axes.plot(xs, ys, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
-        for number, row in enumerate(sorted(rows, key=lambda row: float(row[column]))):
+        axes.plot([x for x, _ in best], [y for _, y in best], color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        for number, (x, on_front, row) in enumerate(found):
             marker, _, series = styles[_group(row)]
-            edge = {"markeredgecolor": INK, "markersize": 7.0} if row.get(mark) else {"markersize": 5.0}
+            edge = {"markeredgecolor": INK, "markersize": 7.0} if on_front else {"markersize": 5.0}
             gid = f"point-{number}"
-            axes.plot([row[column]], [row["val_kl"]], marker=marker, color=series_colour(series), gid=gid, **edge)
-            said[gid] = f"{_words(row)}\n{row[column]:.2f} {label}{'; on the front' if row.get(mark) else ''}"
+            axes.plot([x], [_kl(row)], marker=marker, color=series_colour(series), gid=gid, **edge)
+            said[gid] = f"{_words(row)}\n{x:.2f} {label}{'; on the front' if on_front else ''}"
         axes.set_xlabel(label)
-    name = f"tradeoff-{column.replace('_', '-')}"
     svg = to_svg(figure, name, f"KL to the dense network against {label}, without fine-tuning", said)
-    return Drawing(name, f"What structure buys, {label.split(', ')[-1]}", svg, _legend(rows))
+    return Drawing(name, f"Structures, {label.split(', ')[-1]}", svg, _legend(rows))
 
 
-def _by_clusters(rows: Sequence[Row], budget: float) -> Drawing:
-    rows = [row for row in rows if row["budget"] == budget]
-    places = sorted({row["clusters"] for row in rows}, key=_order)
+def _by_clusters(rows: Rows, budget: float) -> Drawing:
+    rows = [row for row in rows if row.budget_macs == budget]
+    places = sorted({row.clusters for row in rows}, key=_order)
     said: dict[str, str] = {}
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
         for group, (marker, _, series) in _styles(rows).items():
-            line = sorted((row for row in rows if _group(row) == group), key=lambda row: _order(row["clusters"]))
-            xs = [places.index(row["clusters"]) for row in line]
-            colour = series_colour(series)
-            axes.plot(xs, [row["val_kl"] for row in line], color=colour, linewidth=1.1)
-            for x, row in zip(xs, line, strict=True):
-                gid = f"point-{len(said)}"
-                axes.plot([x], [row["val_kl"]], marker=marker, color=colour, markersize=5.0, gid=gid)
-                said[gid] = _words(row)
+            line = sorted((row for row in rows if _group(row) == group), key=lambda row: _order(row.clusters))
+            points = [(float(places.index(row.clusters)), row, _words(row)) for row in line]
+            _line(axes, points, marker, series_colour(series), said)
         axes.set_xticks(range(len(places)), ["chosen" if isinstance(place, str) else str(place) for place in places])
-        axes.set_xlabel("clusters of channels a region")
+        axes.set_xlabel("clusters of channels per region")
     name = f"tradeoff-clusters-{budget:g}x".replace(".", "-")
-    svg = to_svg(figure, name, f"KL to the dense network by clusters a region, at {budget:g}× fewer MACs", said)
-    return Drawing(name, f"Clusters a region, {budget:g}×", svg, _legend(rows))
+    svg = to_svg(figure, name, f"KL to the dense network by clusters per region, at {budget:g}× fewer MACs", said)
+    return Drawing(name, f"Clusters per region, {budget:g}× fewer MACs", svg, _legend(rows))
 
 
-def _by_images(rows: Sequence[Row]) -> Drawing:
-    lines: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: int(row["images"])):
-        lines.setdefault((_group(row), row["clusters"], row["budget"]), []).append(row)
+def _by_images(rows: Rows) -> Drawing:
+    lines: dict[tuple[Group, Choice, float], list[StructureRow]] = {}
+    for row in sorted(rows, key=lambda row: row.images):
+        lines.setdefault((_group(row), row.clusters, row.budget_macs), []).append(row)
     styles = _styles(rows)
     said: dict[str, str] = {}
     with mpl.rc_context(STYLE):
         figure, axes = _canvas()
         for line in lines.values():
-            if len(line) < 2:
-                continue
-            marker, _, series = styles[_group(line[0])]
-            colour = series_colour(series)
-            axes.plot([row["images"] for row in line], [row["val_kl"] for row in line], color=colour, linewidth=1.0)
-            for row in line:
-                gid = f"point-{len(said)}"
-                axes.plot([row["images"]], [row["val_kl"]], marker=marker, color=colour, markersize=4.5, gid=gid)
-                said[gid] = f"{_words(row)}\n{row['images']} calibration images"
+            if len(line) > 1:
+                marker, _, series = styles[_group(line[0])]
+                points = [(float(row.images), row, f"{_words(row)}\n{row.images} calibration images") for row in line]
+                _line(axes, points, marker, series_colour(series), said)
         axes.set_xlabel("calibration images")
     svg = to_svg(figure, "tradeoff-images", "KL to the dense network by calibration images", said)
     return Drawing("tradeoff-images", "Calibration images", svg, _legend(rows))
+
+
+def _line(
+    axes: Axes, points: Sequence[tuple[float, StructureRow, str]], marker: str, colour: str, said: dict[str, str]
+) -> None:
+    """Draw a line of points, each with what it says when it is pointed at."""
+    axes.plot([x for x, _, _ in points], [_kl(row) for _, row, _ in points], color=colour, linewidth=1.1)
+    for x, row, text in points:
+        gid = f"point-{len(said)}"
+        axes.plot([x], [_kl(row)], marker=marker, color=colour, markersize=5.0, gid=gid)
+        said[gid] = text
 
 
 def _canvas() -> tuple[Figure, Axes]:
@@ -162,86 +170,12 @@ def _canvas() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _words(row: Row) -> str:
+def _kl(row: StructureRow) -> float:
+    return float("nan") if row.val_kl.value is None else row.val_kl.value
+
+
+def _words(row: StructureRow) -> str:
     return (
-        f"{structure_label(row)}, {row['budget']:g}×\nKL {row['val_kl']:.3f}{_error(row, 'val_kl', 3, 1.0)}\n"
-        f"validation accuracy {100 * row['val_accuracy']:.1f}{_error(row, 'val_accuracy', 1, 100.0)} %"
+        f"{structure_label(row)}, {row.budget_macs:g}× fewer MACs\nKL {with_error(row.val_kl)}\n"
+        f"validation accuracy {score(row.val_accuracy)} %"
     )
-
-
-def _error(row: Row, name: str, digits: int, factor: float) -> str:
-    error = row.get(f"{name}_se")
-    return "" if error is None else f" ± {factor * error:.{digits}f}"
-
-
-HEADING = "Regions, clusters, budget: the trade-off"
-
-
-def tradeoff_section(tradeoff: Mapping[str, Any] | None) -> Section | Absent:
-    """Lay out the trade-off.
-
-    Parameters
-    ----------
-    tradeoff : mapping or None
-        Content of ``tradeoff.json``.
-
-    Returns
-    -------
-    Section or Absent
-        Absent where the grid was not run.
-    """
-    if tradeoff is None:
-        return Absent(HEADING, "reports/tradeoff.json is not there (dvc repro tradeoff).")
-    if not tradeoff["rows"]:
-        return Absent(HEADING, "the grid was not run (tradeoff.enabled in params.yaml).")
-    rows = tradeoff["rows"]
-    drawings = tradeoff_drawings(rows)
-    content = {
-        "claims": tradeoff.get("claims") or (),
-        "images": tradeoff.get("images"),
-        "drawings": drawings,
-        "legend": drawings[0].legend,
-        "table": _table(rows),
-    }
-    return Section("tradeoff", HEADING, content, tuple(drawings))
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    batches = timed_batches(rows)
-    columns = (
-        Column("calibration images"),
-        Column("fewer MACs"),
-        Column("fewer params"),
-        Column("predicted loss"),
-        Column("KL to dense, nats"),
-        Column("accuracy, %"),
-        *(Column(f"speed-up, batch {batch}") for batch in batches),
-        Column("on a front"),
-    )
-    return Table(
-        "Every setting: validation images, no fine-tuning, ± one bootstrap standard error",
-        "setting",
-        columns,
-        tuple(
-            Line(
-                f"{structure_label(row)}, {row['budget']:g}×",
-                (
-                    figure(row.get("images"), 0),
-                    figure(row.get("macs_ratio"), 2, "×"),
-                    figure(row.get("params_ratio"), 2, "×"),
-                    figure(row.get("predicted_loss"), 3),
-                    with_error(row, "val_kl"),
-                    with_error(row, "val_accuracy", 1, 100.0),
-                    *(figure(row.get(f"speedup_b{batch}"), 2, "×") for batch in batches),
-                    words(_fronts(row, batches)),
-                ),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _fronts(row: dict[str, Any], batches: list[int]) -> str:
-    found = ["MACs"] if row.get("on_front") else []
-    found += [f"batch {batch}" for batch in batches if row.get(f"on_front_b{batch}")]
-    return ", ".join(found) or "–"

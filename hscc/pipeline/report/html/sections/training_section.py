@@ -1,4 +1,4 @@
-"""Training curves of the dense networks, a colour a protocol."""
+"""Training curves of the dense networks, one colour per protocol."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hscc.pipeline.report.html.sections.section import Absent, Section
+from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
 
 _SERIES = (0, 2, 3, 4, 5, 6, 7)  # the accent first
 
 
 def curves_drawing(histories: Mapping[str, pd.DataFrame], quantity: str, label: str, factor: float = 1.0) -> Drawing:
-    """Draw a training curve a protocol: validation solid, training dashed.
+    """Draw one training curve per protocol: validation solid, training dashed.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.report.markdown.blocks import fill
+from hscc.pipeline.report.blocks import fill
 
 BLOCKS = {"one": lambda: "1 ± 0.5\\d", "two": lambda: "| a |"}
 

@@ -1,0 +1,334 @@
+"""What the results say, in sentences whose every figure and every verdict is computed.
+
+They speak of the network of `Results.chosen`; where it does not meet the requirements they say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from hscc.pipeline.names import budget_label, method_label, network_label
+from hscc.pipeline.report.paper_claims import PAPER
+from hscc.pipeline.report.tables.results_table import best_other
+from hscc.pipeline.report.wording import (
+    REFUTED,
+    REPRODUCED,
+    UNDECIDED,
+    count,
+    listed,
+    of_sign,
+    p_value,
+    percent,
+    points,
+    score,
+)
+from hscc.pipeline.statistics.results import signed
+from hscc.pipeline.statistics.schema import (
+    Comparison,
+    Estimate,
+    MethodComparison,
+    NetworkRow,
+    Results,
+    SeedSummary,
+)
+
+LEVEL = 0.05  # of p-values after Holm's correction
+_BUDGET_BATCHES = (1, 16)  # at which a budget of time must hold
+_MIXED = "mixed"
+_WORDS = {
+    REPRODUCED: "is above",
+    REFUTED: "is below",
+    UNDECIDED: "is within noise of",
+    _MIXED: "is not the same in every seed against",
+}
+_SPLITS = {
+    "grouped": "no test image has a near-copy in training",
+    "pooled": "test images may have near-copies in training, which raises all scores",
+    "official": "the test folder is of another origin than the training folder",
+}
+
+
+def title(row: NetworkRow) -> str:
+    """Say in a few words what a compressed network saves and costs."""
+    gained = f"{row.macs_ratio:.1f} times fewer MACs"
+    if timing := row.timing(1):
+        gained += f", {_pace(timing.speedup)}"
+    change = _to_dense(row)
+    if change.covers_zero:
+        return f"{gained}, accuracy within noise"
+    kind = "gained" if (change.value or 0.0) > 0 else "lost"
+    return f"{gained}, {100 * abs(change.value or 0.0):.1f} points of accuracy {kind}"
+
+
+def gain(results: Results) -> str:
+    """Say what the network to speak of saves and costs, and what it lacks of the requirements."""
+    row, dense = results.chosen(), results.dense()
+    change = _to_dense(row)
+    said = (
+        f"{method_label(row.method)}, asked for {budget_label(row.budget.ratios)}, has {row.macs_ratio:.1f}× fewer "
+        f"MACs and {row.params_ratio:.0f}× fewer parameters, {_speed(row)} and is a file "
+        f"{dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of {percent(row.accuracy)} against "
+        f"{percent(dense.accuracy)} of the dense network: {points(change)} points, "
+        f"{'within' if change.covers_zero else 'beyond'} noise."
+    )
+    lacks = results.shortfalls(row)
+    if not lacks:
+        return said
+    return f"No network meets the requirements; the one nearest to the dense network {listed(lacks)}. {said}"
+
+
+def standing(results: Results) -> str:
+    """Count in how many budgets and seeds HSCC is above and below each other method beyond the paired interval."""
+    beside = _by_method(_deployable(results))
+    if not beside:
+        return "No other method was run at the same budget."
+    counts = []
+    for against, pairs in beside.items():
+        verdicts = [of_sign(pair.difference.accuracy) for pair in pairs]
+        above, below = verdicts.count(REPRODUCED), verdicts.count(REFUTED)
+        counts.append(f"{method_label(against)} in {above} of {len(pairs)}" + (f" (below in {below})" if below else ""))
+    return f"At equal budgets and seeds HSCC is more accurate beyond noise than {listed(counts)}."
+
+
+def headline(results: Results) -> str:
+    """Say in short what came out, in Markdown."""
+    return f"**In short:** {gain(results)} {standing(results)}"
+
+
+def verdict(results: Results) -> list[str]:
+    """Say in three sentences what was gained, whether HSCC beats its controls, and what it is not."""
+    return [gain(results), _controls(results) or standing(results), setting(results)]
+
+
+def setting(results: Results) -> str:
+    """Say on what the figures rest."""
+    rows = results.compressed()
+    seeds, images = len({row.seed for row in rows}), rows[0].n_test
+    split = f", in which {_SPLITS[results.protocol]}" if results.protocol in _SPLITS else ""
+    subject = "drawn images, no patients, and says nothing about MRI" if results.phantom else "one public data set"
+    return (
+        f"All this is {count(seeds)} seed{'' if seeds == 1 else 's'} of compression and one training of the dense "
+        f"network on {subject}, split by the {results.protocol} protocol{split}; one of its {images} test images is "
+        f"{100 / images:.2f} points, and nothing here is a clinical claim."
+    )
+
+
+def limits(results: Results) -> str:
+    """Say in one paragraph what the figures do not show."""
+    row, other = results.chosen(), best_other(results)
+    said = ["**What this does not show.** " + setting(results)]
+    low, high = (0.0 if end is None else 100 * end for end in (_to_dense(row).low, _to_dense(row).high))
+    said.append(
+        f"A loss of {max(-low, 0.0):.1f} points is as compatible with these images as a gain of {max(high, 0.0):.1f}, "
+        f"and the network was picked among {len(results.candidates())} by requirements of which one is its accuracy on "
+        "these very images."
+    )
+    if other is not None:
+        alike = "with overlapping intervals" if _overlap(row.accuracy, other.accuracy) else "beyond the intervals"
+        said.append(
+            f"The nearest of the other methods is {network_label(other)}: {score(other.accuracy)} % against "
+            f"{score(row.accuracy)} %, {alike}."
+        )
+    elsewhere = [found for found in results.rows if found.is_dense and found.protocol == "official"]
+    if elsewhere:
+        said.append(
+            "On images of another origin (the official test folder) even the dense network has "
+            f"{score(elsewhere[0].accuracy)} %."
+        )
+    said.append(f"Times are of one processor, {results.machine.processor}, on {results.threads} threads.")
+    return " ".join(said)
+
+
+def findings(results: Results) -> list[str]:
+    """Say what the table of one protocol says.
+
+    Returns
+    -------
+    list of str
+        Sentences in Markdown; those for which the table has figures.
+    """
+    candidates = results.candidates()
+    found = [
+        _chosen(results),
+        _latency_budgets(candidates),
+        *(_against_others(results, row) for row in candidates if row.method == "hscc"),
+        _losses(results.compressed()),
+        _seeds(results.seeds),
+        _protocols(results.rows),
+        _one_image(results),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _to_dense(row: NetworkRow) -> Estimate:
+    return row.against_dense.accuracy if row.against_dense else Estimate(value=0.0)
+
+
+def _overlap(first: Estimate, second: Estimate) -> bool:
+    ends = (first.low, first.high, second.low, second.high)
+    return None in ends or (first.low <= second.high and second.low <= first.high)  # type: ignore[operator]
+
+
+def _pace(speedup: float) -> str:
+    return f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times slower"
+
+
+def _speed(row: NetworkRow) -> str:
+    timing = row.timing(1)
+    if timing is None:
+        return "was not timed at batch 1"
+    if abs(timing.speedup - 1) <= timing.speedup_iqr / 2:
+        return "is as fast as the dense network within the noise of the clock"
+    spread = f" (IQR {timing.speedup_iqr:.1f})" if timing.speedup_iqr else ""
+    more = row.timing(16)
+    return f"runs {_pace(timing.speedup)} at batch 1{spread}" + (f" and {_pace(more.speedup)} at 16" if more else "")
+
+
+def _deployable(results: Results) -> list[MethodComparison]:
+    """Comparisons of HSCC with methods of other kinds, in the order in which they come."""
+    others = {row.method for row in results.compressed() if row.role == "compared"}
+    return [
+        pair
+        for pair in results.comparisons
+        if pair.difference.against in others and not pair.difference.against.startswith("hscc")
+    ]
+
+
+def _by_method(pairs: Iterable[MethodComparison]) -> dict[str, list[MethodComparison]]:
+    beside: dict[str, list[MethodComparison]] = {}
+    for pair in pairs:
+        beside.setdefault(pair.difference.against, []).append(pair)
+    return beside
+
+
+def _controls(results: Results) -> str:
+    """What the paired tests say of HSCC and its controls; a difference is control minus method."""
+    tested = [(entry, entry.difference) for entry in results.ablation if entry.difference is not None]
+    if not tested:
+        return ""
+    pairs = [pair for _, pair in tested]
+    budgets = {entry.budget.macs: f"{entry.budget.macs:g}×" for entry, _ in tested if entry.budget.macs}
+    farther = sum(of_sign(pair.kl) == REPRODUCED for pair in pairs)
+    nearer = sum(of_sign(pair.kl) == REFUTED for pair in pairs)
+    fidelity = (
+        f"predictions are farther from the dense network's in {count(farther)} and nearer in {count(nearer)} (paired "
+        "95 % intervals of KL)"
+    )
+    held = (
+        f"In {len(pairs)} comparisons at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
+    )
+    real = [pair for pair in pairs if _holm(pair) < LEVEL]
+    if not real:
+        return (
+            f"{held}: no difference of accuracy is beyond noise (McNemar's test with Holm's correction, lowest p "
+            f"{p_value(min(map(_holm, pairs)))}); {fidelity}."
+        )
+    worse = sum((pair.accuracy.value or 0.0) < 0 for pair in real)
+    return (
+        f"{held}: accuracy is lost beyond noise in {count(worse)} and gained in {count(len(real) - worse)} (McNemar's "
+        f"test with Holm's correction); {fidelity}."
+    )
+
+
+def _holm(pair: Comparison) -> float:
+    return pair.mcnemar_p if pair.mcnemar_p_holm is None else pair.mcnemar_p_holm
+
+
+def _chosen(results: Results) -> str:
+    row = results.chosen()
+    lacks = results.shortfalls(row)
+    kind = "Nearest to the dense network, though it misses a requirement" if lacks else "Fastest of those that pass"
+    small = results.int8_of(row)
+    in_int8 = ""
+    if small is not None:
+        in_int8 = f" In int8 it is a file of {small.size_bytes / 1e6:.1f} MB: {points(_to_dense(small))} points."
+    return (
+        f"**{kind}.** {gain(results)}{in_int8} The paper turns {PAPER.flops_ratio:.1f}× fewer FLOPs into "
+        f"{PAPER.speedup:.2f}×."
+    )
+
+
+def _latency_budgets(candidates: Sequence[NetworkRow]) -> str | None:
+    found = []
+    for row in candidates:
+        speedups = [timing.speedup for batch in _BUDGET_BATCHES if (timing := row.timing(batch))]
+        if row.budget.latency is not None and len(speedups) == len(_BUDGET_BATCHES):
+            found.append(f"{method_label(row.method)} {min(speedups):.1f}× where {row.budget.latency:g}× was asked")
+    if not found:
+        return None
+    return f"**Budgets of time**, at batch 1 and 16 alike, came out as: {listed(found)} (the lower of the two)."
+
+
+def _against_others(results: Results, row: NetworkRow) -> str | None:
+    """Sort the other methods at one budget by what the paired intervals allow to be said in every seed alike."""
+    beside = _by_method(pair for pair in _deployable(results) if pair.budget == row.budget)
+    if not beside:
+        return None
+    found: dict[str, list[str]] = {}
+    for against, pairs in beside.items():
+        verdicts = [of_sign(pair.difference.accuracy) for pair in pairs]
+        same = len(set(verdicts)) == 1
+        name = f"{method_label(against)} ({_gap([pair.difference.accuracy for pair in pairs])}"
+        if not same:
+            name += f"; above in {verdicts.count(REPRODUCED)}, below in {verdicts.count(REFUTED)}"
+        found.setdefault(verdicts[0] if same else _MIXED, []).append(f"{name})")
+    said = [f"{_WORDS[kind]} {listed(found[kind])}" for kind in _WORDS if kind in found]
+    seeds = max(map(len, beside.values()))
+    over = f" over {seeds} seeds" if seeds > 1 else ""
+    return f"**HSCC, {budget_label(row.budget.ratios)}**, in points of accuracy{over}, {'. It '.join(said)}."
+
+
+def _gap(found: Sequence[Estimate]) -> str:
+    if len(found) == 1:
+        return points(found[0]).replace(" (", ", ").removesuffix(")")
+    gaps = [100 * (each.value or 0.0) for each in found]
+    return f"{signed(min(gaps))} to {signed(max(gaps))}"
+
+
+def _losses(rows: Sequence[NetworkRow]) -> str:
+    lost = [row for row in rows if of_sign(_to_dense(row)) == REFUTED]
+    if not lost:
+        return "**No network** loses accuracy against the dense one beyond its paired interval."
+    sure = [row for row in lost if row.against_dense and _holm(row.against_dense) < LEVEL]
+    each = _by_network(lost, lambda row: signed(100 * (_to_dense(row).value or 0.0)))
+    kept = _by_network(sure, lambda row: f"p {p_value(_holm(row.against_dense))}" if row.against_dense else "")
+    return (
+        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose accuracy, in points, seed by seed: "
+        f"{listed(each)}. By McNemar's test with Holm's correction: {listed(kept) if kept else 'none'}."
+    )
+
+
+def _by_network(rows: Sequence[NetworkRow], figure: Callable[[NetworkRow], str]) -> list[str]:
+    """Name every network once, with a figure of each of its seeds."""
+    of_seeds: dict[str, list[str]] = {}
+    for row in rows:
+        of_seeds.setdefault(network_label(row), []).append(figure(row))
+    return [f"{label} ({', '.join(figures)})" for label, figures in of_seeds.items()]
+
+
+def _seeds(summaries: Sequence[SeedSummary]) -> str | None:
+    """Say how much another seed of clustering and fine-tuning changes, beside how much another test set would."""
+    if not summaries:
+        return None
+    spread = [100 * row.accuracy.sd for row in summaries]
+    chance = [100 * row.accuracy.bootstrap_se for row in summaries]
+    below = sum(one < other for one, other in zip(spread, chance, strict=True))
+    return (
+        f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the "
+        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the "
+        f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} "
+        "networks."
+    )
+
+
+def _protocols(rows: Sequence[NetworkRow]) -> str:
+    dense = [f"{score(row.accuracy)} % under {row.protocol}" for row in rows if row.is_dense]
+    return f"**The dense network** scores {listed(dense)}."
+
+
+def _one_image(results: Results) -> str:
+    images = results.dense().n_test
+    return (
+        f"**One image is {100 / images:.2f} points** on {images} test images: the paper's gain of "
+        f"{100 * PAPER.gain:.2f} points is {PAPER.gain * PAPER.images:.0f} images of {PAPER.images}."
+    )

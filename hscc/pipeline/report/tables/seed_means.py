@@ -1,0 +1,76 @@
+"""Networks that differ in their seed only, as one row of means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from hscc.pipeline.statistics.schema import AskedBudget, ClassScores, Estimate, NetworkRow, SeedSummary
+
+_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier", "kl", "agreement")
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """Mean over the seeds of one method and budget.
+
+    Attributes
+    ----------
+    row : NetworkRow
+        Scores and their bootstrap errors are means over the seeds; whatever is paired or timed is the first seed's.
+    of_seeds : tuple of NetworkRow
+        The networks, one per seed.
+    accuracy_se : float or None
+        Standard error of the mean accuracy over the seeds; None with one seed.
+    """
+
+    row: NetworkRow
+    of_seeds: tuple[NetworkRow, ...]
+    accuracy_se: float | None
+
+
+def mean_over_seeds(rows: Sequence[NetworkRow], summaries: Sequence[SeedSummary] = ()) -> list[SeedMean]:
+    """Average networks of one protocol and precision over their seeds.
+
+    Parameters
+    ----------
+    rows : sequence of NetworkRow
+        All seeds.
+    summaries : sequence of SeedSummary
+        `Results.seeds`.
+
+    Returns
+    -------
+    list of SeedMean
+        In the order in which methods and budgets first appear.
+    """
+    cells: dict[tuple[str, AskedBudget], list[NetworkRow]] = {}
+    for row in rows:
+        cells.setdefault((row.method, row.budget), []).append(row)
+    errors = {(summary.method, summary.budget): summary.accuracy.se for summary in summaries}
+    return [SeedMean(_mean_row(same), tuple(same), errors.get(cell)) for cell, same in cells.items()]
+
+
+def _mean_row(same: Sequence[NetworkRow]) -> NetworkRow:
+    first = min(same, key=lambda row: row.seed)
+    if len(same) == 1:
+        return first
+    means = {name: _mean([getattr(row, name) for row in same]) for name in _SCORES}
+    classes = tuple(
+        ClassScores(
+            name=found[0].name,
+            precision=_mean([each.precision for each in found]),
+            recall=_mean([each.recall for each in found]),
+            f1=_mean([each.f1 for each in found]),
+        )
+        for found in zip(*(row.classes for row in same), strict=True)
+    )
+    return first.model_copy(update={**means, "classes": classes})
+
+
+def _mean(found: Sequence[Estimate]) -> Estimate:
+    """Means of values and errors; an interval of a mean is not the mean of the intervals, so it has none."""
+    values = [each.value for each in found if each.value is not None]
+    errors = [each.se for each in found if each.se is not None]
+    return Estimate(value=fmean(values) if values else None, se=fmean(errors) if errors else None)
