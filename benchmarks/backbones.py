@@ -20,6 +20,7 @@ import hscc
 from benchmarks.common import new_table, random_network
 from hscc.networks.backbones import BACKBONES
 from hscc.networks.folding import foldable
+from hscc.structures.dense import DENSE
 
 
 def main(
@@ -41,7 +42,7 @@ def main(
         calibration = hscc.calibrate(model, [torch.randn(images, 3, size, size)], cells=2)
         plan = hscc.plan(model, calibration, hscc.HSCC(regions=((1, 1), (2, 1)), clusters=(1, 4)), hscc.Budget(budget))
         cost = hscc.cost(hscc.apply(model, plan), (1, 3, size, size))
-        factored = sum(entry.structure.kind != "dense" for entry in plan.layers)
+        factored = sum(entry.structure != DENSE for entry in plan.layers)
         reasons = Counter(reason.split(":")[-1].strip() for reason in plan.left_dense.values())
         reasons["nothing saved enough"] = len(plan.layers) - factored
         table.add_row(
