@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import conduct
+from flows import executor
 from flows.pipeline import main
 
 from .conftest import dvc, times_run
@@ -82,7 +82,7 @@ def test_fetched_data_reaches_the_cache(workspace: Path) -> None:
 
 def test_missing_data_is_fetched(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.move(workspace / "data", workspace / "elsewhere")
-    monkeypatch.setattr(conduct, "FETCH", "mv elsewhere data")
+    monkeypatch.setattr(executor, "FETCH", "mv elsewhere data")
     main(workspace)
     assert times_run(workspace) == ONCE
 
@@ -91,8 +91,8 @@ def test_a_fetch_is_tried_again(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.move(workspace / "data", workspace / "elsewhere")
-    monkeypatch.setattr(conduct, "FETCH", "echo try >> tries; test $(wc -l < tries) -ge 3 && mv elsewhere data")
-    monkeypatch.setattr(conduct, "_fetch", conduct._fetch.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(executor, "FETCH", "echo try >> tries; test $(wc -l < tries) -ge 3 && mv elsewhere data")
+    monkeypatch.setattr(executor, "_fetch", executor._fetch.with_options(retry_delay_seconds=0))
     main(workspace)
     assert (workspace / "tries").read_text() == "try\n" * 3
 
@@ -101,8 +101,8 @@ def test_a_fetch_that_never_comes_says_why(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(workspace / "data")
-    monkeypatch.setattr(conduct, "FETCH", "echo error: no source has it. && false")
-    monkeypatch.setattr(conduct, "_fetch", conduct._fetch.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(executor, "FETCH", "echo error: no source has it. && false")
+    monkeypatch.setattr(executor, "_fetch", executor._fetch.with_options(retry_delay_seconds=0))
     with pytest.raises(SystemExit):
         main(workspace)
     assert "stage data.dvc failed with status 1: no source has it." in capsys.readouterr().err

@@ -69,7 +69,8 @@ def test_what_a_function_imports_is_listed_too(stage: str) -> None:
         path = ROOT / name.replace(".", "/")
         source = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
         if "/" not in name:
-            local = re.findall(r"^ +from (hscc[\w.]+) import (?=\w)", source.read_text(), re.MULTILINE)
+            run = re.sub(r"^if TYPE_CHECKING:\n(?: +.*\n)+", "", source.read_text(), flags=re.MULTILINE)
+            local = re.findall(r"^ +from (hscc[\w.]+) import (?=\w)", run, re.MULTILINE)
             assert {module for module in local if not is_left_out(module)} <= listed, name
 
 
