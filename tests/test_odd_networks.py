@@ -144,7 +144,9 @@ def test_without_pressure_the_network_is_the_same(specs, flat: bool, regions: tu
     made = plan(model, calibration, HSCC(regions=regions, clusters=1, rank_multiple=1), Budget(1.0001))
     with torch.no_grad():
         expected, found = model(_images(4)), apply(model, made)(_images(4))
-    assert float((expected - found).norm()) <= 0.2 * float(expected.norm()) + 1e-9
+    lost = expected - found
+    lost = lost - lost.mean(dim=1, keepdim=True)  # sensitivities are of centred logits: a common shift counts nothing
+    assert float(lost.norm()) <= 0.2 * float(expected.norm()) + 1e-9
 
 
 def _plain() -> nn.Module:
