@@ -10,8 +10,8 @@ import pytest
 
 from flows import approval
 from hscc.pipeline.commands.promote import Proposal
-from hscc.pipeline.params import Params, PromoteParams
 from hscc.pipeline.registry.promotion_policy import Finding
+from tests.pipeline.committed import committed
 
 GOOD = Proposal("hscc-tiny", "7", "6", [Finding("accuracy", True, "+0.10 points")])
 BAD = Proposal("hscc-tiny", "7", "6", [Finding("recall", False, "lowest recall 50.0 %")])
@@ -21,7 +21,7 @@ BAD = Proposal("hscc-tiny", "7", "6", [Finding("recall", False, "lowest recall 5
 def promoted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Record promotions; the policy is kept and a person must be asked."""
     seen: list[dict[str, Any]] = []
-    params = Params.model_construct(promote=PromoteParams(approval=True))
+    params = committed(promote={"approval": True})
     monkeypatch.setattr(approval, "read_params", lambda path: params)
     monkeypatch.setattr(approval, "consider", lambda params, which: GOOD)
     monkeypatch.setattr(approval, "promote", lambda params, **how: seen.append(how))
@@ -76,7 +76,7 @@ def test_a_version_that_the_policy_refuses_asks_nobody(
 def test_without_approval_in_the_policy_nobody_is_asked(
     promoted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = Params.model_construct(promote=PromoteParams(approval=False))
+    params = committed(promote={"approval": False})
     monkeypatch.setattr(approval, "read_params", lambda path: params)
     assert approval.ask_and_promote(return_state=True).is_completed()
     assert promoted == [{"which": "7", "reason": "", "by": None}]

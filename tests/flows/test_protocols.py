@@ -6,6 +6,8 @@ import pytest
 
 from flows.protocols import run
 from hscc.errors import HSCCError
+from hscc.pipeline.statistics.schema import write_record
+from tests.pipeline.rows import results
 
 from .conftest import dvc
 
@@ -14,8 +16,7 @@ stages:
   evaluate:
     cmd: >-
       mkdir -p reports &&
-      echo '{"protocol": "${data.protocol}", "git_commit": "${compress.cells[2]}", "data_hash": "", "rows": []}'
-      > reports/results.json
+      sed -e 's/PROTOCOL/${data.protocol}/' -e 's/COMMIT/${compress.cells[2]}/' template.json > reports/results.json
     params: [data.protocol, compress]
     metrics:
       - reports/results.json:
@@ -36,6 +37,7 @@ insight: {cells: [f]}
 def committed(workspace: Path) -> Path:
     (workspace / "dvc.yaml").write_text(GRAPH)
     (workspace / "params.yaml").write_text(PARAMS)
+    (workspace / "template.json").write_text(write_record(results(protocol="PROTOCOL", git_commit="COMMIT")))
     (workspace / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n/reports/runs\n")
     dvc(workspace, "repro", "--quiet")
     for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):

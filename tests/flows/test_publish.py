@@ -42,7 +42,7 @@ def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
     results = json.loads((ROOT / layout.RESULTS_JSON).read_text())
     assert len(made["results"]) == len(results["rows"])
     row, shown = results["rows"][-1], made["results"][-1]
-    assert shown["accuracy %"] == f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f}"
+    assert f"{100 * row['accuracy']['value']:.1f} ± {100 * row['accuracy']['se']:.1f}" in shown["accuracy"]
     speeds = [name for name in made["results"][0] if name.startswith("speed")]
     assert speeds == ["speed b1", "speed b16", "speed b64"]
     assert made["report"] == (tmp_path / layout.REPORT).as_uri()
