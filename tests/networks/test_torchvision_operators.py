@@ -36,7 +36,7 @@ def test_the_hook_imports_nothing_at_start_up(tmp_path: Path) -> None:
     install_for_all_programs(str(tmp_path))
     run(
         "import site, sys; before = set(sys.modules); "
-        f"site.addsitedir({str(tmp_path)!r}); assert set(sys.modules) - before == {{'_torchvision_operators'}}"
+        f"site.addsitedir({str(tmp_path)!r}); assert set(sys.modules) - before <= {{'_torchvision_operators'}}"
     )
 
 

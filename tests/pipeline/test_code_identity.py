@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -154,7 +155,9 @@ def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(tmp_path: Pat
 
     def dvc(*arguments: str) -> str:
         command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # the stage calls `python`
+        environment = {**os.environ, "PATH": path}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 
     def ran() -> list[str]:
         (tmp_path / "log").write_text("")
