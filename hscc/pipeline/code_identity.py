@@ -86,9 +86,9 @@ def is_left_out(name: str) -> bool:
     return name == "hscc" or any(name == left or name.startswith(f"{left}.") for left in LEFT_OUT if left != "hscc")
 
 
-def code_digest(source: str) -> str:
-    """Hash Python source without comments, docstrings and layout, in the same way under all versions of Python."""
-    return hashlib.sha256("".join(_canonical(ast.parse(source))).encode()).hexdigest()
+def code_digest(tree: ast.Module) -> str:
+    """Hash parsed Python without comments, docstrings and layout, in the same way under all versions of Python."""
+    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
 
 
 def _closure(roots: Collection[str]) -> dict[str, _Module]:
@@ -110,9 +110,7 @@ def _closure(roots: Collection[str]) -> dict[str, _Module]:
 def _read(path: Path, name: str) -> _Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return _Module(
-        path, hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest(), frozenset(_names(tree, package))
-    )
+    return _Module(path, code_digest(tree), frozenset(_names(tree, package)))
 
 
 def _names(node: ast.AST, package: str) -> Iterator[str]:

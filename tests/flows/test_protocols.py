@@ -73,11 +73,11 @@ def test_what_a_broken_off_command_has_finished_is_not_run_again(
     times = tmp_path / "times"
     monkeypatch.setenv("TIMES", str(times))
     graph = committed / "dvc.yaml"
-    refuse = "echo ${data.protocol} >> $TIMES && ([ ${data.protocol} = pooled ] || [ -e $TIMES.mended ]) &&"
+    refuse = "echo ${data.protocol} >> $TIMES && ([ ${data.protocol} = pooled ] || [ -e $TIMES.fixed ]) &&"
     graph.write_text(graph.read_text().replace("mkdir -p reports &&", f"mkdir -p reports && {refuse}"))
     with pytest.raises(HSCCError):
         run(committed, ["pooled", "official"])
     assert not (committed / "reports/protocols").exists()
-    Path(f"{times}.mended").touch()
+    Path(f"{times}.fixed").touch()
     assert len(run(committed, ["pooled", "official"])) == 2
     assert times.read_text().split() == ["pooled", "official", "official"]

@@ -22,7 +22,6 @@ from hscc.files import replacing
 Inputs = Mapping[str, npt.NDArray[Any]]
 _REWRITES = (fold_orders, sink_pads, merge_windows, push_activations, merge_pairs)
 _TOLERANCE = 1e-4  # relative to the largest output
-_ANY_SIZE = 2**40  # constants to compare, in elements: all
 _BATCH, _SIDE = 2, 64  # what stands for a dynamic batch and for any other dynamic axis in a trial run
 
 

@@ -210,16 +210,6 @@ def push_activations(graph: ir.Graph) -> bool:
     return changed
 
 
-def _activate_constant(activation: ir.Node, expand: ir.Node) -> bool:
-    """Apply a Relu to the output of a constant region before any run."""
-    spread = constant(operand(expand, 0))
-    if spread is None:
-        return False
-    put_constant(expand, 0, np.maximum(spread, 0))
-    skip(activation, expand.outputs[0])
-    return True
-
-
 def _push(graph: ir.Graph, activation: ir.Node, concat: ir.Node) -> None:
     for index, part in enumerate(concat.inputs):
         assert part is not None

@@ -20,7 +20,7 @@ from PIL import Image
 from hscc.errors import DataError
 from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
 from hscc.pipeline.data.phantom.slices import QUALITY, draw_slice, encode
-from hscc.pipeline.data.progress import progress
+from hscc.terminal import track
 
 
 def draw_dataset(
@@ -105,7 +105,7 @@ def _draw_all(root: Path, per_class: tuple[int, int], size: int, seed: int) -> N
         (root / _name(OFFICIAL_SPLITS[split], CLASSES[label], index)).write_bytes(encode(image))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in progress(pool.map(draw, jobs), "Drawing slices", len(jobs)):
+        for _ in track(pool.map(draw, jobs), "Drawing slices", len(jobs)):
             pass
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from hscc.errors import DataError
 from hscc.pipeline import layout
-from hscc.pipeline.data.progress import progress
 from hscc.pipeline.data.sources.containers import SourceFile, read_container
 from hscc.pipeline.data.sources.origins import DOWNLOADS, Unavailable, pull_from_dvc, read_github, read_kaggle
 from hscc.pipeline.data.sources.pin import (
@@ -27,6 +26,7 @@ from hscc.pipeline.data.sources.pin import (
     public_files,
     trusted_pin,
 )
+from hscc.terminal import track
 
 SOURCE_VARIABLE = "HSCC_DATA_SOURCE"
 _PART = ".fetching"  # the file in flight; inside data/ so that it lands by a rename, whatever disk that is
@@ -107,7 +107,7 @@ def _bring(source: _Open, data: Path, pin: Pin) -> None:
     """Copy what ``data`` lacks of the pinned files."""
     wanted = pinned_files(pin) or _listing(source, pin)
     present = hash_files(data, data.parent / HASH_CACHE)
-    for file in progress(source(), "Bringing images", len(wanted)):
+    for file in track(source(), "Bringing images", len(wanted)):
         if file.path not in wanted or present.get(file.path) == wanted[file.path]:
             continue
         content = file.read()
@@ -117,7 +117,7 @@ def _bring(source: _Open, data: Path, pin: Pin) -> None:
 
 def _listing(source: _Open, pin: Pin) -> dict[str, str]:
     """Hash a whole source: the only check where the listing behind a pin is not known."""
-    found = {file.path: md5_of(file.read()) for file in progress(source(), "Reading the source", pin.files)}
+    found = {file.path: md5_of(file.read()) for file in track(source(), "Reading the source", pin.files)}
     if directory_hash(found) != pin.hash:
         raise Unavailable(f"holds another data set: {len(found):,} files with hash {directory_hash(found)}")
     return found

@@ -17,7 +17,7 @@ import yaml
 from hscc.errors import DataError
 from hscc.files import replace_text
 from hscc.pipeline import layout
-from hscc.pipeline.data.progress import progress
+from hscc.terminal import track
 
 PIN = "data.dvc"
 HASH_CACHE = layout.SCRATCH / "md5.json"
@@ -213,7 +213,7 @@ def hash_files(root: Path, cache: Path | None = None) -> dict[str, str]:
     known = _read_cache(cache)
     current: _Known = {}
     paths = sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names)
-    for path in progress(paths, "Checking files"):
+    for path in track(paths, "Checking files"):
         relative = path.relative_to(root).as_posix()
         try:
             stat = path.stat()
