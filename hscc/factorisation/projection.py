@@ -175,18 +175,24 @@ def project_region(
     return ProjectedRegion(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
 
 
-def balance_projection(matrix: torch.Tensor, encoders: Sequence[torch.Tensor]) -> torch.Tensor:
+def balance_projection(matrix: torch.Tensor, regions: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
     """Factors, shape (r,), that give each direction and what reads it the same norm; see `factors.region_factors`.
+
+    What reads a direction is taken as the mean over the regions, since each output position belongs to one of them:
+    their sum would make the projection of 16 regions twice too large.
 
     Parameters
     ----------
     matrix : Tensor, shape (r, C)
         Directions; to be multiplied by the factors, row by row.
-    encoders : sequence of Tensor, shape (rank, r taps)
-        Of all regions; to be divided by them.
+    regions : sequence of sequence of Tensor, shape (rank, r_c taps)
+        Encoders of each region, whose blocks read the directions in order; to be divided by the factors.
     """
-    read = torch.cat(list(encoders)).reshape(-1, len(matrix), encoders[0].shape[1] // len(matrix))
-    after = read.square().sum(dim=(0, 2)).sqrt().clamp_min(1e-30)
+    taps = sum(row.shape[1] for row in regions[0]) // len(matrix)
+    read = torch.stack(
+        [torch.cat([row.square().sum(0).reshape(-1, taps).sum(1) for row in encoders]) for encoders in regions]
+    )
+    after = read.mean(0).sqrt().clamp_min(1e-30)
     scale: torch.Tensor = (after / matrix.norm(dim=1).clamp_min(1e-30)).sqrt()
     return scale
 

@@ -32,6 +32,11 @@ class SearchSpace:
     projections : tuple of int or "auto"
         Numbers of directions to try for undivided channels of layers with several taps; "auto" for those of
         `hscc.factorisation.projection.projection_ranks`, empty for none.
+    terms : tuple of (int, int) or "auto"
+        Directions and rank of a block term, for block terms of one size on layers with several taps; "auto" for the
+        sizes of `hscc.search.candidates.term_sizes`, empty for none.
+    rounds : int
+        Most rounds of the joint refinement of the factors of a layer once its structure is chosen; 0 for none.
     """
 
     partitions: tuple[Partition, ...]
@@ -40,6 +45,8 @@ class SearchSpace:
     multiple: int
     linear: tuple[tuple[Partition, Grouping], ...] = ()
     projections: tuple[int, ...] | Literal["auto"] = ()
+    terms: tuple[tuple[int, int], ...] | Literal["auto"] = ()
+    rounds: int = 0
 
     def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
         """Structures for a layer of a kind, "conv" or "linear"."""
