@@ -19,8 +19,8 @@ from hscc.calibration.moments import LayerMoments, RegionMoments
 from hscc.factorisation.spectra import matrix_root
 from hscc.structures.base import SIMD_WIDTH
 
-_FRACTIONS = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
-_REGIONAL = 1 / 4
+SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
+REGIONAL_SHARES = (1 / 4,)  # with several regions each costs an eigenproblem per region: the one that fitted best
 _WIDE = 64  # channels from which on directions come in multiples of the SIMD width
 
 
@@ -71,19 +71,18 @@ class ProjectedRegion:
     residual: torch.Tensor
 
 
-def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
+def projection_ranks(channels: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
     """Numbers of directions to try, ascending.
 
     Parameters
     ----------
     channels : int
         Of the input.
-    regional : bool
-        For factors region by region, where each number costs an eigenproblem per region: only the one that fitted best.
+    shares : sequence of float
+        Of the channels, 0 to 1; the numbers are rounded to multiples of the SIMD width for wide inputs.
     """
     multiple = SIMD_WIDTH if channels >= _WIDE else 1
-    fractions = (_REGIONAL,) if regional else _FRACTIONS
-    sizes = {max(1, round(channels * fraction / multiple)) * multiple for fraction in fractions}
+    sizes = {max(1, round(channels * share / multiple)) * multiple for share in shares}
     return tuple(sorted(size for size in sizes if size < channels))
 
 

@@ -16,7 +16,7 @@ from hscc.calibration.cache import OptionKey
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.joint import JointFit, Term
-from hscc.factorisation.projection import projection_ranks
+from hscc.factorisation.projection import SHARES, projection_ranks
 from hscc.factorisation.region_context import LayerContext, RegionContext, correlation
 from hscc.factorisation.spectra import Spectrum, columns_of, spectrum
 from hscc.partitions.clusters import Correlation, Grouping, channel_correlation
@@ -158,7 +158,8 @@ def _projections(layer: Layer, partition: Partition, grouping: Grouping, space: 
     if not possible:
         return (0,)
     if space.projections == "auto":
-        return (0, *projection_ranks(layer.inputs, regional=partition != SINGLE_REGION))
+        shares = SHARES if partition == SINGLE_REGION else space.regional_shares
+        return (0, *projection_ranks(layer.inputs, shares))
     return tuple(number for number in space.projections if number < layer.inputs) or (0,)
 
 

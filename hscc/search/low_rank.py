@@ -10,6 +10,7 @@ from torch import nn
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
+from hscc.factorisation.projection import SHARES
 from hscc.factorisation.region_context import LayerContext
 from hscc.factorisation.spectra import LossWeighting, spectrum
 from hscc.plans import LayerPlan
@@ -68,6 +69,8 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
+    if any(getattr(limit.model, "cheap_regions", False) for limit in limits):
+        space = replace(space, regional_shares=SHARES)
     layers = [LayerContext(model, layer, calibration, space.weighting) for layer in calibration.layers]
     options = each_layer(lambda context: layer_options(context, calibration, space), layers, "spectra")
     wanted: list[tuple[Layer, Structure]] = [(layer, DENSE) for layer in calibration.layers]
