@@ -176,13 +176,13 @@ void Convolution::place_regions(const Record& record, int regions) {
             const int64_t in = (int64_t(z / az.up) * az.stride * map_size_[1] + int64_t(y / ay.up) * ay.stride) * map_size_[2];
             // The columns of one phase follow each other in the input, and so do the positions of a segment.
             for (int phase = 0; phase < std::min(ax.up, ax.out); phase++)
-                for (int x = phase; x < ax.out;) {
+                for (int64_t x = phase; x < ax.out;) {
                     const int number = index.absent() ? 0 : index.data[out + x];
-                    int end = x + ax.up;
+                    int64_t end = int64_t(x) + ax.up;
                     while (end < ax.out && (index.absent() || index.data[out + end] == number)) end += ax.up;
                     Region& region = regions_[number];
-                    const int count = (end - x) / ax.up;
-                    region.segments.push_back({region.positions, int32_t((in + int64_t(x / ax.up) * ax.stride) * map_stride_), out + x, count});
+                    const int count = int((end - x) / ax.up);
+                    region.segments.push_back({region.positions, int32_t((in + x / ax.up * ax.stride) * map_stride_), int32_t(out + x), count});
                     region.positions += count;
                     x = end;
                 }
