@@ -7,9 +7,9 @@
 
 namespace hscc {
 
-constexpr int MOST_VECTORS = 3;    // vectors of outputs in one panel
-constexpr int MOST_POSITIONS = 14; // positions in one register tile
-constexpr int WEIGHTS_SLACK = 4096; // bytes behind packed weights that a prefetch may name
+constexpr int MOST_VECTORS = 3;     // vectors of outputs in one panel
+constexpr int MOST_POSITIONS = 10;  // positions in one register tile
+constexpr size_t WEIGHTS_SLACK = 4096; // bytes behind packed weights that a prefetch may name
 
 // Packed weights of up to MOST_VECTORS vectors of outputs, [k][vectors * width], and what they are multiplied with.
 struct Panel {
