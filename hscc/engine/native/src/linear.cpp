@@ -61,7 +61,7 @@ Linear::Linear(const Record& record, const std::vector<Shape>& shapes) {
         const auto w = padded_floats(tensor, int(product(n, k, NAME)), NAME, what);
         // Few outputs are still work for several threads.
         const int most = n <= 8 * kernels().width ? 1 : 2;
-        return Packed(n, k, [&](int o, int i) { return w[size_t(o) * k + i]; }, offsets_.data(), 0, 0, bias, most);
+        return Packed(n, k, [&](int o, int i) { return w[size_t(o) * k + i]; }, offsets_.data(), 0, 0, bias, format_of(tensor), most);
     };
     if (hidden_) {
         encoder_ = pack(record.tensors[0], hidden_, inputs_, nullptr, "the encoder");
