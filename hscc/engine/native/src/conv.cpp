@@ -405,12 +405,7 @@ void Convolution::fill_rows(const float* in, float* map, int64_t first, int64_t 
             else
                 for (int x = 0; x < filled; x++) std::memcpy(to + size_t(x) * stride, from + size_t(x) * C, sizeof(float) * C);
         } else if (!small_projection_.empty()) {
-            for (int x = 0; x < filled; x++)
-                for (int r = 0; r < projected_; r++) {
-                    float sum = 0;
-                    for (int c = 0; c < C; c++) sum += small_projection_[r * C + c] * from[size_t(x) * C + c];
-                    to[size_t(x) * stride + r] = sum;
-                }
+            kernels().mix(from, C, small_projection_.data(), to, stride, projected_, filled);
         } else {
             for (int x = 0; x < filled; x++) {
                 ins[n] = from + size_t(x) * C;
