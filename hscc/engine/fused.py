@@ -271,8 +271,13 @@ def by_places(values: Values, given: View, weight: Array) -> Array:
     shape = values.shape(given)
     if given.places is not None:
         places = values.of_one_image(given).numpy()
-        spread = np.zeros((len(weight), shape.size), np.float32)
-        np.add.at(spread, (slice(None), places), weight)
+        if len(np.unique(places)) == len(places):
+            spread = np.zeros((len(weight), shape.size), np.float32)
+            spread[:, places] = weight
+        else:  # some numbers are read twice
+            spread = np.zeros((shape.size, len(weight)), np.float32)
+            np.add.at(spread, places, weight.T)
+            spread = spread.T
         weight = spread
     ordered = weight.reshape(len(weight), shape.channels, shape.positions).transpose(0, 2, 1)
     return np.ascontiguousarray(ordered).reshape(len(weight), -1)

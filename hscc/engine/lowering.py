@@ -62,6 +62,10 @@ _MOVING = (
     "channel_shuffle.default", "movedim.int", "movedim.intlist", "swapaxes.default", "swapdims.default", "mT.default",
     "unsafe_split.Tensor", "unsafe_chunk.default", "view_as.default", "reshape_as.default", "hsplit.int", "narrow.Tensor",
 )  # fmt: skip
+_RESHAPING = (
+    "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", "squeeze.default",
+    "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_as.default", "reshape_as.default",
+)  # fmt: skip
 _SAME = (
     "contiguous.default", "clone.default", "detach.default", "alias.default", "dropout.default", "feature_dropout.default",
     "alpha_dropout.default", "lift_fresh_copy.default", "_to_copy.default", "to.dtype", "to.device", "to.dtype_layout",
@@ -74,8 +78,14 @@ def moves(name: str) -> bool:
     return name in _MOVING
 
 
-def moved(operator: Callable[..., Any], view: View, args: Sequence[Any], kwargs: dict[str, Any]) -> Result:
+def moved(
+    name: str, operator: Callable[..., Any], sizes: Any, view: View, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Result:  # fmt: skip
     """Apply such an operator to the places of a view."""
+    if name in _RESHAPING:  # on what is not contiguous a view would fail
+        if view.places is None:
+            return View(view.value, sizes)
+        return view.moved(view.places.reshape(sizes))
     plain = [argument.index() if isinstance(argument, View) else argument for argument in args]
     result = operator(view.index(), *plain, **kwargs)
     if isinstance(result, torch.Tensor):

@@ -40,7 +40,17 @@ def trace(network: nn.Module, input_shapes: Sequence[Sequence[int]]) -> Program:
     ExportError
         If torch.export cannot trace the network, or it needs what the engine does not have; all of it is named.
     """
+    return trace_prepared(prepared(network), input_shapes)
+
+
+def prepared(network: nn.Module) -> nn.Module:
+    """Copy a network in the form that is traced: evaluation mode, CPU, float32, contiguous, no gradients."""
     ready = copy.deepcopy(network).eval().cpu().float().requires_grad_(False)
+    return ready.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+
+
+def trace_prepared(ready: nn.Module, input_shapes: Sequence[Sequence[int]]) -> Program:
+    """Make a program of a network from `prepared`, which must not be used afterwards; see `trace`."""
     marked: list[nn.Module] = []
     ready = _mark(ready, marked)
     examples = tuple(torch.zeros(_BATCH, *shape) for shape in input_shapes)
@@ -159,8 +169,7 @@ class _Tracer:
             elif node.op == "get_attr":
                 self.known[node] = self._attribute(str(node.target))
             elif node.op == "output":
-                names = set(signature.user_outputs)
-                outputs = [result for result in node.args[0] if getattr(result, "name", None) in names]
+                outputs = list(node.args[0])[-len(signature.user_outputs) :]
         program = self._finished(inputs, outputs)
         return simplify_program(program)
 
@@ -194,7 +203,7 @@ class _Tracer:
             return fused.lower(self.values, self.marked[args[1]], args[0], sizes)
         name = name.removeprefix("aten.")
         if moves(name) and isinstance(args[0], View):
-            return moved(node.target, args[0], args[1:], kwargs)  # type: ignore[arg-type]
+            return moved(name, node.target, sizes, args[0], args[1:], kwargs)  # type: ignore[arg-type]
         base, _, overload = name.partition(".")
         lowering = LOWERINGS.get(name) or LOWERINGS.get(f"{base.rstrip('_')}.{overload}")
         if lowering is None:
@@ -217,11 +226,13 @@ class _Tracer:
         view = View(0, tuple(sizes), torch.zeros(tuple(sizes), dtype=torch.int32))
         return view if len(shape) > 5 or len(shape) < 2 or tuple(sizes) != shape else self.values.new(shape)
 
-    def _finished(self, inputs: Sequence[str], outputs: Sequence[Node]) -> Program:
+    def _finished(self, inputs: Sequence[str], outputs: Sequence[Any]) -> Program:
         values = self.values
-        names = _names(self.exported, len(outputs))
+        named = zip(_names(self.exported, len(outputs)), outputs, strict=True)
         described = []
-        for name, node in zip(names, outputs, strict=True):
+        for name, node in named:
+            if not isinstance(node, Node):  # None, or a number
+                continue
             view = self.known[node]
             try:
                 if not isinstance(view, View):
