@@ -265,7 +265,7 @@ RELU = u32(6, 1, 0, 1) + u32(1, 1) + u32(2, 0, 0) + u32(2) + u32(0, 0, 0, 0, 0) 
         (u32(2) + VALUE * 2 + ENDS + u32(1) + RELU[:-40] + u32(0, -64, -1, 64, 0) * 2, "outside"),
         (u32(2) + VALUE * 2 + ENDS + u32(1) + RELU[:-40] + u32(0, 0, 0, 3, 0) * 2, "channels"),
         (u32(2) + VALUE * 2 + ENDS + u32(1) + RELU.replace(u32(2, 0, 0), u32(2, 0x7FC00000, 0), 1), "not a number"),
-        (u32(2) + VALUE * 2 + ENDS + u32(1) + RELU.replace(u32(1, 1), u32(1, 77), 1), "activation"),
+        (u32(2) + VALUE * 2 + ENDS + u32(1) + RELU[:20] + u32(77) + RELU[24:], "activation"),
         (u32(2) + VALUE + u32(3, 1, 1, 2) + ENDS + u32(1) + RELU, "shape"),
     ],
 )  # fmt: skip
