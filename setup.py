@@ -1,4 +1,4 @@
-"""Builds the engine's C++ library; all else is in pyproject.toml. Without a compiler the package installs without it."""
+"""Builds the engine's C++ library, or leaves it out where there is no compiler; all else is in pyproject.toml."""
 
 from glob import glob
 

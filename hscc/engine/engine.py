@@ -203,7 +203,7 @@ class Engine:
             array = _as_array(given)
             name = f"input {number}" if len(images) > 1 else "the input"
             wanted = f"(N, {', '.join(map(str, shape))})"
-            if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+            if array.ndim < 2 or _plain(array.shape[1:]) != _plain(shape):
                 raise EngineError(f"{name} has the shape {array.shape}; the network takes {wanted}.")
             if array.dtype.kind != "f":
                 raise EngineError(f"{name} is of type {array.dtype}; give preprocessed images as float32.")
@@ -211,6 +211,14 @@ class Engine:
         if len({len(array) for array in arrays}) > 1:
             raise EngineError(f"the inputs have different numbers of images: {[len(array) for array in arrays]}.")
         return arrays
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the ones between the channels and the first longer axis, which the file does not tell apart."""
+    channels, *positions = shape
+    while positions and positions[0] == 1:
+        positions.pop(0)
+    return (channels, *positions)
 
 
 def _as_array(images: Images) -> npt.NDArray[Any]:

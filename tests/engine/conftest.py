@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hscc.engine import library
-from tests.engine.native import build
+from tests.engine.builds import build
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ from hscc.engine.program import (
     Softmax,
 )
 from hscc.engine.program_file import write_program
-from tests.engine.native import build
+from tests.engine.builds import build
 from tests.engine.test_simple_ops import OPERATIONS, program_of
 
 SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -51,8 +51,9 @@ class Driver:
     """The sanitized program as a process that answers one line per file."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.process = path, None
-        self.log = tempfile.TemporaryFile()
+        self.path = path
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
 
     def __call__(self, content: bytes) -> str:
         if self.process is None:

@@ -55,6 +55,9 @@ Linear::Linear(const Record& record, const std::vector<Shape>& shapes) {
     if (hidden_ < 0) fail(NAME, "the hidden size is negative");
     if ((hidden_ == 0) != record.tensors[0].absent()) fail(NAME, "there must be an encoder if, and only if, the hidden size is above 0");
     const int k = hidden_ ? hidden_ : inputs_;
+    // Before anything of their size is made.
+    if (hidden_ && record.tensors[0].count != uint64_t(hidden_) * uint64_t(inputs_)) fail(NAME, "the encoder has another size");
+    if (record.tensors[1].count != uint64_t(outputs_) * uint64_t(k)) fail(NAME, "the weight has another size");
     offsets_ = counting(std::max(k, inputs_));
     bias_ = padded_floats(record.tensors[2], outputs_, NAME, "the bias");
     const auto pack = [&](const Tensor& tensor, int n, int k, const float* bias, const char* what) {
