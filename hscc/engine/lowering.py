@@ -166,8 +166,7 @@ def _transposed(
     taps = grouped.transpose(0, 2, 3, 4, 5, 1).reshape(outputs, *_spatial(kernels.shape[2:]), inputs // groups)
     up, dilations = _spatial(_listed(stride, rank)), _spatial(_listed(dilation, rank))
     axes = [
-        _phases(*axis)
-        for axis in zip(taps.shape[1:4], up, _spatial(_listed(padding, rank), 0), dilations, strict=True)
+        _phases(*axis) for axis in zip(taps.shape[1:4], up, _spatial(_listed(padding, rank), 0), dilations, strict=True)
     ]
     kernel = _three(len(places) for places, _ in axes)
     shape = values.shape(output)
@@ -179,7 +178,9 @@ def _transposed(
     regions = []
     for phase in np.ndindex(*up):
         core = np.zeros((outputs, *kernel, inputs // groups), np.float32)
-        rows = [[(t, at[p]) for t, at in enumerate(places) if p in at] for p, (places, _) in zip(phase, axes, strict=True)]
+        rows = [
+            [(t, at[p]) for t, at in enumerate(places) if p in at] for p, (places, _) in zip(phase, axes, strict=True)
+        ]
         for d, source_d in rows[0]:
             for h, source_h in rows[1]:
                 for w, source_w in rows[2]:
@@ -585,7 +586,8 @@ def _with_constant(values: Values, given: View, scale: torch.Tensor | None, shif
     (channel,) = channels
     size = given.sizes[channel]
     vectors = [
-        None if constant is None else np.broadcast_to(constant.double().numpy().ravel(), (size,)) for constant in (scale, shift)
+        None if constant is None else np.broadcast_to(constant.double().numpy().ravel(), (size,))
+        for constant in (scale, shift)
     ]
     return _per_channel(values, given, channel, *vectors)
 
