@@ -94,6 +94,8 @@ class Engine:
             self.card: dict[str, Any] = json.loads(text) if text else {}
         except ValueError as error:
             raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
+        self.input_shapes = _as_described(self.card.get("inputs"), self.input_shapes)
+        self.output_shapes = _as_described(self.card.get("outputs"), self.output_shapes)
 
     def __call__(self, *images: Images) -> Array | tuple[Array, ...]:
         """Run the network.
@@ -219,6 +221,15 @@ def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
     while positions and positions[0] == 1:
         positions.pop(0)
     return (channels, *positions)
+
+
+def _as_described(described: Any, shapes: Shapes) -> Shapes:
+    """Shapes as the card has them: it also knows dimensions of size 1, where the file has channels and three sizes."""
+    try:
+        named = tuple(tuple(map(int, entry["shape"])) for entry in described)
+    except (KeyError, TypeError, ValueError):
+        return shapes
+    return named if [math.prod(shape) for shape in named] == [math.prod(shape) for shape in shapes] else shapes
 
 
 def _as_array(images: Images) -> npt.NDArray[Any]:
