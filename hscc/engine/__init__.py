@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hscc.engine.engine import Engine
     from hscc.engine.export import export_engine
-    from hscc.engine.export import export_engine
     from hscc.engine.library import available
 
 _MODULE_OF = {

@@ -89,11 +89,7 @@ class Engine:
         self._lock = threading.Lock()  # close() must not free what a call uses
         self.input_shapes = self._shapes("input")
         self.output_shapes = self._shapes("output")
-        text: bytes = self._library.hscc_card(self._handle)
-        try:
-            self.card: dict[str, Any] = json.loads(text) if text else {}
-        except ValueError as error:
-            raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
+        self.card = _card(self._library.hscc_card(self._handle))
         self.input_shapes = _as_described(self.card.get("inputs"), self.input_shapes)
         self.output_shapes = _as_described(self.card.get("outputs"), self.output_shapes)
 
@@ -215,6 +211,16 @@ class Engine:
         return arrays
 
 
+def _card(text: bytes) -> dict[str, Any]:
+    try:
+        card = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
+    if not isinstance(card, dict):
+        raise ArtifactError("the engine file's card is no JSON object; export the network again.")
+    return card
+
+
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Without the ones between the channels and the first longer axis, which the file does not tell apart."""
     channels, *positions = shape
@@ -229,7 +235,8 @@ def _as_described(described: Any, shapes: Shapes) -> Shapes:
         named = tuple(tuple(map(int, entry["shape"])) for entry in described)
     except (KeyError, TypeError, ValueError):
         return shapes
-    return named if [math.prod(shape) for shape in named] == [math.prod(shape) for shape in shapes] else shapes
+    same = [math.prod(shape) for shape in named] == [math.prod(shape) for shape in shapes]
+    return named if same and all(shape and min(shape) > 0 for shape in named) else shapes
 
 
 def _as_array(images: Images) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ constexpr size_t HIDDEN_BYTES = 16 << 10;       // of a block's hidden numbers: 
 constexpr size_t WEIGHTS_BYTES = 400 << 10;     // that a task goes through again and again: part of the second-level cache
 constexpr size_t MAP_BYTES = 512 << 10;         // per thread: of the images that are padded or projected at once
 constexpr int TASKS_PER_THREAD = 4;
+constexpr int FEW_POSITIONS = 32;               // so few uses of a weight take less time than reading it from memory
 
 // Positions of one region that follow each other in a row of the output.
 struct Segment {
@@ -228,13 +229,14 @@ void Convolution::pack_region(const Record& record, int number, int hidden) {
     if (offsets_.empty())
         for (int g = 0; g < (permutation_.empty() ? 1 : groups_); g++) offsets_.push_back(core_offsets(g));
     // A group's hidden numbers fill whole vectors; the decoder skips what is behind them.
+    const auto format = [&](const Tensor& t) { return region.positions <= FEW_POSITIONS ? format_of(t) : Format::f32; };
     const int padded = hidden ? round_up(per_group, width) : per_group;
     // Panels of a region that writes outputs carry the bias; groups that begin inside a vector need it at their start.
     for (int g = 0; g < groups_; g++) {
         const float* from = w.data() + size_t(g) * per_group * k;
         region.cores.emplace_back(
             per_group, k, [&](int o, int i) { return from[size_t(o) * k + i]; }, offsets_[permutation_.empty() ? 0 : g].data(),
-            permutation_.empty() ? g * (inner_ / groups_) : 0, g * padded, hidden ? nullptr : region.bias.data() + g * per_group);
+            permutation_.empty() ? g * (inner_ / groups_) : 0, g * padded, hidden ? nullptr : region.bias.data() + g * per_group, format(core));
         const Packed& packed = region.cores.back();
         region.panels.insert(region.panels.end(), packed.panels().begin(), packed.panels().end());
         region.bytes += packed.bytes();
@@ -244,7 +246,7 @@ void Convolution::pack_region(const Record& record, int number, int hidden) {
     const auto u = padded_floats(decoder, int(product(O, hidden, NAME)), NAME, "a decoder");
     for (int s = 0; s < hidden; s++) region.decoder_offsets.push_back(s / per_group * padded + s % per_group);
     region.decoder = Packed(O, hidden, [&](int o, int i) { return u[size_t(o) * hidden + i]; }, region.decoder_offsets.data(), 0, 0,
-                            region.bias.data());
+                            region.bias.data(), format(decoder));
     region.bytes += region.decoder.bytes();
     for (const Panel& p : region.decoder.panels()) region.work += double(hidden) * p.vectors;
     const int block = std::clamp(int(HIDDEN_BYTES / sizeof(float) / (size_t(padded) * groups_)), MOST_POSITIONS, BLOCK);
@@ -264,7 +266,7 @@ void Convolution::plan(int images, int threads) const {
         const double share = total > 0 ? r.work * double(r.positions) / total : 1;
         const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * TASKS_PER_THREAD + 0.999));
         int panels = int(r.panels.size()), sets = 1, per_set = panels;
-        if (r.hidden == 0 && threads > 0) {
+        if (r.hidden == 0) {
             sets = std::min<int64_t>(panels, divide_up(r.bytes, WEIGHTS_BYTES));
             if (threads > 1 && positions < 512) sets = std::max<int64_t>(sets, std::min<int64_t>(panels, wanted));
             per_set = panels / sets;
@@ -276,7 +278,6 @@ void Convolution::plan(int images, int threads) const {
         for (int s = 0; s < sets; s++)
             for (int64_t i = 0; i < pieces; i++)
                 tasks_.push_back({int(number), s * per_set, std::min(panels, (s + 1) * per_set), positions * i / pieces, positions * (i + 1) / pieces});
-        if (!panels) tasks_.push_back({int(number), 0, 0, 0, positions});
     }
     planned_images_ = images;
     planned_threads_ = threads;

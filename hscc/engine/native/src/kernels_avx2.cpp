@@ -13,6 +13,7 @@
 #define WIDTH 8
 #define REGISTERS 16
 #define MASKED_STORE
+#define NATIVE_F16
 
 namespace hscc {
 namespace {
@@ -24,6 +25,9 @@ static inline __attribute__((always_inline)) void store_some(float* p, __m256 v,
 }
 static inline __attribute__((always_inline)) __m256 load_some(const float* p, int n) {
     return _mm256_maskload_ps(p, first_lanes(n));
+}
+static inline __attribute__((always_inline)) __m256 load_f16(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 }  // namespace
 #include "kernels.inc"

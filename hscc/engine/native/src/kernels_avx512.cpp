@@ -13,6 +13,7 @@
 #define WIDTH 16
 #define REGISTERS 32
 #define MASKED_STORE
+#define NATIVE_F16
 
 namespace hscc {
 namespace {
@@ -21,6 +22,9 @@ static inline __attribute__((always_inline)) void store_some(float* p, __m512 v,
 }
 static inline __attribute__((always_inline)) __m512 load_some(const float* p, int n) {
     return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) {
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 }  // namespace
 #include "kernels.inc"
