@@ -125,7 +125,7 @@ class Plan:
             for entry in self.layers
         ]
         return (
-            json.dumps({"format": _FORMAT, **content, "budget": self.budget.ratios, "layers": layers}, indent=1) + "\n"
+            json.dumps({"format": _FORMAT, **content, "budget": self.budget.to_record(), "layers": layers}, indent=1) + "\n"
         )
 
     @classmethod
@@ -144,7 +144,7 @@ class Plan:
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
             settings = {key: as_tuples(value) for key, value in content.pop("settings").items()}
             input_shape = as_tuples(content.pop("input_shape", _first_input(layers)))
-            budget = Budget(**content.pop("budget"))
+            budget = Budget.from_record(content.pop("budget"))
             return cls(**content, settings=settings, budget=budget, layers=layers, input_shape=input_shape)
         except (KeyError, TypeError, ValueError, BudgetError) as error:
             raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from hscc.budgets.resources import CostModel
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
@@ -112,6 +113,10 @@ class LatencyTable:
                     for batch, line in timer.lines(structure).items():
                         self.lines.setdefault(batch, {})[key] = line
                     progress.advance(task)
+
+    def models(self) -> dict[str, CostModel]:
+        """Cost models by what they count, one for each batch size."""
+        return {f"time at batch {batch}": Latency(self, batch) for batch in self.batches}
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
