@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +16,8 @@ from torch import nn
 
 from hscc.api import apply, compress, plan
 from hscc.budgets.budget import Budget
+from hscc.budgets.estimate import NEGLIGIBLE, estimates
+from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.layers import tile_rectangle
 from hscc.errors import BudgetError, CompressionError
@@ -22,7 +27,9 @@ from hscc.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import Grid
 from hscc.plans import Plan
+from hscc.search.allocation import UnreachableError
 from hscc.structures.base import WHOLE_TILES
+from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import LowRank
 from tests.tiny import tiny_images, tiny_network
 
