@@ -16,7 +16,7 @@ from hscc.budgets.budget import Budget
 from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
-from hscc.errors import BudgetError, CompressionError, requires_extra
+from hscc.errors import BudgetError, CompressionError
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.folding import fold_batch_norms
@@ -56,7 +56,7 @@ def plan(
         Of what the method draws; the same seed gives the same plan to the bit, unless the budget has a latency.
     latency : LatencyTable, optional
         For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
-        threads and batches of 1 and 16 is made. For a budget without a latency it takes the place of
+        threads and batches of 1 and 16 is made, measured in the engine where it is there and else in ONNX Runtime. For a budget without a latency it takes the place of
         `hscc.budgets.estimate.Estimate` in bounding the time.
 
     Returns
@@ -82,9 +82,9 @@ def plan(
     task = _Task(model, folded, calibration, method, budget, seed, latency)
     if budget.latency is None:
         return task.planned([])
-    with requires_extra("onnx", "a budget of latency"):
-        from hscc.budgets.latency_table import new_table
-        from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
+    from hscc.budgets.latency_table import new_table
+    from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
+
     table = latency if latency is not None else new_table()
     timer = time_dense(folded, calibration.input_shape, table)
     limits = latency_limits(timer, budget.latency, calibration.layers, table)
