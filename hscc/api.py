@@ -55,8 +55,8 @@ def plan(
     seed : int
         Of what the method draws; the same seed gives the same plan to the bit, unless the budget has a latency.
     latency : LatencyTable, optional
-        For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
-        threads and batches of 1 and 16 is made, measured in the engine where it is there and else in ONNX Runtime. For a budget without a latency it takes the place of
+        For a budget with a latency; what it lacks is measured, in its runtime, and stays in it. Without one
+        `hscc.budgets.latency_table.new_table` makes one. For a budget without a latency it takes the place of
         `hscc.budgets.estimate.Estimate` in bounding the time.
 
     Returns
@@ -308,7 +308,7 @@ def _beyond(
     error: UnreachableError,
 ) -> BudgetError:
     if binding:
-        names = " and ".join(limit.name for limit in binding)
+        names = " or ".join(limit.name for limit in binding)
         return BudgetError(
             f"{budget} cannot be reached by this method without more {names} than the dense network has; ask for less, "
             "or pass only=True to the budget to leave them free."

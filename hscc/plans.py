@@ -131,7 +131,8 @@ class Plan:
             for entry in self.layers
         ]
         return (
-            json.dumps({"format": _FORMAT, **content, "budget": self.budget.to_record(), "layers": layers}, indent=1) + "\n"
+            json.dumps({"format": _FORMAT, **content, "budget": self.budget.to_record(), "layers": layers}, indent=1)
+            + "\n"
         )
 
     @classmethod
