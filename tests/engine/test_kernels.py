@@ -1,4 +1,4 @@
-"""Convolutions and linear layers of drawn shapes against plain loops, in C++, under sanitizers and by instruction set."""
+"""Convolutions and linear layers of drawn shapes against plain loops in C++ under sanitizers and by instruction set."""
 
 from __future__ import annotations
 
