@@ -27,7 +27,7 @@ def instruction_sets() -> list[str]:
 
 
 def run(program: Path, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [program, str(seed), CASES]
+    command = [str(program), str(seed), CASES]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200)
 
 
