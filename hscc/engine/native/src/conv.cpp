@@ -12,7 +12,9 @@ constexpr int BLOCK = 160;                      // positions whose pointers are 
 constexpr size_t HIDDEN_BYTES = 16 << 10;       // of a block's hidden numbers: half of a small first-level cache
 constexpr size_t WEIGHTS_BYTES = 400 << 10;     // that a task goes through again and again: part of the second-level cache
 constexpr size_t MAP_BYTES = 768 << 10;         // per thread: of the images that are padded or projected at once
-constexpr int TASKS_PER_THREAD = 4;
+constexpr int TASKS_PER_THREAD = 4;             // at least; more where each is still long
+constexpr int MOST_TASKS_PER_THREAD = 16;
+constexpr double LONG_TASK = 2e5;               // products of vectors: some 50 microseconds
 constexpr int FEW_POSITIONS = 32;               // so few uses of a weight take less time than reading it from memory
 
 // Positions of one region that follow each other in a row of the output.
@@ -259,12 +261,13 @@ void Convolution::plan(int images, int threads) const {
     tasks_.clear();
     double total = 0;
     for (const Region& r : regions_) total += r.work * double(r.positions);
+    const double per_thread = std::clamp(total * images / threads / LONG_TASK, double(TASKS_PER_THREAD), double(MOST_TASKS_PER_THREAD));
     for (size_t number = 0; number < regions_.size(); number++) {
         const Region& r = regions_[number];
         const int64_t positions = r.positions * images;
         if (!positions) continue;
         const double share = total > 0 ? r.work * double(r.positions) / total : 1;
-        const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * TASKS_PER_THREAD + 0.999));
+        const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * per_thread + 0.999));
         int panels = int(r.panels.size()), sets = 1, per_set = panels;
         if (r.hidden == 0) {
             if (threads > 1 && positions < 512) sets = int(std::min<int64_t>(panels, wanted));
