@@ -1,13 +1,13 @@
 """A regional low-rank convolution as one torch operator, ``torch.ops.hscc.regional_conv``, with a backward.
 
-The patches of all positions of a region, of all images, are one matrix: each region is two matrix products, however many
-tiles it has, and the gradient of the input is gathered once for all regions. It is what fine-tuning runs, and an opaque
-step under `torch.compile`.
+The patches of all positions of a region, of all images, are one matrix: each region is two matrix products, however
+many tiles it has. It is what fine-tuning runs, and an opaque step under `torch.compile`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -74,7 +74,7 @@ def project(input: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
     input : Tensor, shape (N, C, rows, columns)
     projection : Tensor, shape (directions, C)
     """
-    return (projection @ input.flatten(2)).unflatten(2, input.shape[2:])
+    return (projection @ input.flatten(2)).view(len(input), -1, *input.shape[2:])
 
 
 def tiles_of_index(index: npt.NDArray[np.uint8]) -> list[Tile]:
@@ -86,7 +86,7 @@ def tiles_of_index(index: npt.NDArray[np.uint8]) -> list[Tile]:
         if place < len(index):
             row = index[place]
             edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
-            for start, end in zip(edges[:-1], edges[1:], strict=True):
+            for start, end in pairwise(edges):
                 run = (int(row[start]), start, end)
                 runs[run] = first_rows.get(run, place)
         tiles += [(run[0], first, place, *run[1:]) for run, first in first_rows.items() if run not in runs]

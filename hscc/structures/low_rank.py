@@ -447,11 +447,11 @@ class RegionalConv2d(nn.Module):
                 joined.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
         return torch.cat(joined, dim=2) if len(joined) > 1 else joined[0]
 
-
     def _is_undivided(self) -> bool:
         """Whether each region has one cluster, of all channels."""
         return all(
-            isinstance(part, ConstantRegion) or (len(part.sizes) == 1 and not part.permuted) for part in self.regions
+            isinstance(part, ConstantRegion) or (len(part.sizes) == 1 and not part.permuted)  # type: ignore[arg-type]
+            for part in self.regions
         )
 
     def _by_operator(self, input: torch.Tensor) -> torch.Tensor:
@@ -478,7 +478,7 @@ def _weights(part: nn.Module, input: torch.Tensor) -> tuple[torch.Tensor, torch.
     """Core, decoder and bias of a region; a rank of 0 for a constant."""
     if isinstance(part, ConstantRegion):
         none = part.bias.new_empty(0, input.shape[1], *part.kernel)
-        return none, part.bias.new_empty(len(part.bias), 0), part.bias
+        return none, none.new_empty(part.bias.shape[0], 0), part.bias
     assert isinstance(part, ClusteredConv2d)
     core, decoder = part.encoders[0], part.decoder
     return core.weight, decoder.weight.flatten(1), decoder.bias  # type: ignore[return-value]

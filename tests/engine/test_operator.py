@@ -45,9 +45,7 @@ def test_training_computes_what_the_tiles_do_and_so_do_its_gradients(case: tuple
         given_ = images.clone().requires_grad_()
         output = module(given_)
         (output * torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view(output.shape)).sum().backward()
-        gradients = [
-            torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in [given_, *module.parameters()]
-        ]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in [given_, *module.parameters()]]
         results.append([output.detach(), *gradients])
     for tiled, whole in zip(*results, strict=True):
         torch.testing.assert_close(tiled, whole)
@@ -136,4 +134,3 @@ def test_a_compressed_network_trains_through_the_operator(monkeypatch: pytest.Mo
     assert len(calls) == len(regional)
     after = F.cross_entropy(small.eval()(tiny_images(8)), torch.arange(8) % 4)
     assert after < loss
-
