@@ -216,7 +216,7 @@ def _projection_into_reader(program: Program, writer: Operation, operation: Oper
     assert core is not None
     if operation.projection is not None or operation.permutation is not None or len(writer.inputs) == 2:
         return None
-    if writer.activation != NO_ACTIVATION or writer.regions[0].bias.any() or len(core) > core.shape[-1]:
+    if writer.activation != NO_ACTIVATION or writer.regions[0].bias.any():
         return None
     if operation.kernel == _ONE and all(region.decoder is None for region in operation.regions):
         return None  # better as a core with the other as its decoder
