@@ -95,6 +95,7 @@ Case draw_convolution() {
             (S ? S : O) = groups * draw(1, 20);
         }
     }
+    if (style == 2 && chance(30)) C = draw(1, 4), r = draw(1, 3);  // a first layer
     const int ci = r ? r : C, regions = style == 0 || chance(50) ? 1 : draw(1, 5);
     const Shape x = {C, in[0], in[1], in[2]}, y = {O, out[0], out[1], out[2]};
     c.shapes = {x, y, y};

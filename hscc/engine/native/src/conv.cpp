@@ -8,10 +8,10 @@ namespace hscc {
 namespace {
 
 constexpr const char* NAME = "convolution";
-constexpr int BLOCK = 112;                      // positions whose pointers are kept at once
+constexpr int BLOCK = 160;                      // positions whose pointers are kept at once
 constexpr size_t HIDDEN_BYTES = 16 << 10;       // of a block's hidden numbers: half of a small first-level cache
 constexpr size_t WEIGHTS_BYTES = 400 << 10;     // that a task goes through again and again: part of the second-level cache
-constexpr size_t MAP_BYTES = 512 << 10;         // per thread: of the images that are padded or projected at once
+constexpr size_t MAP_BYTES = 768 << 10;         // per thread: of the images that are padded or projected at once
 constexpr int TASKS_PER_THREAD = 4;
 constexpr int FEW_POSITIONS = 32;               // so few uses of a weight take less time than reading it from memory
 
@@ -267,8 +267,7 @@ void Convolution::plan(int images, int threads) const {
         const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * TASKS_PER_THREAD + 0.999));
         int panels = int(r.panels.size()), sets = 1, per_set = panels;
         if (r.hidden == 0) {
-            sets = std::min<int64_t>(panels, divide_up(r.bytes, WEIGHTS_BYTES));
-            if (threads > 1 && positions < 512) sets = std::max<int64_t>(sets, std::min<int64_t>(panels, wanted));
+            if (threads > 1 && positions < 512) sets = int(std::min<int64_t>(panels, wanted));
             per_set = panels / sets;
             sets = (panels + per_set - 1) / per_set;
         }
@@ -287,7 +286,7 @@ void Convolution::plan(int images, int threads) const {
 int Convolution::images_at_once(int batch, int threads) const {
     size_t weights = 0;
     for (const Region& r : regions_) weights += r.bytes;
-    if (direct_ || weights > WEIGHTS_BYTES) return batch;
+    if (direct_ || (regions_.size() > 1 && weights > WEIGHTS_BYTES)) return batch;
     const int64_t fit = std::max<int64_t>(1, int64_t(MAP_BYTES) * threads / (map_image_ * int64_t(sizeof(float))));
     return int(divide_up(batch, divide_up(batch, fit)));
 }
@@ -406,12 +405,7 @@ void Convolution::fill_rows(const float* in, float* map, int64_t first, int64_t 
             else
                 for (int x = 0; x < filled; x++) std::memcpy(to + size_t(x) * stride, from + size_t(x) * C, sizeof(float) * C);
         } else if (!small_projection_.empty()) {
-            for (int x = 0; x < filled; x++)
-                for (int r = 0; r < projected_; r++) {
-                    float sum = 0;
-                    for (int c = 0; c < C; c++) sum += small_projection_[r * C + c] * from[size_t(x) * C + c];
-                    to[size_t(x) * stride + r] = sum;
-                }
+            kernels().mix(from, C, small_projection_.data(), to, stride, projected_, filled);
         } else {
             for (int x = 0; x < filled; x++) {
                 ins[n] = from + size_t(x) * C;

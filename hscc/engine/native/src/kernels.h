@@ -60,6 +60,8 @@ struct Kernels {
     int width;  // numbers in a vector
     void (*multiply)(const Panel&, const Block&);
     void (*depthwise)(const DepthwiseRow&);
+    // Each of n positions times a small matrix [outputs][channels].
+    void (*mix)(const float* in, int channels, const float* weights, float* out, int out_stride, int outputs, int n);
 };
 
 // Null where the file was compiled for another machine.

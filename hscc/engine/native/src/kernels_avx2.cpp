@@ -33,7 +33,7 @@ static inline __attribute__((always_inline)) __m256 load_f16(const uint16_t* p) 
 #include "kernels.inc"
 
 const Kernels* kernels_avx2() {
-    static const Kernels table = {"avx2", WIDTH, multiply, depthwise};
+    static const Kernels table = {"avx2", WIDTH, multiply, depthwise, mix};
     return &table;
 }
 }  // namespace hscc

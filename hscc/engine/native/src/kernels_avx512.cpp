@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) 
 #include "kernels.inc"
 
 const Kernels* kernels_avx512() {
-    static const Kernels table = {"avx512", WIDTH, multiply, depthwise};
+    static const Kernels table = {"avx512", WIDTH, multiply, depthwise, mix};
     return &table;
 }
 }  // namespace hscc

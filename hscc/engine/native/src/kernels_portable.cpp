@@ -11,7 +11,7 @@ namespace hscc {
 #include "kernels.inc"
 
 const Kernels* kernels_portable() {
-    static const Kernels table = {"portable", WIDTH, multiply, depthwise};
+    static const Kernels table = {"portable", WIDTH, multiply, depthwise, mix};
     return &table;
 }
 }  // namespace hscc

@@ -7,6 +7,9 @@
 
 #include "op.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
@@ -38,6 +41,23 @@ template <class Done> bool spin(const Done& done) {
     return done();
 }
 
+// A woken worker may find itself on its caller's processor, where the system leaves it for long if all others have
+// something to do: two threads then take turns on one processor. Such a worker moves to another one.
+#if defined(__linux__)
+int processor() { return sched_getcpu(); }
+void leave(int taken) {
+    cpu_set_t allowed;
+    if (taken < 0 || taken >= CPU_SETSIZE || sched_getcpu() != taken || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(taken, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+int processor() { return -1; }
+void leave(int) {}
+#endif
+
 }  // namespace
 
 // A call is one round. `gate` counts the workers inside the round in its low half and holds the number of the round in
@@ -51,6 +71,7 @@ struct Threads::State {
     std::atomic<int> next{0};
     std::atomic<int> sleeping{0};
     std::atomic<bool> caller_sleeps{false};
+    std::atomic<int> caller_processor{-1};
     std::atomic<bool> stop{false};
     int tasks = 0;
     void (*call)(void*, int, int) = nullptr;
@@ -72,6 +93,8 @@ struct Threads::State {
                 sleeping.fetch_add(1);
                 wake_workers.wait(lock, news);
                 sleeping.fetch_sub(1);
+                lock.unlock();
+                leave(caller_processor.load());
             }
             if (stop.load()) return;
             uint64_t now = gate.load();
@@ -123,6 +146,7 @@ void Threads::run_raw(int tasks, void (*call)(void*, int, int), void* body) {
     s.next.store(0);
     s.gate.store(((s.gate.load() >> 32) + 1) << 32 | State::OPEN);
     if (s.sleeping.load() > 0) {
+        s.caller_processor.store(processor());
         { std::lock_guard<std::mutex> lock(s.mutex); }
         s.wake_workers.notify_all();
     }
