@@ -41,7 +41,9 @@ def test_a_structure_costs_what_its_ranks_cost_one_by_one(
 @pytest.mark.parametrize("batch", [1, 16])
 def test_tiles_and_clusters_cost_beyond_their_multiplications(calibration: Calibration, batch: int) -> None:
     layer, model = calibration.layers[1], Estimate(batch)
-    plain, tiled, grouped = (low_rank(layer.inputs, *each, 4) for each in ((WHOLE_TILES, 1), (HALVES, 1), (WHOLE_TILES, 4)))
+    plain, tiled, grouped = (
+        low_rank(layer.inputs, *each, 4) for each in ((WHOLE_TILES, 1), (HALVES, 1), (WHOLE_TILES, 4))
+    )
     assert tiled.macs(layer) == plain.macs(layer)
     assert model.of_structure(layer, tiled) > model.of_structure(layer, plain)
     assert model.fixed(layer, grouped) > model.fixed(layer, plain)
