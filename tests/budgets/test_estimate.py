@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from hscc.structures.low_rank import Block, LowRank, Region
 def low_rank(inputs: int, tiles, clusters: int, rank: int, projection: int = 0) -> LowRank:
     read = projection or inputs
     edges = [read * index // clusters for index in range(clusters + 1)]
-    blocks = tuple(Block(tuple(range(a, b)), rank) for a, b in zip(edges, edges[1:], strict=False))
+    blocks = tuple(Block(tuple(range(a, b)), rank) for a, b in pairwise(edges))
     return LowRank(4 if len(tiles) > 1 else 1, tuple(Region((tile,), blocks) for tile in tiles), projection=projection)
 
 

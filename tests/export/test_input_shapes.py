@@ -16,8 +16,8 @@ from hscc.budgets import refinement
 from hscc.errors import ExportError
 from hscc.export.onnx_file import deploy_onnx, read_card
 from hscc.export.to_onnx import to_onnx, write_onnx
-from tests.export.graph.exported import kinds
 from hscc.timing.runtimes import OnnxRuntime, Session
+from tests.export.graph.exported import kinds
 from tests.tiny import tiny_images, tiny_network
 
 

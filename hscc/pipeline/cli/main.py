@@ -219,7 +219,7 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Where ONNX files run: onnxruntime (always) or openvino; may be repeated. Files of the engine run there.",
+            help="Where ONNX files run besides onnxruntime: openvino. Files of the engine run in it.",
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads per operator. For files.")] = 2,
