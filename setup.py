@@ -1,4 +1,4 @@
-"""Builds the engine's C++ library; all else is in pyproject.toml. Without a compiler the package installs without it."""
+"""Builds the engine's C++ library, or leaves it out where there is no compiler; all else is in pyproject.toml."""
 
 from glob import glob
 
@@ -13,7 +13,7 @@ setup(
             sources=sorted(glob(f"{NATIVE}/src/*.cpp")),
             depends=sorted([*glob(f"{NATIVE}/src/*.h"), *glob(f"{NATIVE}/src/*.inc"), *glob(f"{NATIVE}/include/*.h")]),
             include_dirs=[f"{NATIVE}/include"],
-            extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-pthread"],
+            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"],
             extra_link_args=["-pthread"],
             language="c++",
             # Python calls it through ctypes, so one file serves all versions.

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hscc.engine.engine import Engine
+    from hscc.engine.export import export_engine
     from hscc.engine.library import available
 
-_MODULE_OF = {"Engine": "hscc.engine.engine", "available": "hscc.engine.library"}
-__all__ = ["Engine", "available"]
+_MODULE_OF = {
+    "Engine": "hscc.engine.engine",
+    "available": "hscc.engine.library",
+    "export_engine": "hscc.engine.export",
+}
+__all__ = ["Engine", "available", "export_engine"]
 
 
 def __getattr__(name: str) -> Any:

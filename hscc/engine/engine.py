@@ -89,11 +89,9 @@ class Engine:
         self._lock = threading.Lock()  # close() must not free what a call uses
         self.input_shapes = self._shapes("input")
         self.output_shapes = self._shapes("output")
-        text: bytes = self._library.hscc_card(self._handle)
-        try:
-            self.card: dict[str, Any] = json.loads(text) if text else {}
-        except ValueError as error:
-            raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
+        self.card = _card(self._library.hscc_card(self._handle))
+        self.input_shapes = _as_described(self.card.get("inputs"), self.input_shapes)
+        self.output_shapes = _as_described(self.card.get("outputs"), self.output_shapes)
 
     def __call__(self, *images: Images) -> Array | tuple[Array, ...]:
         """Run the network.
@@ -203,7 +201,7 @@ class Engine:
             array = _as_array(given)
             name = f"input {number}" if len(images) > 1 else "the input"
             wanted = f"(N, {', '.join(map(str, shape))})"
-            if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+            if array.ndim < 2 or _plain(array.shape[1:]) != _plain(shape):
                 raise EngineError(f"{name} has the shape {array.shape}; the network takes {wanted}.")
             if array.dtype.kind != "f":
                 raise EngineError(f"{name} is of type {array.dtype}; give preprocessed images as float32.")
@@ -211,6 +209,34 @@ class Engine:
         if len({len(array) for array in arrays}) > 1:
             raise EngineError(f"the inputs have different numbers of images: {[len(array) for array in arrays]}.")
         return arrays
+
+
+def _card(text: bytes) -> dict[str, Any]:
+    try:
+        card = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
+    if not isinstance(card, dict):
+        raise ArtifactError("the engine file's card is no JSON object; export the network again.")
+    return card
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the ones between the channels and the first longer axis, which the file does not tell apart."""
+    channels, *positions = shape
+    while positions and positions[0] == 1:
+        positions.pop(0)
+    return (channels, *positions)
+
+
+def _as_described(described: Any, shapes: Shapes) -> Shapes:
+    """Shapes as the card has them: it also knows dimensions of size 1, where the file has channels and three sizes."""
+    try:
+        named = tuple(tuple(map(int, entry["shape"])) for entry in described)
+    except (KeyError, TypeError, ValueError):
+        return shapes
+    same = [math.prod(shape) for shape in named] == [math.prod(shape) for shape in shapes]
+    return named if same and all(shape and min(shape) > 0 for shape in named) else shapes
 
 
 def _as_array(images: Images) -> npt.NDArray[Any]:

@@ -163,7 +163,9 @@ def _run(path: Path, content: bytes, batches: Sequence[Sequence[torch.Tensor]]) 
     if not available():
         program = read_program(content, str(path))
         with torch.no_grad():
-            return [[o.numpy() for o in run_program(program, [x.float() for x in batch])] for batch in batches], "reference"
+            return [
+                [o.numpy() for o in run_program(program, [x.float() for x in batch])] for batch in batches
+            ], "reference"
     from hscc.engine.engine import Engine
 
     with Engine(path) as engine:

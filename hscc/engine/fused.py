@@ -287,7 +287,9 @@ def _grid(layer: Layer, sizes: Sequence[int]) -> list[int]:
     left, right, top, bottom = layer.padding
     return [
         (size + padding - far) // step + 1
-        for size, padding, far, step in zip(sizes, (top + bottom, left + right), reach(layer), layer.stride, strict=True)
+        for size, padding, far, step in zip(
+            sizes, (top + bottom, left + right), reach(layer), layer.stride, strict=True
+        )
     ]
 
 

@@ -51,7 +51,7 @@ def load_library() -> ctypes.CDLL:
     EngineError
         If it was not built, or the file is not this library.
     """
-    path = _path()
+    path = library_path()
     try:
         library = ctypes.CDLL(str(path))
         for name, (result, arguments) in _FUNCTIONS.items():
@@ -92,7 +92,14 @@ def build_command() -> str:
     return f"c++ -std=c++17 -O3 -shared -fPIC -pthread -I{NATIVE / 'include'} {sources}/*.cpp -o {target}"
 
 
-def _path() -> Path:
+def library_path() -> Path:
+    """Where the library is.
+
+    Raises
+    ------
+    EngineError
+        If it was not built.
+    """
     named = os.environ.get(VARIABLE)
     if named:
         if not Path(named).is_file():

@@ -60,7 +60,8 @@ _MOVING = (
     "tensor_split.sections", "unbind.int", "expand.default", "expand_as.default", "flip.default", "roll.default",
     "repeat.default", "index_select.default", "pixel_shuffle.default", "pixel_unshuffle.default",
     "channel_shuffle.default", "movedim.int", "movedim.intlist", "swapaxes.default", "swapdims.default", "mT.default",
-    "unsafe_split.Tensor", "unsafe_chunk.default", "view_as.default", "reshape_as.default", "hsplit.int", "narrow.Tensor",
+    "unsafe_split.Tensor", "unsafe_chunk.default", "view_as.default", "reshape_as.default", "hsplit.int",
+    "index.Tensor",
 )  # fmt: skip
 _RESHAPING = (
     "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", "squeeze.default",
@@ -87,6 +88,8 @@ def moved(
             return View(view.value, sizes)
         return view.moved(view.places.reshape(sizes))
     plain = [argument.index() if isinstance(argument, View) else argument for argument in args]
+    if name == "index.Tensor" and any(isinstance(index, View) for index in args[0]):
+        raise UnsupportedError("with an index that is computed from the input")
     result = operator(view.index(), *plain, **kwargs)
     if isinstance(result, torch.Tensor):
         return view.moved(result)
@@ -166,8 +169,7 @@ def _transposed(
     taps = grouped.transpose(0, 2, 3, 4, 5, 1).reshape(outputs, *_spatial(kernels.shape[2:]), inputs // groups)
     up, dilations = _spatial(_listed(stride, rank)), _spatial(_listed(dilation, rank))
     axes = [
-        _phases(*axis)
-        for axis in zip(taps.shape[1:4], up, _spatial(_listed(padding, rank), 0), dilations, strict=True)
+        _phases(*axis) for axis in zip(taps.shape[1:4], up, _spatial(_listed(padding, rank), 0), dilations, strict=True)
     ]
     kernel = _three(len(places) for places, _ in axes)
     shape = values.shape(output)
@@ -179,7 +181,9 @@ def _transposed(
     regions = []
     for phase in np.ndindex(*up):
         core = np.zeros((outputs, *kernel, inputs // groups), np.float32)
-        rows = [[(t, at[p]) for t, at in enumerate(places) if p in at] for p, (places, _) in zip(phase, axes, strict=True)]
+        rows = [
+            [(t, at[p]) for t, at in enumerate(places) if p in at] for p, (places, _) in zip(phase, axes, strict=True)
+        ]
         for d, source_d in rows[0]:
             for h, source_h in rows[1]:
                 for w, source_w in rows[2]:
@@ -553,6 +557,9 @@ def _joined(values: Values, sizes: Sequence[int], a: View, b: View, which: str) 
             problem = error
             continue
         shape, other = values.shape(first), values.shape(second)
+        if other == Shape(1):
+            second = values.straight(second.moved(second.index().expand(-1, shape.channels, *second.sizes[2:])))
+            other = values.shape(second)
         if other in (shape, Shape(shape.channels), Shape(1, *shape.grid)):
             output = values.new(first.sizes)
             values.add(Binary((first.value, second.value), output.value, which))
@@ -585,7 +592,8 @@ def _with_constant(values: Values, given: View, scale: torch.Tensor | None, shif
     (channel,) = channels
     size = given.sizes[channel]
     vectors = [
-        None if constant is None else np.broadcast_to(constant.double().numpy().ravel(), (size,)) for constant in (scale, shift)
+        None if constant is None else np.broadcast_to(constant.double().numpy().ravel(), (size,))
+        for constant in (scale, shift)
     ]
     return _per_channel(values, given, channel, *vectors)
 
@@ -812,6 +820,21 @@ def _stack(values: Values, sizes: Sequence[int], parts: Sequence[View], dim: int
         raise UnsupportedError("a stack of batches")
     dim %= len(sizes)
     return _cat(values, sizes, [part.moved(part.index().unsqueeze(dim)) for part in parts], dim)
+
+
+@lowers("slice_scatter.default")
+def _slice_scatter(
+    values: Values, sizes: Sequence[int], given: View, part: View, dim: int = 0, start: int | None = None,
+    end: int | None = None, step: int = 1,
+) -> View:  # fmt: skip
+    first, last, _ = slice(start, end).indices(sizes[dim])
+    if step != 1 or not isinstance(part, View):
+        raise UnsupportedError("writing into a part of a tensor")
+    index = given.index()
+    pieces = [
+        given.moved(index.narrow(dim, 0, first)), part, given.moved(index.narrow(dim, last, sizes[dim] - last)),
+    ]  # fmt: skip
+    return _cat(values, sizes, pieces, dim)
 
 
 # --- Arguments -------------------------------------------------------------------------------------------------------

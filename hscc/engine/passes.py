@@ -236,7 +236,9 @@ def _decoder_into_writer(program: Program, writer: Operation, operation: Operati
     assert last.core is not None
     decoder = np.ascontiguousarray(last.core.reshape(len(last.core), -1))
     regions = tuple(
-        RegionWeights(region.core, None if region.core is None else decoder, _float32(decoder @ region.bias + last.bias))
+        RegionWeights(
+            region.core, None if region.core is None else decoder, _float32(decoder @ region.bias + last.bias)
+        )
         for region in writer.regions
     )
     return replace(

@@ -554,7 +554,9 @@ def _complaints(operation: Operation, inputs: Sequence[Shape], output: Shape) ->
         )
         if any(vector is not None and vector.shape != (first.channels,) for vector in vectors):
             yield "has numbers for another number of channels"
-    if isinstance(operation, Norm) and (operation.groups < 0 or (operation.groups and first.channels % operation.groups)):
+    if isinstance(operation, Norm) and (
+        operation.groups < 0 or (operation.groups and first.channels % operation.groups)
+    ):
         yield f"cannot split {first.channels} channels into {operation.groups} groups"
     if isinstance(operation, Binary):
         second = inputs[1]

@@ -164,7 +164,7 @@ class _Tracer:
                 elif node.name in signature.user_inputs:
                     self.known[node] = self._input(node)
                     inputs.append(node.name)
-            elif node.op == "call_function":
+            elif node.op == "call_function" and (node.users or _writes_in_place(node)):
                 self.known[node] = self._called(node)
             elif node.op == "get_attr":
                 self.known[node] = self._attribute(str(node.target))

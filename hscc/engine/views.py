@@ -99,19 +99,24 @@ class Values:
             raise UnsupportedError("dimensions that are joined with the batch")
         target = (sizes[0], sizes[channel], *(size for i, size in enumerate(sizes) if i not in (0, channel)))
         shape, base = shape_of(target[1:]), self.shape(view)
-        if view.places is None and channel == 1:
-            places = None
-        else:
-            places = view.index().movedim(channel, 1).contiguous()
+        in_order = view.places is None and channel == 1
+        places = None if in_order else view.index().movedim(channel, 1).contiguous()
         flat = None if places is None else self._of_one_image(places, base)
         if flat is None or torch.equal(flat, torch.arange(base.size, dtype=torch.int32)):
             if shape == base:
                 return View(view.value, target)
             return View(self._reshaped(view.value, shape), target)
-        channels, positions = _separate(flat.view(shape.channels, -1), base)
-        value = view.value
-        if channels is not None:
-            value = self._selected(value, channels)
+        try:
+            channels, positions = _separate(flat.view(shape.channels, -1), base)
+        except UnsupportedError:
+            # Perhaps whole channels, but seen in another shape.
+            if len(flat) % base.positions:
+                raise
+            channels, positions = _separate(flat.view(-1, base.positions), base)
+            if channels is None or not torch.equal(positions, torch.arange(base.positions)):
+                raise
+            return View(self._reshaped(self._selected(view.value, channels), shape), target)
+        value = view.value if channels is None else self._selected(view.value, channels)
         return View(self._placed(value, positions, shape.grid), target)
 
     def of_one_image(self, view: View) -> torch.Tensor:

@@ -14,7 +14,7 @@
  * An engine may be used from several threads: a call waits until the one before is done. Different engines are
  * independent of each other. The same input, batch and number of threads give the same bits.
  *
- * Build: c++ -std=c++17 -O3 -shared -fPIC -Iinclude src/[a-z]*.cpp -o libhscc_engine.so -pthread
+ * Build, in src: c++ -std=c++17 -O3 -shared -fPIC -pthread -I../include *.cpp -o ../libhscc_engine.so
  */
 #ifndef HSCC_ENGINE_H
 #define HSCC_ENGINE_H

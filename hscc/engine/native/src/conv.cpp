@@ -11,7 +11,9 @@ constexpr const char* NAME = "convolution";
 constexpr int BLOCK = 112;                      // positions whose pointers are kept at once
 constexpr size_t HIDDEN_BYTES = 16 << 10;       // of a block's hidden numbers: half of a small first-level cache
 constexpr size_t WEIGHTS_BYTES = 400 << 10;     // that a task goes through again and again: part of the second-level cache
+constexpr size_t MAP_BYTES = 512 << 10;         // per thread: of the images that are padded or projected at once
 constexpr int TASKS_PER_THREAD = 4;
+constexpr int FEW_POSITIONS = 32;               // so few uses of a weight take less time than reading it from memory
 
 // Positions of one region that follow each other in a row of the output.
 struct Segment {
@@ -48,19 +50,20 @@ class Convolution final : public Op {
 public:
     Convolution(const Record& record, const std::vector<Shape>& shapes);
     size_t scratch_bytes(int batch, int threads) const override {
-        return sizeof(float) * (map_floats(batch) + size_t(threads) * hidden_floats_);
+        return sizeof(float) * (map_floats(images_at_once(batch, threads)) + size_t(threads) * hidden_floats_);
     }
     void run(const Run& run) const override;
     const char* name() const override { return NAME; }
 
 private:
     size_t map_floats(int batch) const { return direct_ ? 0 : (size_t(batch) * map_image_ + 64 + 15) / 16 * 16; }
+    int images_at_once(int batch, int threads) const;
     void check_geometry();
     void place_regions(const Record& record, int regions);
     void pack_region(const Record& record, int number, int hidden);
     std::vector<int32_t> core_offsets(int group) const;
-    void plan(int batch, int threads) const;
-    void fill_map(const float* in, float* map, int batch, Threads& threads) const;
+    void plan(int images, int threads) const;
+    void fill_map(const float* in, float* map, int images, Threads& threads) const;
     void fill_rows(const float* in, float* map, int64_t first, int64_t last) const;
     void run_task(const Task& task, const float* map, float* out, const float* residual, float* hidden) const;
     void finish(const Block& block, int first, int count) const;
@@ -81,7 +84,7 @@ private:
     std::vector<Region> regions_;
     size_t hidden_floats_ = 0;
     mutable std::vector<Task> tasks_;
-    mutable int planned_batch_ = 0, planned_threads_ = 0;
+    mutable int planned_images_ = 0, planned_threads_ = 0;
 };
 
 Convolution::Convolution(const Record& record, const std::vector<Shape>& shapes) {
@@ -176,13 +179,13 @@ void Convolution::place_regions(const Record& record, int regions) {
             const int64_t in = (int64_t(z / az.up) * az.stride * map_size_[1] + int64_t(y / ay.up) * ay.stride) * map_size_[2];
             // The columns of one phase follow each other in the input, and so do the positions of a segment.
             for (int phase = 0; phase < std::min(ax.up, ax.out); phase++)
-                for (int x = phase; x < ax.out;) {
+                for (int64_t x = phase; x < ax.out;) {
                     const int number = index.absent() ? 0 : index.data[out + x];
-                    int end = x + ax.up;
+                    int64_t end = int64_t(x) + ax.up;
                     while (end < ax.out && (index.absent() || index.data[out + end] == number)) end += ax.up;
                     Region& region = regions_[number];
-                    const int count = (end - x) / ax.up;
-                    region.segments.push_back({region.positions, int32_t((in + int64_t(x / ax.up) * ax.stride) * map_stride_), out + x, count});
+                    const int count = int((end - x) / ax.up);
+                    region.segments.push_back({region.positions, int32_t((in + x / ax.up * ax.stride) * map_stride_), int32_t(out + x), count});
                     region.positions += count;
                     x = end;
                 }
@@ -226,13 +229,14 @@ void Convolution::pack_region(const Record& record, int number, int hidden) {
     if (offsets_.empty())
         for (int g = 0; g < (permutation_.empty() ? 1 : groups_); g++) offsets_.push_back(core_offsets(g));
     // A group's hidden numbers fill whole vectors; the decoder skips what is behind them.
+    const auto format = [&](const Tensor& t) { return region.positions <= FEW_POSITIONS ? format_of(t) : Format::f32; };
     const int padded = hidden ? round_up(per_group, width) : per_group;
     // Panels of a region that writes outputs carry the bias; groups that begin inside a vector need it at their start.
     for (int g = 0; g < groups_; g++) {
         const float* from = w.data() + size_t(g) * per_group * k;
         region.cores.emplace_back(
             per_group, k, [&](int o, int i) { return from[size_t(o) * k + i]; }, offsets_[permutation_.empty() ? 0 : g].data(),
-            permutation_.empty() ? g * (inner_ / groups_) : 0, g * padded, hidden ? nullptr : region.bias.data() + g * per_group);
+            permutation_.empty() ? g * (inner_ / groups_) : 0, g * padded, hidden ? nullptr : region.bias.data() + g * per_group, format(core));
         const Packed& packed = region.cores.back();
         region.panels.insert(region.panels.end(), packed.panels().begin(), packed.panels().end());
         region.bytes += packed.bytes();
@@ -242,7 +246,8 @@ void Convolution::pack_region(const Record& record, int number, int hidden) {
     const auto u = padded_floats(decoder, int(product(O, hidden, NAME)), NAME, "a decoder");
     for (int s = 0; s < hidden; s++) region.decoder_offsets.push_back(s / per_group * padded + s % per_group);
     region.decoder = Packed(O, hidden, [&](int o, int i) { return u[size_t(o) * hidden + i]; }, region.decoder_offsets.data(), 0, 0,
-                            region.bias.data());
+                            region.bias.data(), format(decoder));
+    region.bytes += region.decoder.bytes();
     for (const Panel& p : region.decoder.panels()) region.work += double(hidden) * p.vectors;
     const int block = std::clamp(int(HIDDEN_BYTES / sizeof(float) / (size_t(padded) * groups_)), MOST_POSITIONS, BLOCK);
     hidden_floats_ = std::max(hidden_floats_, (size_t(block) * padded * groups_ + 64 + 15) / 16 * 16);
@@ -250,18 +255,18 @@ void Convolution::pack_region(const Record& record, int number, int hidden) {
 
 // Cuts the regions into tasks. Regions that write outputs may be cut by panels too, so that at batch 1 each thread reads
 // its part of the weights only.
-void Convolution::plan(int batch, int threads) const {
+void Convolution::plan(int images, int threads) const {
     tasks_.clear();
     double total = 0;
     for (const Region& r : regions_) total += r.work * double(r.positions);
     for (size_t number = 0; number < regions_.size(); number++) {
         const Region& r = regions_[number];
-        const int64_t positions = r.positions * batch;
+        const int64_t positions = r.positions * images;
         if (!positions) continue;
         const double share = total > 0 ? r.work * double(r.positions) / total : 1;
         const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * TASKS_PER_THREAD + 0.999));
         int panels = int(r.panels.size()), sets = 1, per_set = panels;
-        if (r.hidden == 0 && threads > 0) {
+        if (r.hidden == 0) {
             sets = std::min<int64_t>(panels, divide_up(r.bytes, WEIGHTS_BYTES));
             if (threads > 1 && positions < 512) sets = std::max<int64_t>(sets, std::min<int64_t>(panels, wanted));
             per_set = panels / sets;
@@ -273,22 +278,35 @@ void Convolution::plan(int batch, int threads) const {
         for (int s = 0; s < sets; s++)
             for (int64_t i = 0; i < pieces; i++)
                 tasks_.push_back({int(number), s * per_set, std::min(panels, (s + 1) * per_set), positions * i / pieces, positions * (i + 1) / pieces});
-        if (!panels) tasks_.push_back({int(number), 0, 0, 0, positions});
     }
-    planned_batch_ = batch;
+    planned_images_ = images;
     planned_threads_ = threads;
 }
 
+// Where the weights stay in the cache anyway, the map should stay there too: few images at once.
+int Convolution::images_at_once(int batch, int threads) const {
+    size_t weights = 0;
+    for (const Region& r : regions_) weights += r.bytes;
+    if (direct_ || weights > WEIGHTS_BYTES) return batch;
+    const int64_t fit = std::max<int64_t>(1, int64_t(MAP_BYTES) * threads / (map_image_ * int64_t(sizeof(float))));
+    return int(divide_up(batch, divide_up(batch, fit)));
+}
+
 void Convolution::run(const Run& run) const {
-    const float* in = run.values[input_];
+    const int threads = run.threads.count(), most = images_at_once(run.batch, threads);
     float* map = reinterpret_cast<float*>(run.scratch);
-    float* hidden = map + map_floats(run.batch);
-    if (!direct_) fill_map(in, map, run.batch, run.threads);
-    if (planned_batch_ != run.batch || planned_threads_ != run.threads.count()) plan(run.batch, run.threads.count());
-    run.threads.run(int(tasks_.size()), [&](int task, int thread) {
-        run_task(tasks_[task], direct_ ? in : map, run.values[output_], residual_ < 0 ? nullptr : run.values[residual_],
-                 hidden + size_t(thread) * hidden_floats_);
-    });
+    float* hidden = map + map_floats(most);
+    for (int first = 0; first < run.batch; first += most) {
+        const int images = std::min(most, run.batch - first);
+        const float* in = run.values[input_] + first * in_.size();
+        float* out = run.values[output_] + first * out_.size();
+        const float* residual = residual_ < 0 ? nullptr : run.values[residual_] + first * out_.size();
+        if (!direct_) fill_map(in, map, images, run.threads);
+        if (planned_images_ != images || planned_threads_ != threads) plan(images, threads);
+        run.threads.run(int(tasks_.size()), [&](int task, int thread) {
+            run_task(tasks_[task], direct_ ? in : map, out, residual, hidden + size_t(thread) * hidden_floats_);
+        });
+    }
 }
 
 void Convolution::run_task(const Task& task, const float* map, float* out, const float* residual, float* hidden) const {
@@ -353,8 +371,8 @@ void Convolution::finish(const Block& block, int first, int count) const {
 }
 
 // The padded map: the input's numbers, projected or not, and zeros around them.
-void Convolution::fill_map(const float* in, float* map, int batch, Threads& threads) const {
-    const int64_t rows = int64_t(map_size_[0]) * map_size_[1] * batch;
+void Convolution::fill_map(const float* in, float* map, int images, Threads& threads) const {
+    const int64_t rows = int64_t(map_size_[0]) * map_size_[1] * images;
     const int64_t tasks = std::min<int64_t>(rows, threads.count() == 1 ? 1 : int64_t(threads.count()) * TASKS_PER_THREAD);
     threads.run(int(tasks), [&](int task, int) { fill_rows(in, map, rows * task / tasks, rows * (task + 1) / tasks); });
 }

@@ -7,13 +7,16 @@
 
 namespace hscc {
 
-constexpr int MOST_VECTORS = 3;    // vectors of outputs in one panel
-constexpr int MOST_POSITIONS = 14; // positions in one register tile
-constexpr int WEIGHTS_SLACK = 4096; // bytes behind packed weights that a prefetch may name
+constexpr int MOST_VECTORS = 3;     // vectors of outputs in one panel
+constexpr int MOST_POSITIONS = 10;  // positions in one register tile
+constexpr size_t WEIGHTS_SLACK = 4096; // bytes behind packed weights that a prefetch may name
+
+enum class Format : int { f32 = 0, f16 = 1, bf16 = 2 };
 
 // Packed weights of up to MOST_VECTORS vectors of outputs, [k][vectors * width], and what they are multiplied with.
 struct Panel {
-    const float* weights;
+    const void* weights;
+    Format format;
     const int32_t* offsets;  // of each of the k inputs, from where a position's patch begins
     int k;
     int vectors;

@@ -4,15 +4,16 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,prfchw"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC target("avx2,fma,f16c,prfchw")
 #endif
 
 #define WIDTH 8
 #define REGISTERS 16
 #define MASKED_STORE
+#define NATIVE_F16
 
 namespace hscc {
 namespace {
@@ -24,6 +25,9 @@ static inline __attribute__((always_inline)) void store_some(float* p, __m256 v,
 }
 static inline __attribute__((always_inline)) __m256 load_some(const float* p, int n) {
     return _mm256_maskload_ps(p, first_lanes(n));
+}
+static inline __attribute__((always_inline)) __m256 load_f16(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 }  // namespace
 #include "kernels.inc"

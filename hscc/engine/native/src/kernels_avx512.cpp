@@ -4,15 +4,16 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw")
 #endif
 
 #define WIDTH 16
 #define REGISTERS 32
 #define MASKED_STORE
+#define NATIVE_F16
 
 namespace hscc {
 namespace {
@@ -21,6 +22,9 @@ static inline __attribute__((always_inline)) void store_some(float* p, __m512 v,
 }
 static inline __attribute__((always_inline)) __m512 load_some(const float* p, int n) {
     return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) {
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 }  // namespace
 #include "kernels.inc"

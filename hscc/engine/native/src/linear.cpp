@@ -55,13 +55,15 @@ Linear::Linear(const Record& record, const std::vector<Shape>& shapes) {
     if (hidden_ < 0) fail(NAME, "the hidden size is negative");
     if ((hidden_ == 0) != record.tensors[0].absent()) fail(NAME, "there must be an encoder if, and only if, the hidden size is above 0");
     const int k = hidden_ ? hidden_ : inputs_;
+    if (record.tensors[0].count != uint64_t(product(hidden_, inputs_, NAME)))  // before anything is as large as it says
+        fail(NAME, "the encoder has " + std::to_string(record.tensors[0].count) + " numbers");
     offsets_ = counting(std::max(k, inputs_));
     bias_ = padded_floats(record.tensors[2], outputs_, NAME, "the bias");
     const auto pack = [&](const Tensor& tensor, int n, int k, const float* bias, const char* what) {
         const auto w = padded_floats(tensor, int(product(n, k, NAME)), NAME, what);
         // Few outputs are still work for several threads.
         const int most = n <= 8 * kernels().width ? 1 : 2;
-        return Packed(n, k, [&](int o, int i) { return w[size_t(o) * k + i]; }, offsets_.data(), 0, 0, bias, most);
+        return Packed(n, k, [&](int o, int i) { return w[size_t(o) * k + i]; }, offsets_.data(), 0, 0, bias, format_of(tensor), most);
     };
     if (hidden_) {
         encoder_ = pack(record.tensors[0], hidden_, inputs_, nullptr, "the encoder");

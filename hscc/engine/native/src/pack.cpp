@@ -28,6 +28,16 @@ std::vector<int> panel_widths(int vectors, int most) {
     return widths;
 }
 
+// The 16 bits of a number that has come from such bits.
+uint16_t encode(float number, Format format) {
+    uint32_t bits;
+    std::memcpy(&bits, &number, sizeof bits);
+    if (format == Format::bf16) return uint16_t(bits >> 16);
+    const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size >= 0x38800000) return uint16_t(sign | (size - 0x38000000) >> 13);
+    return uint16_t(sign | uint32_t(std::ldexp(std::fabs(number), 24)));  // below 2^-14: a multiple of 2^-24
+}
+
 }  // namespace
 
 Buffer::Buffer(size_t count) {
@@ -46,22 +56,35 @@ Buffer::Buffer(size_t count) {
 void Buffer::Free::operator()(float* p) const { std::free(p); }
 
 Packed::Packed(int outputs, int k, const std::function<float(int, int)>& weight, const int32_t* offsets, int input,
-               int output, const float* bias, int most_vectors) {
+               int output, const float* bias, Format format, int most_vectors) {
     const int width = kernels().width;
     const int vectors = (outputs + width - 1) / width;
     const size_t count = size_t(vectors) * width * k;
-    weights_ = Buffer(count);
-    bytes_ = count * sizeof(float);
-    float* to = weights_.data();
+    weights_ = Buffer(format == Format::f32 ? count : (count + 1) / 2);
+    bytes_ = count * (format == Format::f32 ? sizeof(float) : sizeof(uint16_t));
+    float* const floats = weights_.data();
+    uint16_t* const halves = reinterpret_cast<uint16_t*>(floats);
+    size_t at = 0;
     int first = 0;
     for (const int n : panel_widths(vectors, most_vectors)) {
         const int valid = std::min(n * width, outputs - first);
-        panels_.push_back({to, offsets, k, n, valid, input, output + first, bias ? bias + first : nullptr});
+        const void* start = format == Format::f32 ? static_cast<const void*>(floats + at) : halves + at;
+        panels_.push_back({start, format, offsets, k, n, valid, input, output + first, bias ? bias + first : nullptr});
         for (int o = 0; o < valid; o++)
-            for (int i = 0; i < k; i++) to[size_t(i) * n * width + o] = weight(first + o, i);
-        to += size_t(k) * n * width;
+            for (int i = 0; i < k; i++) {
+                const size_t place = at + size_t(i) * n * width + o;
+                if (format == Format::f32)
+                    floats[place] = weight(first + o, i);
+                else
+                    halves[place] = encode(weight(first + o, i), format);
+            }
+        at += size_t(k) * n * width;
         first += n * width;
     }
+}
+
+Format format_of(const Tensor& tensor) {
+    return tensor.dtype == DType::f16 ? Format::f16 : tensor.dtype == DType::bf16 ? Format::bf16 : Format::f32;
 }
 
 void fail(const char* operation, const std::string& what) { throw Error(std::string(operation) + ": " + what + "."); }

@@ -32,7 +32,7 @@ public:
     // `weight(output, i)` gives the numbers. `offsets` has k entries and must outlive the panels, as must `bias`, which
     // has whole vectors (null: none). The panels write to output channels from `output` on.
     Packed(int outputs, int k, const std::function<float(int, int)>& weight, const int32_t* offsets, int input, int output,
-           const float* bias, int most_vectors = MOST_VECTORS);
+           const float* bias, Format format = Format::f32, int most_vectors = MOST_VECTORS);
 
     const std::vector<Panel>& panels() const { return panels_; }
     size_t bytes() const { return bytes_; }
@@ -42,6 +42,9 @@ private:
     std::vector<Panel> panels_;
     size_t bytes_ = 0;
 };
+
+// The format of a tensor's numbers, where the kernels can read it.
+Format format_of(const Tensor&);
 
 inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 inline int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }

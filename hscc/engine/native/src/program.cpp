@@ -158,22 +158,27 @@ Program::Program(File file, int threads)
 
 // Images of one part: as many as the limit allows, in parts as equal as can be.
 int Program::part(int64_t batch) const {
-    const auto bytes = size_t(numbers_) * sizeof(float);
-    const int64_t most = std::clamp<int64_t>(int64_t(memory_limit_ / std::max<size_t>(bytes, 1)), 1, kMostImages);
-    if (batch <= most) return int(batch);
+    int most = 1;
+    for (int step = kMostImages; step; step /= 2) {
+        const int more = most + step;
+        if (more <= std::min<int64_t>(batch, kMostImages) && bytes(more) <= memory_limit_) most = more;
+    }
     const int64_t parts = (batch + most - 1) / most;
     return int((batch + parts - 1) / parts);
 }
 
-size_t Program::scratch_bytes(int batch) const {
-    size_t bytes = 0;
-    for (const auto& op : ops_) bytes = std::max(bytes, op->scratch_bytes(batch, thread_count_));
-    return bytes;
+size_t Program::bytes(int images) const {
+    return size_t(numbers_) * sizeof(float) * size_t(images) + scratch_bytes(images);
+}
+
+size_t Program::scratch_bytes(int images) const {
+    size_t most = 0;
+    for (const auto& op : ops_) most = std::max(most, op->scratch_bytes(images, thread_count_));
+    return most;
 }
 
 size_t Program::memory(int64_t batch) const {
-    const int images = part(std::max<int64_t>(batch, 1));
-    return size_t(numbers_) * sizeof(float) * size_t(images) + scratch_bytes(images);
+    return bytes(part(std::max<int64_t>(batch, 1)));
 }
 
 void Program::run(int64_t batch, const float* const* inputs, float* const* outputs) {

@@ -49,7 +49,8 @@ private:
     };
 
     int part(int64_t batch) const;
-    size_t scratch_bytes(int batch) const;
+    size_t bytes(int images) const;
+    size_t scratch_bytes(int images) const;
     void run_part(int batch, int64_t first, const float* const* inputs, float* const* outputs);
     template <class Work> void timed(size_t step, const Work& work);
 
