@@ -13,6 +13,7 @@ import math
 from hscc.budgets.resources import CostModel, Counted
 from hscc.calibration.layers import Layer
 from hscc.structures.base import Structure
+from hscc.structures.block_terms import BlockTerms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 
@@ -60,8 +61,10 @@ class Estimate(Counted):
             return 0.0
         regions = structure.cell_tiles[1]
         tiles = sum(map(len, regions))
-        # An encoder for each cluster of each tile, and a decoder for each tile.
-        operators = math.ceil(structure.cluster_count / len(regions)) * tiles + tiles
+        # An encoder for each cluster of each tile, and a decoder for each tile; equal terms run as one encoder.
+        encoders = 1 if isinstance(structure, BlockTerms) else math.ceil(structure.cluster_count / len(regions))
+        projections = isinstance(structure, LowRank) and structure.projection > 0
+        operators = encoders * tiles + tiles + projections
         copied = 0
         if tiles > 1:
             copied = layer.inputs * math.prod(layer.input_grid) + layer.outputs * layer.positions
