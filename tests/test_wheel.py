@@ -119,9 +119,8 @@ MISSING = {
     "hscc.export_pt2": "onnx",
     "hscc.Preprocessing": "onnx",
     "hscc.DeploymentCard": "onnx",
-    "hscc.LatencyTable": "onnx",
-    "hscc.new_table": "onnx",
-    "hscc.compress(model, batches, hscc.HSCC(), hscc.Budget(latency=2))": "onnx",
+    "hscc.new_table(runtime='onnxruntime')": "onnx",
+    "hscc.new_table(runtime='openvino')": "openvino",
     "build('alexnet', 4)": "pipeline",
     "__import__('hscc.__main__').__main__.main()": "pipeline",
 }
