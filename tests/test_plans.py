@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +16,8 @@ from torch import nn
 
 from hscc.api import apply, compress, plan
 from hscc.budgets.budget import Budget
+from hscc.budgets.estimate import NEGLIGIBLE, estimates
+from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.layers import tile_rectangle
 from hscc.errors import BudgetError, CompressionError
@@ -22,7 +27,9 @@ from hscc.methods import HSCC, METHODS, AdaptiveTucker, GlobalSVD, Method
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import Grid
 from hscc.plans import Plan
+from hscc.search.allocation import UnreachableError
 from hscc.structures.base import WHOLE_TILES
+from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import LowRank
 from tests.tiny import tiny_images, tiny_network
 
@@ -32,6 +39,7 @@ budgets = st.one_of(
     st.builds(Budget, st.floats(1.05, 40)),
     st.builds(lambda ratio: Budget(params=ratio), st.floats(1.05, 40)),
     st.builds(Budget, st.floats(1.05, 20), st.floats(1.05, 20)),
+    st.builds(lambda ratio: Budget(ratio, only=True), st.floats(1.05, 40)),
 )
 
 
@@ -43,13 +51,14 @@ def test_no_budget_is_exceeded_on_the_real_modules(
     try:
         made = plan(network, calibration, METHODS[name], budget)
     except BudgetError as error:
-        assert "the most it can do here is" in str(error)
+        assert "the most it can do here is" in str(error) or "than the dense network has" in str(error)
         return
     small = apply(network, made)
     macs, params = count_macs(small, SHAPE), count_parameters(small)
     assert (macs, params) == (made.macs, made.params)
     assert macs <= count_macs(network, SHAPE) / (budget.macs or 1e-9)
     assert params <= count_parameters(network) / (budget.params or 1e-9)
+    assert budget.only or params <= count_parameters(network)
     used = [made.macs * ratio / made.dense_macs for ratio in [budget.macs] if ratio]
     used += [made.params * ratio / made.dense_params for ratio in [budget.params] if ratio]
     assert max(used) >= 0.979 or made.bound
@@ -63,10 +72,58 @@ def test_a_budget_is_used(calibration: Calibration, network: nn.Module, method, 
 
 def test_a_budget_of_parameters_holds_the_weights_of_regions_down(calibration: Calibration, network: nn.Module) -> None:
     tiles = HSCC(regions=4, clusters=1, rank_multiple=1)
-    free = plan(network, calibration, tiles, Budget(macs=3))
-    bound = plan(network, calibration, tiles, Budget(macs=3, params=2))
+    free = plan(network, calibration, tiles, Budget(macs=3, only=True))
+    bound = plan(network, calibration, tiles, Budget(macs=3, params=2, only=True))
     assert free.params > free.dense_params / 2 >= bound.params
     assert bound.loss >= free.loss
+
+
+def test_a_budget_of_macs_alone_gives_no_network_that_is_larger_or_slower_than_the_dense_one(
+    calibration: Calibration, network: nn.Module
+) -> None:
+    tiles = HSCC(regions=4, clusters=1, rank_multiple=1)
+    free, held = (plan(network, calibration, tiles, Budget(macs=1.2, only=only)) for only in (True, False))
+    assert free.params > free.dense_params >= held.params and held.macs <= free.dense_macs / 1.2
+    assert "parameters" in held.bound and str(held.budget) + " only" == str(free.budget)
+    searched = plan(network, calibration, FINE, Budget(macs=3))
+    for model in estimates().values():
+        used = sum(model.of_structure(entry.layer, entry.structure) for entry in searched.layers)
+        dense = sum(model.of_structure(entry.layer, DENSE) for entry in searched.layers)
+        assert used <= max(dense, NEGLIGIBLE)
+
+
+def test_a_plan_that_keeps_within_the_dense_network_by_itself_is_that_of_its_budget_alone(
+    calibration: Calibration, network: nn.Module
+) -> None:
+    default, only = (plan(network, calibration, GlobalSVD(), Budget(macs=3, only=only)) for only in (False, True))
+    assert default.layers == only.layers and default.bound == only.bound
+
+
+def test_what_cannot_be_had_within_the_dense_network_says_so(calibration: Calibration, network: nn.Module) -> None:
+    with pytest.raises(BudgetError, match="only=True"):
+        plan(network, calibration, Wasteful(), Budget(macs=1.5))
+    assert plan(network, calibration, Wasteful(), Budget(macs=1.5, only=True)).params > count_parameters(network)
+
+
+@dataclass(frozen=True)
+class Wasteful(HSCC):
+    """A method whose smallest network is larger than the dense one."""
+
+    def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int):
+        plans, weights = HSCC(regions=4, clusters=1, rank_multiple=1).plan_layers(model, calibration, limits[:1], seed)
+        if sum(entry.params for entry in plans) > limits[-1].most and len(limits) > 1:
+            raise UnreachableError(np.asarray([limit.most for limit in limits]))
+        return plans, weights
+
+
+def test_plans_of_earlier_versions_bounded_nothing_but_what_they_name(
+    calibration: Calibration, network: nn.Module
+) -> None:
+    text = plan(network, calibration, GlobalSVD(), Budget(macs=3)).to_json()
+    assert Plan.from_json(text).budget == Budget(macs=3)
+    content = json.loads(text)
+    content["budget"] = {"macs": 3}
+    assert Plan.from_json(json.dumps(content)).budget == Budget(macs=3, only=True)
 
 
 def test_one_region_and_one_cluster_is_adaptive_global_svd(calibration: Calibration, network: nn.Module) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hscc.factorisation.spectra import LossWeighting
     from hscc.partitions.clusters import Grouping
     from hscc.partitions.regions import Partition
-    from hscc.search.candidates import Option
+    from hscc.search.candidates import Option, TermsOption
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class OptionKey:
     grouping: Grouping
     projection: int
     weighting: LossWeighting
+    term: tuple[int, int] | None = None
 
 
 @dataclass
@@ -35,9 +36,11 @@ class PlanningCache:
     """
 
     verified: tuple[object, ...] | None = None
-    _options: dict[OptionKey, Option | None] = field(default_factory=dict, repr=False)
+    _options: dict[OptionKey, Option | TermsOption | None] = field(default_factory=dict, repr=False)
 
-    def option(self, key: OptionKey, compute: Callable[[], Option | None]) -> Option | None:
+    def option(
+        self, key: OptionKey, compute: Callable[[], Option | TermsOption | None]
+    ) -> Option | TermsOption | None:  # fmt: skip
         """Return a structure with its spectra, computed on the first call; None where the layer cannot take it."""
         if key not in self._options:
             self._options[key] = compute()

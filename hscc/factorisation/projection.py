@@ -19,8 +19,8 @@ from hscc.calibration.moments import LayerMoments, RegionMoments
 from hscc.factorisation.spectra import matrix_root
 from hscc.structures.base import SIMD_WIDTH
 
-_FRACTIONS = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
-_REGIONAL = 1 / 4
+SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2)  # of the input channels
+REGIONAL_SHARES = (1 / 4,)  # with several regions each costs an eigenproblem per region: the one that fitted best
 _WIDE = 64  # channels from which on directions come in multiples of the SIMD width
 
 
@@ -71,19 +71,18 @@ class ProjectedRegion:
     residual: torch.Tensor
 
 
-def projection_ranks(channels: int, regional: bool = False) -> tuple[int, ...]:
+def projection_ranks(channels: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
     """Numbers of directions to try, ascending.
 
     Parameters
     ----------
     channels : int
         Of the input.
-    regional : bool
-        For factors region by region, where each number costs an eigenproblem per region: only the one that fitted best.
+    shares : sequence of float
+        Of the channels, 0 to 1; the numbers are rounded to multiples of the SIMD width for wide inputs.
     """
     multiple = SIMD_WIDTH if channels >= _WIDE else 1
-    fractions = (_REGIONAL,) if regional else _FRACTIONS
-    sizes = {max(1, round(channels * fraction / multiple)) * multiple for fraction in fractions}
+    sizes = {max(1, round(channels * share / multiple)) * multiple for share in shares}
     return tuple(sorted(size for size in sizes if size < channels))
 
 
@@ -175,18 +174,24 @@ def project_region(
     return ProjectedRegion(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
 
 
-def balance_projection(matrix: torch.Tensor, encoders: Sequence[torch.Tensor]) -> torch.Tensor:
+def balance_projection(matrix: torch.Tensor, regions: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
     """Factors, shape (r,), that give each direction and what reads it the same norm; see `factors.region_factors`.
+
+    What reads a direction is taken as the mean over the regions, since each output position belongs to one of them:
+    their sum would make the projection of 16 regions twice too large.
 
     Parameters
     ----------
     matrix : Tensor, shape (r, C)
         Directions; to be multiplied by the factors, row by row.
-    encoders : sequence of Tensor, shape (rank, r taps)
-        Of all regions; to be divided by them.
+    regions : sequence of sequence of Tensor, shape (rank, r_c taps)
+        Encoders of each region, whose blocks read the directions in order; to be divided by the factors.
     """
-    read = torch.cat(list(encoders)).reshape(-1, len(matrix), encoders[0].shape[1] // len(matrix))
-    after = read.square().sum(dim=(0, 2)).sqrt().clamp_min(1e-30)
+    taps = sum(row.shape[1] for row in regions[0]) // len(matrix)
+    read = torch.stack(
+        [torch.cat([row.square().sum(0).reshape(-1, taps).sum(1) for row in encoders]) for encoders in regions]
+    )
+    after = read.mean(0).sqrt().clamp_min(1e-30)
     scale: torch.Tensor = (after / matrix.norm(dim=1).clamp_min(1e-30)).sqrt()
     return scale
 

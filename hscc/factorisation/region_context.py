@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments
 from hscc.factorisation.factors import dense_outputs, output_energy
+from hscc.factorisation.joint import JointFit
 from hscc.factorisation.projection import (
     ProjectedMoments,
     channel_directions,
@@ -127,6 +128,10 @@ class LayerContext:
         width = max(projection, *projection_ranks(self.layer.inputs))
         return self.once(("projected", width), lambda: self._project(width))
 
+    def joint_fit(self) -> JointFit:
+        """Return the problem of fitting all factors of the whole layer together."""
+        return self.once("joint fit", self._joint_fit)
+
     def of_structure(self, structure: LowRank, halved: bool = True) -> list[RegionContext]:
         """Return the contexts of a structure's regions; `halved` as in `hscc.factorisation.spectra.region_norm`."""
         return self.of_regions([region.tiles for region in structure.regions], structure.projection, halved)
@@ -143,6 +148,20 @@ class LayerContext:
             whole = regions == [WHOLE_TILES]
             self._latest = (key, [self._region(tiles, whole, projection, halved) for tiles in regions])
         return self._latest[1]
+
+    def of_directions(self, regions: list[Tiles], matrix: torch.Tensor) -> list[RegionContext]:
+        """Return the contexts of some regions behind a projection of one's own; they serve to measure only.
+
+        Parameters
+        ----------
+        regions : list of Tiles
+            Of output positions.
+        matrix : Tensor, shape (r, C_in)
+            Directions of the input channels.
+        """
+        projected = project_moments(self.moments, self.weight, matrix)
+        whole = regions == [WHOLE_TILES]
+        return [self._behind(projected, len(matrix), *self._dense(tiles, whole, False)) for tiles in regions]
 
     def forget(self) -> None:
         """Drop the latest regions' covariances; what is small or slow to compute stays."""
@@ -169,18 +188,34 @@ class LayerContext:
         return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
     def _region(self, tiles: Tiles, everywhere: bool, projection: int, halved: bool) -> RegionContext:
+        dense, cells = self._dense(tiles, everywhere, halved)
+        return self._behind(self.projected(projection), projection, dense, cells) if projection else dense
+
+    def _dense(self, tiles: Tiles, everywhere: bool, halved: bool) -> tuple[RegionContext, Sequence[int]]:
+        """Context of a region without a projection, and the region's cells."""
         moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
         norm = region_norm(moments, self.whole.sensitivity, self.weighting.by, self.weighting.shrinkage, halved)
         outputs = self.once(("outputs", tiles, everywhere), lambda: dense_outputs(self.weight, moments))
-        if not projection:
-            energy = output_energy(outputs, moments, norm.sensitivity)
-            return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy)
+        energy = output_energy(outputs, moments, norm.sensitivity)
         cells = range(len(self.moments.count)) if everywhere else region_cells(tiles, self.moments.cells)
-        part = project_region(self.projected(projection), projection, cells, moments, self.weight, outputs)
+        return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy), cells
+
+    def _behind(
+        self, projected: ProjectedMoments, projection: int, dense: RegionContext, cells: Sequence[int]
+    ) -> RegionContext:  # fmt: skip
+        """Context of a region behind a projection."""
+        part = project_region(projected, projection, cells, dense.moments, self.weight, dense.outputs)
+        norm = dense.norm
         predicted = dense_outputs(part.weight, part.moments)
         energy = output_energy(predicted, part.moments, norm.sensitivity)
         lost = max(float((norm.sensitivity * part.residual).sum(dtype=torch.float64)), 0.0)
-        return RegionContext(tiles, part.weight, part.offset, part.moments, norm, predicted, energy, lost)
+        return RegionContext(dense.tiles, part.weight, part.offset, part.moments, norm, predicted, energy, lost)
+
+    def _joint_fit(self) -> JointFit:
+        covariance, weighting = self.whole.covariance, self.weighting
+        assert covariance is not None
+        norm = region_norm(self.whole, self.whole.sensitivity, weighting.by, weighting.shrinkage, halved=False)
+        return JointFit(self.weight, covariance, norm.sensitivity, self.layer.taps)
 
     def _project(self, width: int) -> ProjectedMoments:
         covariance, sensitivity = self.whole.covariance, self.whole.sensitivity

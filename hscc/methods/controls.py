@@ -17,7 +17,7 @@ from hscc.methods.base import Searched
 from hscc.methods.hscc import AUTO_LINEAR, HSCC
 from hscc.partitions.clusters import CoActivation, ContiguousGroups, GlobalCoActivation, RandomGroups
 from hscc.partitions.regions import RandomCells
-from hscc.search.candidates import Option, layer_options
+from hscc.search.candidates import Option, TermsOption, layer_options
 from hscc.search.low_rank import LayerPlans
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import plan_uniform
@@ -122,12 +122,19 @@ class UniformRanks(HSCC):
         return plan_uniform(model, calibration, limits, at_ratio, self.factor_layer)
 
 
-def full_ranks(options: Sequence[Option], structure: Structure) -> Structure:
+def full_ranks(options: Sequence[Option | TermsOption], structure: Structure) -> Structure:
     """Give every cluster of a structure all the ranks that the calibration can distinguish."""
     if not isinstance(structure, LowRank):
         return structure
     unranked = structure.with_ranks([[0] * len(region.blocks) for region in structure.regions])
-    spectra = iter([found for option in options if option.structure == unranked for found in option.spectra])
+    spectra = iter(
+        [
+            found
+            for option in options
+            if isinstance(option, Option) and option.structure == unranked
+            for found in option.spectra
+        ]
+    )
     return structure.with_ranks([[len(next(spectra).values) for _ in region.blocks] for region in structure.regions])
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 from hscc.calibration.collect import Calibration
 from hscc.errors import CompressionError
 from hscc.factorisation.spectra import LossWeighting, Weighting
-from hscc.methods.base import Searched
+from hscc.methods.base import Searched, refinement_rounds
 from hscc.partitions.clusters import CoActivation, Grouping, SimilarChannels
-from hscc.partitions.regions import Grid, Merged, Partition
+from hscc.partitions.regions import Grid, Merged, Partition, Superpixels
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 
 Regions = int | str | tuple[int, int]
@@ -31,10 +31,10 @@ class HSCC(Searched):
 
     Attributes
     ----------
-    regions : int, (int, int), "merged", "auto", or a tuple of these
-        Regions per side, rows by columns, or neighbouring cells merged by `region_similarity`. "auto" chooses
-        for each layer among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a linear layer
-        that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2.
+    regions : int, (int, int), "merged", "slic", "auto", or a tuple of these
+        Regions per side, rows by columns, neighbouring cells merged by `region_similarity`, or superpixels. "auto"
+        chooses for each layer among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a
+        linear layer that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2.
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
@@ -50,6 +50,15 @@ class HSCC(Searched):
         Ranks come in multiples of this, the SIMD width.
     region_similarity : float
         Similarity of activity (0 to 1) above which "merged" joins neighbouring cells.
+    superpixels : int
+        Regions that "slic" looks for.
+    terms : tuple of (int, int), "auto", or None
+        Block terms, clusters behind the projection, as (directions, rank) of one: several projections with a core each
+        and one decoder, see `hscc.factorisation.joint`. "auto" tries a few sizes where `clusters` and `projection` are
+        "auto" too and one region is among `regions`; None never does it.
+    refine : bool or int
+        Whether projection, core and decoder of a layer without regions are refined together once its structure is
+        chosen; a number is that of the rounds.
 
     Raises
     ------
@@ -64,6 +73,9 @@ class HSCC(Searched):
     shrinkage: float = 0.3
     rank_multiple: int = 8
     region_similarity: float = 0.8
+    superpixels: int = 8
+    terms: tuple[tuple[int, int], ...] | Literal["auto"] | None = "auto"
+    refine: bool | int = True
 
     def __post_init__(self) -> None:
         if self.weighting not in ("output", "activation", "none"):
@@ -73,8 +85,13 @@ class HSCC(Searched):
                 raise CompressionError(f"HSCC {name}={value:g} is out of range; give a number from 0 to 1.")
         if self.projection not in ("auto", None) and not (isinstance(self.projection, int) and self.projection > 0):
             raise CompressionError(f"HSCC projection={self.projection!r} is neither a number of directions nor auto.")
+        if self.superpixels < 1:
+            raise CompressionError(f"HSCC superpixels={self.superpixels} is out of range; give 1 or more.")
         if self.rank_multiple < 1:
             raise CompressionError(f"HSCC rank_multiple={self.rank_multiple} is out of range; give 1 or more.")
+        if self.terms not in ("auto", None) and not _is_list_of_sizes(self.terms):
+            raise CompressionError(f"HSCC terms={self.terms!r} is neither auto nor a list of (directions, rank).")
+        refinement_rounds(self.refine)
         self.partitions()
         self.groupings(seed=0)
 
@@ -83,7 +100,14 @@ class HSCC(Searched):
         partitions, groupings = self.partitions(), self.groupings(seed)
         single = len(partitions) == len(groupings) == 1 and not isinstance(self.clusters, float)
         linear = () if single else AUTO_LINEAR
-        return SearchSpace(partitions, groupings, self.loss_weighting(), self.rank_multiple, linear, self.projections())
+        return SearchSpace(
+            partitions, groupings, self.loss_weighting(), self.rank_multiple, linear, self.projections(),
+            terms=self.term_sizes(),
+        )  # fmt: skip
+
+    def rounds(self) -> int:
+        """See `Searched`."""
+        return refinement_rounds(self.refine)
 
     def loss_weighting(self) -> LossWeighting:
         """See `Searched`."""
@@ -94,6 +118,13 @@ class HSCC(Searched):
         if self.projection is None:
             return ()
         return "auto" if self.projection == "auto" else (self.projection,)
+
+    def term_sizes(self) -> tuple[tuple[int, int], ...] | Literal["auto"]:
+        """Sizes of block terms that `terms` names."""
+        if self.terms != "auto":
+            return self.terms or ()
+        free = self.clusters == self.projection == "auto" and SINGLE_REGION in self.partitions()
+        return "auto" if free else ()
 
     def partitions(self) -> tuple[Partition, ...]:
         """Partitions of the positions that `regions` names."""
@@ -111,10 +142,13 @@ class HSCC(Searched):
     def _partition(self, regions: Regions) -> Partition:
         if regions == "merged":
             return Merged(self.region_similarity)
+        if regions == "slic":
+            return Superpixels(self.superpixels)
         sides = (regions, regions) if isinstance(regions, int) else regions
         if isinstance(sides, str) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
             raise CompressionError(
-                f"HSCC regions={regions!r} is not a partition; give a number per side, (rows, columns), merged or auto."
+                f"HSCC regions={regions!r} is not a partition; "
+                "give a number per side, (rows, columns), merged, slic or auto."
             )
         return Grid(*sides)
 
@@ -125,12 +159,19 @@ def paper_preset() -> HSCC:
     The threshold is this low because channels of deep layers hardly fire together: at 0.5 the 384 channels of AlexNet's
     fourth convolution make 354 clusters, at 0.05 they make 44.
     """
-    return HSCC(regions=2, clusters=0.05, projection=None, weighting="activation", rank_multiple=1)
+    return HSCC(regions=2, clusters=0.05, projection=None, weighting="activation", rank_multiple=1, refine=False)
 
 
 def _is_list_of_regions(regions: object) -> bool:
     # (2, 1) is one grid; ((2, 1), (1, 1)) and (1, "merged", 4) are choices.
     return isinstance(regions, tuple) and not (len(regions) == 2 and all(isinstance(side, int) for side in regions))
+
+
+def _is_list_of_sizes(terms: object) -> bool:
+    return isinstance(terms, tuple) and all(
+        isinstance(size, tuple) and len(size) == 2 and all(isinstance(number, int) and number > 0 for number in size)
+        for size in terms
+    )
 
 
 def _grouping(clusters: Clusters, seed: int) -> Grouping:

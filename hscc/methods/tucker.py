@@ -9,7 +9,7 @@ import torch
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.spectra import LossWeighting
-from hscc.methods.base import Searched
+from hscc.methods.base import Searched, refinement_rounds
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import Uniform
 from hscc.structures.tucker import Tucker2
@@ -21,12 +21,17 @@ class AdaptiveTucker(Searched):
 
     Attributes
     ----------
-    shrinkage, rank_multiple
+    shrinkage, rank_multiple, refine
         As in `HSCC`.
     """
 
     shrinkage: float = 0.3
     rank_multiple: int = 8
+    refine: bool | int = True
+
+    def rounds(self) -> int:
+        """See `Searched`."""
+        return refinement_rounds(self.refine)
 
     def space(self, calibration: Calibration, seed: int) -> SearchSpace:
         """See `Searched`."""

@@ -1,4 +1,4 @@
-"""Partitions of a layer's output positions into regions: grids, cells merged by similarity, cells at random.
+"""Partitions of a layer's output positions into regions: grids, merged cells, superpixels, a given map, at random.
 
 Regions are unions of the calibration's cells, so one calibration serves all of them. To add a partition, write a frozen
 dataclass with ``tiles``.
@@ -15,7 +15,10 @@ import numpy.typing as npt
 
 from hscc.calibration.layers import Layer, Rectangle, cell_edges, cells_of
 from hscc.calibration.moments import LayerMoments
+from hscc.errors import CompressionError
 from hscc.structures.base import Tiles
+
+_PIXELS = 32  # per side of the image that superpixels are looked for in
 
 
 class Partition(Protocol):
@@ -78,6 +81,79 @@ class Merged:
 
 
 @dataclass(frozen=True)
+class Superpixels:
+    """SLIC superpixels of the layer's mean input map (Achanta et al., 2012), as unions of cells.
+
+    The channels' means over the calibration images make an image of cells by cells pixels, in units of their spread. So
+    the regions can be no finer than the calibration's cells: at 4 x 4 they differ little from a grid.
+
+    Attributes
+    ----------
+    regions : int
+        How many to look for; SLIC may find fewer.
+    compactness : float
+        Weight of distance in space against that in channels.
+
+    Raises
+    ------
+    CompressionError
+        If scikit-image, an optional dependency, is not installed.
+    """
+
+    regions: int
+    compactness: float = 0.1
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """See `Partition`."""
+        try:
+            from skimage.segmentation import slic
+        except ImportError as error:
+            raise CompressionError(
+                'superpixels need scikit-image, which is not installed; run pip install "hscc[slic]".'
+            ) from error
+        cells = moments.cells
+        if self.regions > cells * cells or not bool((moments.count > 0).all()):
+            return None
+        # SLIC places its seeds on a regular grid of pixels: one pixel per cell would leave few numbers of regions.
+        side = -(-_PIXELS // cells)
+        pixels = _mean_map(layer, moments).repeat(side, axis=0).repeat(side, axis=1)
+        found = slic(
+            pixels, n_segments=self.regions, compactness=self.compactness, channel_axis=-1, convert2lab=False,
+            start_label=0,
+        )  # fmt: skip
+        squares = found.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells * cells, -1)
+        return _by_label(np.asarray([np.bincount(square).argmax() for square in squares]), cells)
+
+
+@dataclass(frozen=True)
+class CellMap:
+    """Regions as a map of one's own, such as organs of an atlas or the classes of a segmentation.
+
+    Attributes
+    ----------
+    labels : tuple of tuple of int
+        Region of each cell, row by row; a square map. A layer with a multiple of its cells repeats each of them.
+    """
+
+    labels: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.labels or any(len(row) != len(self.labels) for row in self.labels):
+            sizes = sorted({len(row) for row in self.labels})
+            raise CompressionError(
+                f"a map of regions must be square; it has {len(self.labels)} rows of {sizes} cells."
+            )  # fmt: skip
+
+    def tiles(self, layer: Layer, moments: LayerMoments) -> list[Tiles] | None:
+        """See `Partition`."""
+        labels = np.asarray(self.labels, dtype=np.int64)
+        factor, rest = divmod(moments.cells, len(labels))
+        if rest or min(layer.grid) < moments.cells:
+            return None
+        return _by_label(labels.repeat(factor, axis=0).repeat(factor, axis=1).reshape(-1), moments.cells)
+
+
+@dataclass(frozen=True)
 class RandomCells:
     """Equal regions of cells drawn at random: the control that spatial regions must beat."""
 
@@ -119,6 +195,15 @@ def _by_label(labels: npt.NDArray[np.int64], cells: int) -> list[Tiles]:
         for first, end in zip([0, *ends[:-1]], ends, strict=True):
             regions.setdefault(int(line[first]), []).append((row, row + 1, int(first), int(end)))
     return [tuple(tiles) for tiles in regions.values()]
+
+
+def _mean_map(layer: Layer, moments: LayerMoments) -> npt.NDArray[np.float64]:
+    """Mean of each input channel in each cell, shape (cells, cells, C_in), of unit spread over the cells."""
+    totals = moments.total.reshape(len(moments.count), -1, layer.taps).sum(2).double().numpy()
+    means = totals / moments.count.numpy()[:, None] / layer.taps
+    spread = float(np.sqrt(means.var(axis=0).sum()))
+    scaled: npt.NDArray[np.float64] = (means - means.mean(axis=0)) / max(spread, 1e-30)
+    return scaled.reshape(moments.cells, moments.cells, -1)
 
 
 def _activity(layer: Layer, moments: LayerMoments) -> npt.NDArray[np.float64]:

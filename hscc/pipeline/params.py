@@ -191,6 +191,7 @@ class CompressParams(Section):
 class LatencyParams(Section):
     """How layers are timed for cells whose budget has a latency."""
 
+    runtime: Literal["auto", "engine", "onnxruntime", "openvino"]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     threads: Count
 
@@ -206,7 +207,7 @@ class QuantiseParams(Section):
 class BenchParams(Section):
     """How networks are timed."""
 
-    runtimes: Annotated[tuple[Literal["onnxruntime", "torch"], ...], Field(min_length=1)]
+    runtimes: Annotated[tuple[Literal["engine", "onnxruntime", "openvino", "torch"], ...], Field(min_length=1)]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     threads: Count
     repeats: Annotated[int, Field(ge=3)]
@@ -264,6 +265,7 @@ class RegisterParams(Section):
     max_accuracy_drop: Annotated[float, Field(ge=0, le=1)]
     min_macs_ratio: Annotated[float, Field(ge=1)]
     min_speedup: Annotated[float, Field(ge=0)]
+    runtime: Literal["auto", "engine", "onnxruntime"]
 
 
 class PromoteParams(Section):

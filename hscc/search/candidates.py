@@ -15,18 +15,24 @@ from hscc.budgets.resources import CostModel
 from hscc.calibration.cache import OptionKey
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.projection import projection_ranks
+from hscc.factorisation.joint import JointFit, Term
+from hscc.factorisation.projection import SHARES, projection_ranks
 from hscc.factorisation.region_context import LayerContext, RegionContext, correlation
 from hscc.factorisation.spectra import Spectrum, columns_of, spectrum
 from hscc.partitions.clusters import Correlation, Grouping, channel_correlation
 from hscc.partitions.regions import Grid, Partition
 from hscc.search.allocation import Candidate, Choice, Cluster, LayerOptions, Vector, make_cluster
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
-from hscc.structures.base import WHOLE_TILES, Tiles
+from hscc.structures.base import SIMD_WIDTH, WHOLE_TILES, Tiles
+from hscc.structures.block_terms import BlockTerms, block_terms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 
 FEWEST_CHANNELS = 8  # in a cluster: under the width of a SIMD register nothing is gained
+_WIDE_INPUT = 128  # channels from which on a block term reads two SIMD registers of directions
+_TERM_RANKS = (2 * SIMD_WIDTH, 3 * SIMD_WIDTH)
+_MOST_TERMS = 6
+_TERM_ROUNDS = 20  # of refinement after each further term: enough to tell what a number of terms can reach
 _STEPS_AT_LEAST = 4  # a narrow cluster would have too few ranks to choose from; it takes them one by one
 
 
@@ -49,7 +55,31 @@ class Option:
     lost: float = 0.0
 
 
-def layer_options(context: LayerContext, calibration: Calibration, space: SearchSpace) -> list[Option]:
+@dataclass(frozen=True)
+class TermsOption:
+    """Block terms of one size, and what each further one saves.
+
+    Attributes
+    ----------
+    structure : BlockTerms
+        With one term.
+    saved : ndarray of float64, shape (terms,)
+        Loss saved by each term after the ones before it.
+    lost : float
+        Loss with all of them.
+    fits : tuple of tuple of Term
+        The terms of each number of them.
+    """
+
+    structure: BlockTerms
+    saved: Vector
+    lost: float
+    fits: tuple[tuple[Term, ...], ...]
+
+
+def layer_options(
+    context: LayerContext, calibration: Calibration, space: SearchSpace
+) -> list[Option | TermsOption]:  # fmt: skip
     """List the structures of a search space that a layer can take, with their spectra.
 
     Spectra are kept in ``calibration.cache``, so that another budget or a smaller space on the same calibration finds
@@ -66,7 +96,7 @@ def layer_options(context: LayerContext, calibration: Calibration, space: Search
 
     Returns
     -------
-    list of Option
+    list of Option or TermsOption
         At least one: a layer with too few positions or channels for anything else has one region and one cluster.
     """
     layer = context.layer
@@ -81,6 +111,39 @@ def layer_options(context: LayerContext, calibration: Calibration, space: Search
         assert option is not None
         found = [option]
     context.forget()
+    terms = [_terms_option(calibration, context, *size) for size in term_sizes(layer, space)]
+    return [*found, *(option for option in terms if option is not None)]
+
+
+def term_sizes(layer: Layer, space: SearchSpace) -> tuple[tuple[int, int], ...]:
+    """List the sizes (directions, rank) of block terms to try: those of a search space that fit into the layer.
+
+    Terms read 32 directions, 16 of a narrow layer: multiples of the SIMD width, as grouped convolutions want them.
+    """
+    possible = layer.kind == "conv" and layer.taps > 1 and layer.positions > 1 and space.weighting.by == "output"
+    if not possible:
+        return ()
+    read = 2 * SIMD_WIDTH if layer.inputs >= _WIDE_INPUT else SIMD_WIDTH
+    sizes = [(read, rank) for rank in _TERM_RANKS] if space.terms == "auto" else list(space.terms)
+    return tuple((r, s) for r, s in sizes if 2 * r <= layer.inputs and s <= min(layer.outputs, r * layer.taps))
+
+
+def fit_terms(fit: JointFit, number: int, directions: int, rank: int) -> list[tuple[Term, ...]]:
+    """Fit one, two, ... block terms, each to what those before it leave out, then all together for a few rounds.
+
+    Parameters
+    ----------
+    fit : JointFit
+        Of the layer.
+    number : int
+        Most terms.
+    directions, rank : int
+        Size of each.
+    """
+    found: list[tuple[Term, ...]] = []
+    for _ in range(number):
+        before = found[-1] if found else ()
+        found.append(tuple(fit.refined([*before, fit.next_term(before, directions, rank)], _TERM_ROUNDS)))
     return found
 
 
@@ -95,7 +158,8 @@ def _projections(layer: Layer, partition: Partition, grouping: Grouping, space: 
     if not possible:
         return (0,)
     if space.projections == "auto":
-        return (0, *projection_ranks(layer.inputs, regional=partition != SINGLE_REGION))
+        shares = SHARES if partition == SINGLE_REGION else space.regional_shares
+        return (0, *projection_ranks(layer.inputs, shares))
     return tuple(number for number in space.projections if number < layer.inputs) or (0,)
 
 
@@ -108,7 +172,32 @@ def _option(
         return _conv_option(context, partition, grouping, projection)
 
     key = OptionKey(context.layer.name, partition, grouping, projection, context.weighting)
-    return calibration.cache.option(key, compute)
+    option = calibration.cache.option(key, compute)
+    assert not isinstance(option, TermsOption)
+    return option
+
+
+def _terms_option(
+    calibration: Calibration, context: LayerContext, directions: int, rank: int
+) -> TermsOption | None:  # fmt: skip
+    one = block_terms(1, directions, rank)
+    number = min(_MOST_TERMS, (context.layer.macs // 2) // one.macs(context.layer))
+    if not number:
+        return None
+
+    def compute() -> TermsOption:
+        fit = context.joint_fit()
+        fits = fit_terms(fit, number, directions, rank)
+        losses = np.asarray([fit.energy, *map(fit.loss, fits)]) * context.whole.positions
+        losses = np.minimum.accumulate(np.maximum(losses, 0.0))
+        return TermsOption(one, -np.diff(losses), float(losses[-1]), tuple(fits))
+
+    key = OptionKey(
+        context.layer.name, SINGLE_REGION, SINGLE_CLUSTER, 0, context.weighting, term=(directions, rank)
+    )  # fmt: skip
+    option = calibration.cache.option(key, compute)
+    assert isinstance(option, TermsOption)
+    return option
 
 
 def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping, projection: int) -> Option | None:
@@ -192,7 +281,7 @@ def _scaled(context: LayerContext, found: Spectrum) -> Spectrum:
 
 
 def rank_candidates(
-    layer: Layer, options: Sequence[Option], multiple: int, models: Sequence[CostModel]
+    layer: Layer, options: Sequence[Option | TermsOption], multiple: int, models: Sequence[CostModel]
 ) -> LayerOptions:
     """What the ranks of a layer's options save and cost.
 
@@ -200,7 +289,7 @@ def rank_candidates(
     ----------
     layer : Layer
         The layer.
-    options : sequence of Option
+    options : sequence of Option or TermsOption
         What it may become.
     multiple : int
         Ranks come in multiples of this, unless a resource needs larger ones.
@@ -211,8 +300,10 @@ def rank_candidates(
     return LayerOptions(tuple(_candidate(layer, option, multiple, models) for option in options), dense)
 
 
-def chosen_structure(option: Option, candidate: Candidate, choice: Choice) -> LowRank:
-    """Put the ranks that were chosen into an option's structure."""
+def chosen_structure(option: Option | TermsOption, candidate: Candidate, choice: Choice) -> LowRank:
+    """Put the ranks that were chosen, or the number of terms, into an option's structure."""
+    if isinstance(option, TermsOption):
+        return option.structure.with_terms(choice.steps[0])
     ranks = [int(c.ranks[:n].sum()) for c, n in zip(candidate.clusters, choice.steps, strict=True)]
     remaining = iter(ranks)
     if len(ranks) == sum(len(region.blocks) for region in option.structure.regions):
@@ -222,7 +313,11 @@ def chosen_structure(option: Option, candidate: Candidate, choice: Choice) -> Lo
     return option.structure.with_ranks(rows)
 
 
-def _candidate(layer: Layer, option: Option, multiple: int, models: Sequence[CostModel]) -> Candidate:
+def _candidate(
+    layer: Layer, option: Option | TermsOption, multiple: int, models: Sequence[CostModel]
+) -> Candidate:  # fmt: skip
+    if isinstance(option, TermsOption):
+        return _terms_candidate(layer, option, models)
     equal = any(model.equal_clusters for model in models)
     coarse = max(model.rank_multiple for model in models)
     remaining = iter(option.spectra)
@@ -241,6 +336,18 @@ def _candidate(layer: Layer, option: Option, multiple: int, models: Sequence[Cos
             clusters += [_cluster(found, cost, multiple, coarse) for found, cost in zip(values, costs, strict=True)]
     fixed = np.asarray([model.fixed(layer, option.structure) for model in models], dtype=np.float64)
     return Candidate(tuple(clusters), fixed, option.lost + _forgone(option, clusters))
+
+
+def _terms_candidate(layer: Layer, option: TermsOption, models: Sequence[CostModel]) -> Candidate:
+    """Each term is a step of one rank: all of them cost the same."""
+    one, two = (
+        np.asarray([model.of_structure(layer, option.structure.with_terms(count)) for model in models])
+        for count in (1, 2)
+    )
+    each = np.maximum(two - one, 0.0)
+    cluster = make_cluster(option.saved, each.tolist(), 1)
+    forgone = float(option.saved.sum() - cluster.saved.sum())
+    return Candidate((cluster,), np.maximum(one - each, 0.0), option.lost + max(forgone, 0.0))
 
 
 def _cluster(values: Vector, cost: Vector, multiple: int, coarse: int) -> Cluster:

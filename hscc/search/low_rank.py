@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.factorisation.factors import Encoder, RegionFactors, region_factors
-from hscc.factorisation.projection import balance_projection
-from hscc.factorisation.region_context import LayerContext, dense_bias
-from hscc.factorisation.spectra import LossWeighting, Spectrum, spectrum
+from hscc.factorisation.projection import SHARES
+from hscc.factorisation.region_context import LayerContext
+from hscc.factorisation.spectra import LossWeighting, spectrum
 from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError, allocate, loss_of
-from hscc.search.candidates import block_columns, chosen_structure, layer_options, rank_candidates
+from hscc.search.candidates import (
+    Option,
+    TermsOption,
+    block_columns,
+    chosen_structure,
+    fit_terms,
+    layer_options,
+    rank_candidates,
+)
+from hscc.search.factoring import factor_ranks, factor_terms
 from hscc.search.parallel import each_layer
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.structures.base import State, Structure
+from hscc.structures.block_terms import BlockTerms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import LowRank
 
@@ -61,6 +69,8 @@ def plan_low_rank(
     UnreachableError
         If the fewest ranks of the cheapest structures exceed a limit.
     """
+    if any(getattr(limit.model, "cheap_regions", False) for limit in limits):
+        space = replace(space, regional_shares=SHARES)
     layers = [LayerContext(model, layer, calibration, space.weighting) for layer in calibration.layers]
     options = each_layer(lambda context: layer_options(context, calibration, space), layers, "spectra")
     wanted: list[tuple[Layer, Structure]] = [(layer, DENSE) for layer in calibration.layers]
@@ -80,27 +90,38 @@ def plan_low_rank(
 
 
 def factor_low_rank(
-    model: nn.Module, layer: Layer, calibration: Calibration, weighting: LossWeighting, structure: Structure
+    model: nn.Module,
+    layer: Layer,
+    calibration: Calibration,
+    weighting: LossWeighting,
+    structure: Structure,
+    rounds: int = 0,
 ) -> tuple[float, State]:
-    """Factors of a layer whose structure and ranks are known: predicted loss and state of the replacement."""
+    """Factors of a layer whose structure and ranks are known: predicted loss and state of the replacement.
+
+    ``rounds`` as in `hscc.search.space.SearchSpace`.
+    """
     assert isinstance(structure, LowRank)
     context = LayerContext(model, layer, calibration, weighting)
+    if isinstance(structure, BlockTerms):
+        fits = fit_terms(context.joint_fit(), structure.terms, structure.directions, structure.term_rank)
+        return factor_terms(context, structure, fits[-1], rounds)
     spectra = []
     for region, found in zip(structure.regions, context.of_structure(structure), strict=True):
         known = found.outputs if len(region.blocks) == 1 else None
         columns = [block_columns(layer, block) for block in region.blocks]
         spectra += [spectrum(found.weight, found.moments, found.norm, part, known) for part in columns]
-    return _factor(context, structure, spectra)
+    return factor_ranks(context, structure, spectra, rounds)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
     spaces = [
-        replace(space, partitions=(partition,), groupings=(grouping,), projections=())
+        replace(space, partitions=(partition,), groupings=(grouping,), projections=(), terms=())
         for partition in space.partitions
         for grouping in space.groupings
     ]
     if space.projections and SINGLE_REGION in space.partitions and SINGLE_CLUSTER in space.groupings:
-        spaces.append(replace(space, partitions=(SINGLE_REGION,), groupings=(SINGLE_CLUSTER,)))
+        spaces.append(replace(space, partitions=(SINGLE_REGION,), groupings=(SINGLE_CLUSTER,), terms=()))
     return spaces if len(spaces) > 1 or space.projections else []
 
 
@@ -124,7 +145,7 @@ def _plan_within(
             return LayerPlan(context.layer, DENSE, 0.0, "no factorisation saves enough for what it loses"), None
         option = options[index][choice.candidate]
         structure = chosen_structure(option, candidates[index].candidates[choice.candidate], choice)
-        loss, state = _factor(context, structure, option.spectra)
+        loss, state = _factor(context, structure, option, space.rounds)
         context.forget()
         return LayerPlan(context.layer, structure, loss), state
 
@@ -134,34 +155,10 @@ def _plan_within(
     return sum(entry.loss for entry in plans), (plans, weights)
 
 
-def _factor(context: LayerContext, structure: LowRank, spectra: Sequence[Spectrum]) -> tuple[float, State]:
-    bias = dense_bias(context.model, context.layer)
-    factors: list[RegionFactors] = []
-    loss, remaining = 0.0, iter(spectra)
-    for region, known in zip(structure.regions, context.of_structure(structure, halved=False), strict=True):
-        columns = [block_columns(context.layer, block) for block in region.blocks]
-        rows = [
-            next(remaining).encoder(_part(known.weight, part), block.rank)
-            for block, part in zip(region.blocks, columns, strict=True)
-        ]
-        offset_bias = bias if known.offset is None else known.offset + (0 if bias is None else bias)
-        encoder = Encoder(columns, rows)
-        found = region_factors(known.weight, offset_bias, known.moments, known.norm, known.energy, encoder)
-        factors.append(found)
-        loss += found.loss + known.lost * known.moments.positions
-    if not structure.projection:
-        return loss, structure.state(context.layer, factors)
-    directions, factors = _balanced(context.projected(structure.projection).matrix[: structure.projection], factors)
-    return loss, structure.state(context.layer, factors, directions)
-
-
-def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[torch.Tensor, list[RegionFactors]]:
-    scale = balance_projection(directions, [row for found in factors for row in found.encoders])
-    taps = factors[0].encoders[0].shape[1] // len(directions)
-    read = scale.repeat_interleave(taps)
-    divided = [replace(found, encoders=[row / read for row in found.encoders]) for found in factors]
-    return directions * scale[:, None], divided
-
-
-def _part(weight: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return weight if len(columns) == weight.shape[1] else weight[:, columns]
+def _factor(
+    context: LayerContext, structure: LowRank, option: Option | TermsOption, rounds: int
+) -> tuple[float, State]:  # fmt: skip
+    if isinstance(option, TermsOption):
+        assert isinstance(structure, BlockTerms)
+        return factor_terms(context, structure, option.fits[structure.terms - 1], rounds)
+    return factor_ranks(context, structure, option.spectra, rounds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hscc.factorisation.projection import REGIONAL_SHARES
 from hscc.factorisation.spectra import LossWeighting
 from hscc.partitions.clusters import ContiguousGroups, Grouping
 from hscc.partitions.regions import Grid, Partition
@@ -32,6 +33,15 @@ class SearchSpace:
     projections : tuple of int or "auto"
         Numbers of directions to try for undivided channels of layers with several taps; "auto" for those of
         `hscc.factorisation.projection.projection_ranks`, empty for none.
+    regional_shares : tuple of float
+        Shares of the channels that projections "auto" tries with several regions. Where a cost model has
+        ``cheap_regions``, as a runtime does for which a region is only an index, a search tries those of a single
+        region.
+    terms : tuple of (int, int) or "auto"
+        Directions and rank of a block term, for block terms of one size on layers with several taps; "auto" for the
+        sizes of `hscc.search.candidates.term_sizes`, empty for none.
+    rounds : int
+        Most rounds of the joint refinement of the factors of a layer once its structure is chosen; 0 for none.
     """
 
     partitions: tuple[Partition, ...]
@@ -40,6 +50,9 @@ class SearchSpace:
     multiple: int
     linear: tuple[tuple[Partition, Grouping], ...] = ()
     projections: tuple[int, ...] | Literal["auto"] = ()
+    regional_shares: tuple[float, ...] = REGIONAL_SHARES
+    terms: tuple[tuple[int, int], ...] | Literal["auto"] = ()
+    rounds: int = 0
 
     def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
         """Structures for a layer of a kind, "conv" or "linear"."""

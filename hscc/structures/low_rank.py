@@ -72,8 +72,8 @@ class LowRank(Structure):
     input_regions : int
         Regions of the feature grid that a linear layer flattens; each of its blocks lies in one.
     projection : int
-        Directions that a 1 x 1 convolution first reduces the input channels to; each region then has one block of them
-        all. 0 for none.
+        Directions that a 1 x 1 convolution first reduces the input channels to; the blocks then
+        partition the directions. 0 for none.
     """
 
     kind: ClassVar[str] = "low_rank"

@@ -19,6 +19,7 @@ from hscc.calibration.layers import Layer, find_layers
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import grid_tiles
 from hscc.structures.base import STRUCTURES, WHOLE_TILES, Structure, read_structure
+from hscc.structures.block_terms import block_terms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.structures.spatial import Separable
@@ -69,6 +70,7 @@ STRATEGIES: dict[str, Callable[[Layer], st.SearchStrategy[Structure]]] = {
     "dense": lambda layer: st.just(DENSE),
     "low_rank": low_rank,
     "tucker": lambda layer: st.builds(Tucker2, st.tuples(st.integers(1, layer.inputs), st.integers(1, layer.outputs))),
+    "block_terms": lambda layer: st.builds(block_terms, st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)),
     "spatial": lambda layer: st.builds(Separable, st.integers(1, 9)),
 }
 LINEAR = {"dense", "low_rank"}  # the others are of convolutions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ Workspace = Annotated[
         help="Folder that holds params.yaml, data/, artifacts/ and reports/.",
     ),
 ]
+Runtime = Literal["engine", "onnxruntime", "openvino"]
 HERE = Path(".")
 WIDE = 120  # columns
 
