@@ -79,7 +79,7 @@ def lower(values: Values, module: nn.Module, given: View, sizes: Sequence[int]) 
     factors = [None if isinstance(part, ConstantRegion) else _Factors.of(part, channels) for part in parts]
     shares = [1.0] * len(parts) if index is None else [float((index == number).sum()) for number in range(len(parts))]
     grouping = _Grouping.of(factors, shares, channels)
-    biases = [_array(part.bias if isinstance(part, ConstantRegion) else part.decoder.bias) for part in parts]  # type: ignore[union-attr]
+    biases = [_bias(part) for part in parts]
     regions = tuple(
         RegionWeights(None, None, bias) if part is None else part.weights(grouping, channels, kernel, bias)
         for part, bias in zip(factors, biases, strict=True)
@@ -129,7 +129,7 @@ class _Factors:
     @classmethod
     def of(cls, part: nn.Module, channels: int) -> _Factors:
         assert isinstance(part, ClusteredConv2d | ClusteredLinear)
-        order = part.order.numpy() if part.permuted else np.arange(channels)
+        order = part.get_buffer("order").numpy() if part.permuted else np.arange(channels)
         edges = np.cumsum(part.sizes)[:-1]
         kernels = [_array(encoder.weight) for encoder in part.encoders]  # type: ignore[arg-type]
         if len(kernels) < len(part.sizes):  # one grouped convolution
@@ -302,6 +302,10 @@ def _spatial(core: Array, kernel: Sequence[int]) -> Array:
 
 def _triple(pair: Sequence[int]) -> Triple:
     return (1, int(pair[0]), int(pair[1]))
+
+
+def _bias(part: nn.Module) -> Array:
+    return _array(part.bias if isinstance(part, ConstantRegion) else part.decoder.bias)  # type: ignore[union-attr, arg-type]
 
 
 def _array(tensor: torch.Tensor | None) -> Array:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _affine_into_writer(program: Program, writer: Operation, operation: Operatio
     if not isinstance(operation, Affine) or getattr(writer, "activation", None) != NO_ACTIVATION:
         return None
     plain = operation.scale is operation.shift is None
-    moved = {"output": operation.output, "activation": operation.activation}
+    moved: dict[str, Any] = {"output": operation.output, "activation": operation.activation}
     if plain:
         return replace(writer, **moved)
     scale, shift = operation.scale, operation.shift
@@ -215,7 +216,7 @@ def _projection_into_reader(program: Program, writer: Operation, operation: Oper
     assert core is not None
     if operation.projection is not None or operation.permutation is not None or len(writer.inputs) == 2:
         return None
-    if writer.activation != NO_ACTIVATION or writer.regions[0].bias.any() or len(core) > core.shape[-1]:
+    if writer.activation != NO_ACTIVATION or writer.regions[0].bias.any():
         return None
     if operation.kernel == _ONE and all(region.decoder is None for region in operation.regions):
         return None  # better as a core with the other as its decoder
@@ -370,6 +371,6 @@ def _float32(numbers: Array) -> Array:
     return np.ascontiguousarray(numbers, np.float32)
 
 
-def _triple(numbers: object) -> Triple:
-    depth, rows, columns = numbers  # type: ignore[misc]
+def _triple(numbers: Iterable[int]) -> Triple:
+    depth, rows, columns = numbers
     return (depth, rows, columns)

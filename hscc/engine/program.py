@@ -130,7 +130,7 @@ class Convolution(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Linear(Operation):
-    """A linear layer of all numbers of a value, in the order depth, rows, columns, channels; low rank with an encoder."""
+    """A linear layer of a value's numbers in the order depth, rows, columns, channels; low rank with an encoder."""
 
     code: ClassVar[int] = 2
     weight: Array  # (C_out, hidden or inputs)

@@ -1,11 +1,11 @@
-"""The one file of a program: header with a checksum, card, program, weights. No pickle, nothing to unpack.
+r"""The one file of a program: header with a checksum, card, program, weights. No pickle, nothing to unpack.
 
 All numbers are little-endian.
 
 ========================  ========================================================================================
 bytes                     content
 ========================  ========================================================================================
-8                         ``HSCCENG\\0``
+8                         ``HSCCENG\0``
 u32                       version of the format, 1
 u32                       CRC-32 of everything behind this number
 u64, u64, u64             bytes of the card, of the program, of the weights
@@ -130,7 +130,7 @@ def read_program(content: bytes, name: str = "the program") -> Program:
     weights_start = -(-(_HEADER.size + card_size + program_size) // _ALIGNMENT) * _ALIGNMENT
     if len(content) != weights_start + weights_size:
         raise ArtifactError(
-            f"{name} has {len(content)} bytes and its header says {weights_start + weights_size}; copy or export it again."
+            f"{name} has {len(content)} bytes in place of {weights_start + weights_size}; copy or export it again."
         )
     if zlib.crc32(content[_UNCHECKED:]) != checksum:
         raise ArtifactError(f"{name} is damaged, its checksum does not match; copy or export it again.")
@@ -454,9 +454,11 @@ class _Decoder:
             raise ValueError(f"operation {self.code} lacks a tensor")
         return numbers
 
-    def _absent(self) -> None:
-        if self._optional(()) is not None:
+    def _absent(self) -> Any:
+        numbers = self._optional(())
+        if numbers is not None:
             raise ValueError(f"operation {self.code} has a tensor too many")
+        return numbers
 
 
 def _code(activation: Activation) -> int:

@@ -145,7 +145,8 @@ def _windows(
     values: torch.Tensor, operation: Pool, shape: Shape, outside: float, before: tuple[int, ...] = (0, 0, 0)
 ) -> torch.Tensor:
     """Windows of a padded value, (N, C, depth, kd, rows, kh, columns, kw)."""
-    borders, places = [], []
+    borders: list[int] = []
+    places = []
     for axis in range(3):
         starts = torch.arange(shape.grid[axis]) * operation.stride[axis]
         place = starts[:, None] + torch.arange(operation.kernel[axis]) * operation.dilation[axis]

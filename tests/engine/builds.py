@@ -18,10 +18,15 @@ CACHE = Path(__file__).parents[2] / ".hscc" / "engine-tests"
 SOURCES = sorted([*(NATIVE / "src").iterdir(), *(NATIVE / "include").iterdir()])
 
 
+def compiler() -> str | None:
+    """The C++ compiler, if there is one."""
+    return shutil.which(os.environ.get("CXX", "c++"))
+
+
 def build(name: str, flags: Sequence[str], extra: Sequence[Path] = ()) -> Path:
     """Compile the engine's sources, with others and flags; a build of the same sources and flags is taken again."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
+    command = compiler()
+    if command is None:
         pytest.skip("there is no C++ compiler")
     digest = sha256(repr(flags).encode())
     for path in (*SOURCES, *extra):
@@ -32,7 +37,7 @@ def build(name: str, flags: Sequence[str], extra: Sequence[Path] = ()) -> Path:
         sources = [path for path in (*SOURCES, *extra) if path.suffix == ".cpp"]
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / name
-            command = [compiler, "-std=c++17", "-pthread", f"-I{NATIVE / 'include'}", *flags, *sources, "-o", made]
-            subprocess.run(command, check=True, timeout=280)
+            options = ["-std=c++17", "-pthread", f"-I{NATIVE / 'include'}", *flags]
+            subprocess.run([command, *options, *sources, "-o", made], check=True, timeout=280)
             made.replace(target)
     return target

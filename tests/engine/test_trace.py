@@ -167,9 +167,10 @@ def test_channels_last_blocks() -> None:
 
 def test_one_dimension() -> None:
     network = nn.Sequential(
-        nn.Conv1d(3, 8, 5, 2, 2), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 8, 3, groups=8, padding=1),
-        nn.Upsample(scale_factor=2, mode="linear"), nn.ConvTranspose1d(8, 4, 4, 2, 1), nn.AdaptiveAvgPool1d(3),
-        nn.Flatten(), nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 2),
+        nn.Conv1d(3, 8, 5, 2, 2), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(8, 8, 3, groups=8, padding=1), nn.Upsample(scale_factor=2, mode="linear"),
+        nn.ConvTranspose1d(8, 4, 4, 2, 1), nn.AdaptiveAvgPool1d(3), nn.Flatten(), nn.Linear(12, 6), nn.BatchNorm1d(6),
+        nn.Tanh(), nn.Linear(6, 2),
     )  # fmt: skip
     assert_traced(randomise(network), (3, 40))
 
@@ -185,7 +186,7 @@ def u_net(rank: int, transposed: bool) -> nn.Module:
     mode = "bilinear" if rank == 2 else "trilinear"
     up = getattr(nn, f"ConvTranspose{rank}d")(8, 4, 2, 2) if transposed else nn.Upsample(scale_factor=2, mode=mode)
 
-    def forward(first: nn.Module, down: nn.Module, up: nn.Module, last: nn.Module, head: nn.Module, x: torch.Tensor):
+    def forward(first: nn.Module, down: nn.Module, up: nn.Module, last: nn.Module, head: nn.Module, x):  # type: ignore
         x = first(x)
         return head(last(torch.cat([up(down(x)), x], 1)))
 
