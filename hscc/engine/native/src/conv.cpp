@@ -261,13 +261,15 @@ void Convolution::plan(int images, int threads) const {
     tasks_.clear();
     double total = 0;
     for (const Region& r : regions_) total += r.work * double(r.positions);
-    const double per_thread = std::clamp(total * images / threads / LONG_TASK, double(TASKS_PER_THREAD), double(MOST_TASKS_PER_THREAD));
+    // Parts of one region read its weights once more each, so many regions are cut no further.
+    const double most = regions_.size() == 1 ? MOST_TASKS_PER_THREAD : TASKS_PER_THREAD;
+    const double per_thread = std::clamp(total * images / threads / LONG_TASK, double(TASKS_PER_THREAD), most);
     for (size_t number = 0; number < regions_.size(); number++) {
         const Region& r = regions_[number];
         const int64_t positions = r.positions * images;
         if (!positions) continue;
         const double share = total > 0 ? r.work * double(r.positions) / total : 1;
-        const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * per_thread + 0.999));
+        const int64_t wanted = std::max<int64_t>(1, int64_t(share * threads * per_thread + (regions_.size() == 1 ? 0.999 : 0.5)));
         int panels = int(r.panels.size()), sets = 1, per_set = panels;
         if (r.hidden == 0) {
             if (threads > 1 && positions < 512) sets = int(std::min<int64_t>(panels, wanted));
