@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from flows.commands import environment
+from flows.progress import Progress
 from flows.repro import reproduce
 from hscc.pipeline import layout
 from hscc.pipeline.data.phantom.dataset import draw_dataset
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = Path("demo")
 PARAMS = "params.demo.yaml"
 GRAPH = "dvc.yaml"
+LOG = "demo.log"  # in the workspace: all that DVC and the stages print
+LAST_LINES = 20  # of it, shown when a stage fails
 
 TRAIN_PER_CLASS = 250
 TEST_PER_CLASS = 60
@@ -72,7 +75,7 @@ def draw(workspace: Path) -> None:
     """
     if (workspace / "data.dvc").is_file():
         return
-    console.rule(f"Drawing {4 * (TRAIN_PER_CLASS + TEST_PER_CLASS)} phantom images")
+    console.print(f"Drawing {4 * (TRAIN_PER_CLASS + TEST_PER_CLASS)} phantom images of four classes")
     draw_dataset(
         workspace / layout.DATA,
         train_per_class=TRAIN_PER_CLASS,
@@ -82,6 +85,30 @@ def draw(workspace: Path) -> None:
         duplicates=DUPLICATES,
     )
     _call(workspace, "dvc", "add", "--quiet", str(layout.DATA))
+
+
+def run(workspace: Path) -> None:
+    """Bring the graph up to date, with one line per stage; everything else goes to the log.
+
+    Parameters
+    ----------
+    workspace : Path
+        The workspace with its images.
+
+    Raises
+    ------
+    StepError
+        If a stage fails; the end of the log is printed before.
+    """
+    path = workspace / LOG
+    with path.open("w", encoding="utf-8") as log:
+        progress = Progress(workspace, log, lambda text: print(text, end="", flush=True))
+        status = reproduce(workspace, say=progress.line)
+        progress.end(failed=status != 0)
+    if status != 0:
+        console.print(*path.read_text(encoding="utf-8").splitlines()[-LAST_LINES:], sep="\n", markup=False)
+        raise StepError(f"'dvc repro' in {workspace}/ ended with status {status}; {path} says why.")
+    console.print(f"{progress.ran} stages ran, {progress.skipped} had nothing to do; their output is in {path}")
 
 
 def show(workspace: Path, seconds: float) -> None:
@@ -116,9 +143,7 @@ def main() -> None:
     try:
         prepare(ROOT, WORKSPACE)
         draw(WORKSPACE)
-        console.rule("dvc repro: every stage of dvc.yaml")
-        if status := reproduce(WORKSPACE):
-            raise StepError(f"'dvc repro' in {WORKSPACE}/ ended with status {status}; its last lines say why.")
+        run(WORKSPACE)
         show(WORKSPACE, time.monotonic() - begin)
     except StepError as error:
         typer.echo(f"error: {redact(str(error))}", err=True)

@@ -167,6 +167,7 @@ def _make_tracking_experiment(origin: Path) -> None:
 
 def _snapshot(origin: Path) -> str:
     """Make a commit of the files as they are; touches nothing."""
+    _git(origin, "status", "--porcelain")  # else `stash create` fails where a file is as committed, but younger
     return _git(origin, "stash", "create") or _git(origin, "rev-parse", "HEAD")
 
 

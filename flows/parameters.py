@@ -19,9 +19,9 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from flows.runners import Runner
-from hscc.methods import METHODS
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import cell_pattern
+from hscc.pipeline.known_names import known_names
 from hscc.pipeline.params import Protocol
 
 GRAPH = Path("dvc.yaml")
@@ -101,7 +101,7 @@ Targets = Annotated[
 ]
 Cells = Annotated[
     tuple[str, ...],
-    _list_of(cell_names(), "Those of params.yaml", "Any", cell_pattern(METHODS)),
+    _list_of(cell_names(), "Those of params.yaml", "Any", cell_pattern(known_names("method"))),
     Field(
         json_schema_extra=_shown(
             "Cells",

@@ -26,7 +26,6 @@ from flows.pages import artifacts_page
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import PROTOCOLS, SPLITS
 from hscc.pipeline.data.report import read_data_report
-from hscc.pipeline.statistics.results import percent
 from hscc.pipeline.statistics.schema import ONNXRUNTIME, NetworkRow, read_results
 
 REPORTS = layout.REPORT.parent
@@ -131,6 +130,8 @@ def _results(path: Path) -> None:
 
 
 def _row(row: NetworkRow) -> dict[str, str]:
+    from hscc.pipeline.statistics.results import percent  # brings pandas, half a second of a flow's start
+
     return {
         "network": row.name,
         "protocol": row.protocol,

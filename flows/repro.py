@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -18,7 +18,7 @@ from hscc.pipeline.redaction import redact
 from hscc.pipeline.tracking import PARENT_RUN, stage_run
 
 
-def reproduce(workspace: Path, arguments: Sequence[str] = ()) -> int:
+def reproduce(workspace: Path, arguments: Sequence[str] = (), say: Callable[[str], object] | None = None) -> int:
     """Bring a workspace up to date by DVC alone.
 
     Parameters
@@ -27,6 +27,8 @@ def reproduce(workspace: Path, arguments: Sequence[str] = ()) -> int:
         Folder of ``dvc.yaml``.
     arguments : sequence of str
         Further arguments of `dvc repro`.
+    say : callable, optional
+        Takes each line that it and its stages print; by default they are printed.
 
     Returns
     -------
@@ -42,10 +44,30 @@ def reproduce(workspace: Path, arguments: Sequence[str] = ()) -> int:
     params = {"command": " ".join(["dvc repro", *arguments])}
     with stage_run("pipeline", "repro", params, workspace=workspace, resumable=False) as run:
         known = {**environment(), PARENT_RUN: run.run_id}
-        status = subprocess.run(command, cwd=workspace, env=known, check=False).returncode
+        status = _run(command, workspace, known, say)
         if status != 0:
             run.status = "FAILED"
     return status
+
+
+def _run(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str], say: Callable[[str], object] | None
+) -> int:
+    if say is None:
+        return subprocess.run(command, cwd=folder, env=variables, check=False).returncode
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**variables, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(line)
+    return process.returncode
 
 
 if __name__ == "__main__":

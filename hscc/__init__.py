@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from hscc.budgets.budget import Budget
     from hscc.budgets.latency_table import LatencyTable, new_table
     from hscc.calibration.collect import Calibration, calibrate
+    from hscc.engine.engine import Engine
+    from hscc.engine.export import export_engine
     from hscc.export.card import DeploymentCard
     from hscc.export.onnx_file import export_onnx
     from hscc.export.preprocessing import Preprocessing
@@ -36,6 +38,8 @@ _NAMES = {
     "hscc.budgets.budget": ("Budget",),
     "hscc.budgets.latency_table": ("LatencyTable", "new_table"),
     "hscc.calibration.collect": ("Calibration", "calibrate"),
+    "hscc.engine.engine": ("Engine",),
+    "hscc.engine.export": ("export_engine",),
     "hscc.export.card": ("DeploymentCard",),
     "hscc.export.onnx_file": ("export_onnx",),
     "hscc.export.preprocessing": ("Preprocessing",),
@@ -58,6 +62,7 @@ __all__ = [
     "Calibration",
     "CostReport",
     "DeploymentCard",
+    "Engine",
     "GlobalGroups",
     "GlobalSVD",
     "LatencyTable",
@@ -71,6 +76,7 @@ __all__ = [
     "calibrate",
     "compress",
     "cost",
+    "export_engine",
     "export_onnx",
     "export_pt2",
     "load",

@@ -6,15 +6,17 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from hscc.budgets.budget import Budget
+from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
-from hscc.errors import BudgetError, CompressionError, requires_extra
+from hscc.errors import BudgetError, CompressionError
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.folding import fold_batch_norms
@@ -48,24 +50,28 @@ def plan(
     method : Method
         Such as ``HSCC()``.
     budget : Budget
-        For the whole network, linear layers included.
+        For the whole network, linear layers included. Parameters and time that it does not name stay at most the dense
+        network's, unless it is for its resources ``only``.
     seed : int
         Of what the method draws; the same seed gives the same plan to the bit, unless the budget has a latency.
     latency : LatencyTable, optional
-        For a budget with a latency; what it lacks is measured and stays in it. Without one a table for this machine, 2
-        threads and batches of 1 and 16 is made.
+        For a budget with a latency; what it lacks is measured, in its runtime, and stays in it. Without one
+        `hscc.budgets.latency_table.new_table` makes one. For a budget without a latency it takes the place of
+        `hscc.budgets.estimate.Estimate` in bounding the time.
 
     Returns
     -------
     Plan
-        Never beyond the budget; `Plan.bound` says why if it is more than 2 % under it.
+        Never beyond the budget; `Plan.bound` says why if it is more than 2 % under it, and what the dense network's
+        parameters or time kept it from.
 
     Raises
     ------
     CompressionError
         If the calibration belongs to another network, or the method is not a dataclass with the functions of `Method`.
     BudgetError
-        If the method cannot reach the budget; the message names the most it can.
+        If the method cannot reach the budget, the message names the most it can; or not without more parameters or
+        time than the dense network's.
     """
     if not isinstance(method, Method) or not is_dataclass(method) or isinstance(method, type):
         raise CompressionError(f"{method!r} is not a method; pass an instance such as hscc.HSCC() or hscc.Tucker().")
@@ -73,12 +79,12 @@ def plan(
         raise CompressionError(f"{budget!r} is not a budget; pass one such as hscc.Budget(macs=6).")
     folded = fold_batch_norms(model)
     _check_network(model, folded, calibration)
-    task = _Task(model, folded, calibration, method, budget, seed)
+    task = _Task(model, folded, calibration, method, budget, seed, latency)
     if budget.latency is None:
         return task.planned([])
-    with requires_extra("onnx", "a budget of latency"):
-        from hscc.budgets.latency_table import new_table
-        from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
+    from hscc.budgets.latency_table import new_table
+    from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
+
     table = latency if latency is not None else new_table()
     timer = time_dense(folded, calibration.input_shape, table)
     limits = latency_limits(timer, budget.latency, calibration.layers, table)
@@ -100,25 +106,30 @@ class _Task:
     method: Method
     budget: Budget
     seed: int
+    table: LatencyTable | None
 
     def planned(self, timed: list[Limit]) -> Plan:
-        """Plan within the budget's counted resources and some limits on time."""
-        calibration = self.calibration
-        names = dict.fromkeys(["macs", "params", *(name for name in self.budget.ratios if name != "latency")])
-        resources = {name: RESOURCES[name] for name in names}
-        shape = calibration.input_shape
-        dense = {name: resource.count(self.model, shape) for name, resource in resources.items()}
-        other = {
-            name: resource.count(self.folded, shape)
-            - sum(resource.model.of_structure(layer, DENSE) for layer in calibration.layers)
-            for name, resource in resources.items()
-        }
+        """Plan within the budget's counted resources, some limits on time, and what the dense network needs."""
+        made = first = self._within(timed, [])
+        binding: list[Limit] = []
+        if self.budget.only:
+            return made
+        bounds = self._bounds()
+        while more := [bound for bound in bounds if bound not in binding and _used(made, bound) > bound.most]:
+            binding += more  # only these: a limit that holds by itself costs the search time and needs no price
+            made = self._within(timed, binding)
+        return replace(made, bound=_held(first, binding)) if binding else made
+
+    def _within(self, timed: list[Limit], binding: list[Limit]) -> Plan:
+        calibration, dense, other = self.calibration, self._dense, self._other
         most = self.budget.limits(dense)
-        limits = [Limit(name, resources[name].model, limit - other[name]) for name, limit in most.items()] + timed
+        limits = [Limit(name, RESOURCES[name].model, limit - other[name]) for name, limit in most.items()]
         try:
-            layers, weights = self.method.plan_layers(self.folded, calibration, limits, self.seed)
+            layers, weights = self.method.plan_layers(
+                self.folded, calibration, [*limits, *timed, *binding], self.seed
+            )  # fmt: skip
         except UnreachableError as error:
-            raise _beyond(self.budget, dense, other, limits, error) from None
+            raise _beyond(self.budget, dense, other, [*limits, *timed], binding, error) from None
         made = Plan(
             method=_name(self.method),
             settings=asdict(self.method),  # type: ignore[call-overload]
@@ -134,7 +145,41 @@ class _Task:
             input_shape=calibration.input_shape,
             weights=weights,
         )
-        return replace(made, bound=_bound(made, limits[: len(most)], other))
+        return replace(made, bound=_bound(made, limits, other))
+
+    def _bounds(self) -> list[Limit]:
+        """What the layers may use because the dense ones do: parameters and time, unless the budget names them."""
+        bounds = []
+        if self.budget.params is None:
+            params = int(self._dense["params"] - self._other["params"])
+            bounds.append(Limit("parameters", RESOURCES["params"].model, params))
+        if self.budget.latency is None:
+            models = estimates() if self.table is None else self.table.models()
+            for name, model in models.items():
+                dense = sum(model.of_structure(layer, DENSE) for layer in self.calibration.layers)
+                bounds.append(Limit(name, model, max(dense, NEGLIGIBLE)))
+        return bounds
+
+    @cached_property
+    def _dense(self) -> dict[str, float]:
+        """Resource to the cost of the dense network."""
+        shape = self.calibration.input_shape
+        return {name: RESOURCES[name].count(self.model, shape) for name in self._resources}
+
+    @cached_property
+    def _other(self) -> dict[str, float]:
+        """Resource to the cost of what is not in the calibration's layers."""
+        calibration = self.calibration
+        return {
+            name: RESOURCES[name].count(self.folded, calibration.input_shape)
+            - sum(RESOURCES[name].model.of_structure(layer, DENSE) for layer in calibration.layers)
+            for name in self._resources
+        }
+
+    @property
+    def _resources(self) -> list[str]:
+        asked = (name for name in self.budget.ratios if name != "latency")
+        return list(dict.fromkeys(["macs", "params", *asked]))
 
 
 def apply(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> nn.Module:
@@ -255,8 +300,19 @@ def _method(plan: Plan) -> Method:
 
 
 def _beyond(
-    budget: Budget, dense: dict[str, float], other: dict[str, float], limits: list[Limit], error: UnreachableError
+    budget: Budget,
+    dense: dict[str, float],
+    other: dict[str, float],
+    limits: list[Limit],
+    binding: list[Limit],
+    error: UnreachableError,
 ) -> BudgetError:
+    if binding:
+        names = " or ".join(limit.name for limit in binding)
+        return BudgetError(
+            f"{budget} cannot be reached by this method without more {names} than the dense network has; ask for less, "
+            "or pass only=True to the budget to leave them free."
+        )
     smallest = {limit.name: (limit, least) for limit, least in zip(limits, error.smallest, strict=True)}
     most = {name: dense[name] / (other[name] + smallest[name][1]) for name in dense if name in smallest}
     reach = [f"{name}={math.floor(ratio * 100) / 100:g}" for name, ratio in most.items()]
@@ -271,12 +327,21 @@ def _beyond(
     )
 
 
+def _used(plan: Plan, limit: Limit) -> float:
+    return sum(limit.model.of_structure(entry.layer, entry.structure) for entry in plan.layers)
+
+
+def _held(free: Plan, binding: list[Limit]) -> str:
+    """Say what the dense network's parameters and time kept a plan from."""
+    found = [f"{limit.name} ({_used(free, limit) / limit.most:.2f} times as much otherwise)" for limit in binding]
+    return f"Held to the dense network's {', '.join(found)}; only=True in the budget leaves the rest free."
+
+
 def _bound(made: Plan, limits: list[Limit], other: dict[str, float]) -> str:
     if not limits:
         return ""
     for limit in limits:
-        used = sum(limit.model.of_structure(entry.layer, entry.structure) for entry in made.layers)
-        if other[limit.name] + used >= _USED * (other[limit.name] + limit.most):
+        if other[limit.name] + _used(made, limit) >= _USED * (other[limit.name] + limit.most):
             return ""
     if all(entry.structure == DENSE for entry in made.layers):
         return "Every layer is dense: there is nothing to spend the rest of the budget on."

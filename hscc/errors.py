@@ -38,6 +38,10 @@ class ExportError(HSCCError):
     """A network cannot be exported, or its export computes something else."""
 
 
+class EngineError(HSCCError):
+    """The engine's C++ library is missing, or a network cannot be run with what it is given."""
+
+
 class MissingExtraError(HSCCError, ImportError):
     """A package is missing that an optional extra of this one brings."""
 

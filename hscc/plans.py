@@ -75,6 +75,9 @@ class Plan:
         Digest of the calibration's network; see `hscc.calibration.collect.fingerprint`.
     timed : dict
         Times faster than the dense network, by batch size, where the budget asked for it.
+    runtime : str
+        In which both were timed; in ONNX Runtime where a plan of an earlier version does not say. Empty where nothing
+        was.
     input_shape : (int, int, int), optional
         Channels, rows, columns of the calibration's images. Only written to JSON where the first layer of the plan is
         not the one that reads the image.
@@ -97,6 +100,7 @@ class Plan:
     calibration: str = ""
     timed: dict[str, float] = field(default_factory=dict)
     input_shape: tuple[int, int, int] | None = None
+    runtime: str = ""
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -119,13 +123,16 @@ class Plan:
         left_out = ["layers", "weights", "budget"]
         if self.input_shape in (None, _first_input(self.layers)):
             left_out.append("input_shape")
+        if not self.runtime:
+            left_out.append("runtime")
         content = {key: value for key, value in self.__dict__.items() if key not in left_out}
         layers = [
             {**entry.__dict__, "layer": asdict(entry.layer), "structure": entry.structure.to_record()}
             for entry in self.layers
         ]
         return (
-            json.dumps({"format": _FORMAT, **content, "budget": self.budget.ratios, "layers": layers}, indent=1) + "\n"
+            json.dumps({"format": _FORMAT, **content, "budget": self.budget.to_record(), "layers": layers}, indent=1)
+            + "\n"
         )
 
     @classmethod
@@ -144,7 +151,9 @@ class Plan:
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
             settings = {key: as_tuples(value) for key, value in content.pop("settings").items()}
             input_shape = as_tuples(content.pop("input_shape", _first_input(layers)))
-            budget = Budget(**content.pop("budget"))
+            budget = Budget.from_record(content.pop("budget"))
+            if content["timed"]:
+                content.setdefault("runtime", "onnxruntime")
             return cls(**content, settings=settings, budget=budget, layers=layers, input_shape=input_shape)
         except (KeyError, TypeError, ValueError, BudgetError) as error:
             raise ArtifactError(f"this is not a compression plan of this version ({error}); compress again.") from error
@@ -155,6 +164,7 @@ class Plan:
 
         got = f"{self.dense_macs / self.macs:.2f}x fewer MACs, {self.dense_params / self.params:.2f}x fewer parameters"
         got += "".join(f", {ratio:.2f}x faster at {batch}" for batch, ratio in self.timed.items())
+        got += f" in {self.runtime}" if self.timed else ""
         table = Table(title=f"{self.method}, asked for {self.budget}: {got}", caption=self.bound or None)
         for heading in ("layer", "structure", "regions", "clusters", "ranks", "MMACs", "params k", "predicted loss"):
             left = heading in ("layer", "structure")

@@ -151,6 +151,11 @@ def _import(module: str, what: str, fix: str) -> None:
         raise HSCCError(f"{what} cannot be imported ({first_line(error)}); {fix}.") from error
 
 
+def entry_point_names(group: str) -> list[str]:
+    """List the names of the entry points of a group, sorted; imports none of them."""
+    return sorted(_entry_points(group, tuple(sys.path)))
+
+
 @lru_cache(maxsize=64)
 def _entry_points(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
     """Find the entry points of a group by name. They are looked up again when `sys.path` has changed."""

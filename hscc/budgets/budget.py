@@ -14,19 +14,24 @@ from hscc.errors import BudgetError
 class Budget:
     """How many times less than the dense network, linear layers included. Give one ratio or several.
 
+    What a budget does not name is bounded too: a network may have no more parameters than the dense one, and by
+    `hscc.budgets.estimate.Estimate`, or by the latency table that a plan is made with, take no more time.
+
     Attributes
     ----------
     macs : float, optional
         For example 6 for a sixth of the multiply-accumulates.
     params : float, optional
-        For example 3 for a third of the parameters. Regions multiply weights, so a budget of MACs alone may need more
-        weights than the dense network has.
+        For example 3 for a third of the parameters.
     latency : float, optional
         For example 4 for a quarter of the time, on this machine: at every batch size of the
         `hscc.budgets.latency_table.LatencyTable` that the plan is made with.
     others : tuple of (str, float)
         Ratios of resources that were added to `hscc.budgets.resources.RESOURCES`, by name. They are keywords too:
         ``Budget(macs=6, energy=4)``.
+    only : bool
+        Whether what the budget does not name is left free. Regions multiply weights, so that a network with a sixth of
+        the MACs may then have more weights than the dense one, and need more time.
 
     Raises
     ------
@@ -38,17 +43,25 @@ class Budget:
     params: float | None
     latency: float | None
     others: tuple[tuple[str, float], ...]
+    only: bool
 
     def __init__(
         self,
         macs: float | None = None,
         params: float | None = None,
         latency: float | None = None,
+        only: bool = False,
         **others: Any,
     ) -> None:
         named = {**dict(others.pop("others", ())), **others}  # `dataclasses.replace` passes the field itself
         added = tuple(sorted((name, ratio) for name, ratio in named.items() if ratio is not None))
-        for name, value in (("macs", macs), ("params", params), ("latency", latency), ("others", added)):
+        for name, value in (
+            ("macs", macs),
+            ("params", params),
+            ("latency", latency),
+            ("others", added),
+            ("only", only),
+        ):
             object.__setattr__(self, name, value)
         if added:
             self._check_known()
@@ -96,7 +109,17 @@ class Budget:
     def __str__(self) -> str:
         """Return the budget in words."""
         words = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "faster"}
-        return " and ".join(f"{ratio:g}x {words.get(name, f'less {name}')}" for name, ratio in self.ratios.items())
+        asked = " and ".join(f"{ratio:g}x {words.get(name, f'less {name}')}" for name, ratio in self.ratios.items())
+        return f"{asked} only" if self.only else asked
+
+    def to_record(self) -> dict[str, float | bool]:
+        """Return its entry in plan.json."""
+        return {**self.ratios} if self.only else {**self.ratios, "only": False}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Budget:
+        """Read `to_record`'s form. Earlier versions wrote the ratios alone, and left everything else free."""
+        return cls(**{"only": True, **record})
 
     def _check_known(self) -> None:
         from hscc.budgets.resources import RESOURCES  # here: it imports torch

@@ -1,7 +1,8 @@
 """Plans refined until the whole network, as measured, meets its latency budget.
 
 The table adds up layers; a network may be a few per cent faster or slower than its layers. So the planned network is
-timed against the dense one, in alternation, and planned again with limits corrected by the measurement.
+timed against the dense one, in alternation and in the same runtime, and planned again with limits corrected by the
+measurement.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from hscc.budgets.latency_table import Latency, LatencyTable, bound
+from hscc.budgets.latency_table import Latency, LatencyTable
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
-from hscc.export.to_onnx import runtime_onnx
 from hscc.plans import Plan
 from hscc.structures.dense import DENSE
 from hscc.timing.alternation import Call, time_pair
+from hscc.timing.runtimes import find_runtime
 
 _ROUNDS = 5
 _MARGIN = 1.03  # aimed at, so that noise does not push a plan beyond its budget
@@ -131,7 +132,8 @@ def refine_to_latency(
                 raise
             break  # corrected beyond what the method can reach
         measured = speedups(timer, network, calibration.input_shape, table)
-        found.append(replace(plan, timed={f"batch {batch}": round(value, 3) for batch, value in measured.items()}))
+        timed = {f"batch {batch}": round(value, 3) for batch, value in measured.items()}
+        found.append(replace(plan, timed=timed, runtime=table.runtime))
         if ratio <= min(measured.values()) <= ratio * _CLOSE:
             break
         corrected = _corrected(limits, plan, measured, ratio)
@@ -156,5 +158,5 @@ def _corrected(
 
 
 def _calls(model: nn.Module, input_shape: tuple[int, ...], table: LatencyTable) -> dict[int, Call]:
-    graph = runtime_onnx(model, input_shape)
-    return {batch: bound(graph, batch, table.threads) for batch in table.batches}
+    session = find_runtime(table.runtime).open_module(model, input_shape, table.threads)
+    return {batch: session.bind(batch) for batch in table.batches}

@@ -2,7 +2,7 @@
 
 All sizes but the batch are fixed. A value has channels and up to three dimensions of positions; one with fewer has
 depth 1, or depth and rows 1. Operations are dataclasses; what each computes is written down, as torch calls, in
-`hscc.engine.reference`.
+`hscc.engine.reference`. `hscc.engine.program_file` writes a program into one file.
 """
 
 from __future__ import annotations
@@ -31,6 +31,16 @@ class Shape:
     def positions(self) -> int:
         """Number of positions."""
         return self.depth * self.rows * self.columns
+
+    @property
+    def size(self) -> int:
+        """Number of numbers."""
+        return self.channels * self.positions
+
+    @property
+    def grid(self) -> Triple:
+        """Depth, rows and columns."""
+        return (self.depth, self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ class RegionWeights:
     core: Array | None
     decoder: Array | None
     bias: Array
+
+    @property
+    def hidden(self) -> int:
+        """Channels between core and decoder; 0 without a decoder, -1 where the output is the bias alone."""
+        if self.core is None:
+            return -1
+        return 0 if self.decoder is None else len(self.core)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +130,7 @@ class Convolution(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Linear(Operation):
-    """A linear layer of all numbers of a value, in the order depth, rows, columns, channels; low rank with an encoder."""
+    """A linear layer of a value's numbers in the order depth, rows, columns, channels; low rank with an encoder."""
 
     code: ClassVar[int] = 2
     weight: Array  # (C_out, hidden or inputs)

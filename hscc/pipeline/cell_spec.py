@@ -1,6 +1,7 @@
 """The spec of one cell of the sweep: a method, a budget by resource, a seed and a precision.
 
-A cell's name, such as ``hscc-macs10-latency7.5-seed0`` or ``hscc-macs6-seed0-int8``, is written and read here alone.
+A cell's name, such as ``hscc-macs10-latency7.5-seed0`` or ``hscc-macs6-seed0-int8``, is written and read here alone;
+``hscc-macs6-only-seed0`` is of a budget that bounds nothing but what it names.
 It stands for the cell in ``params.yaml`` and in every table, and names the folder that holds it.
 """
 
@@ -20,6 +21,7 @@ RESOURCES = ("macs", "params", "latency")  # in the order in which a name states
 _NAME = re.compile(
     r"(?P<method>\w+?)"
     r"(?P<budget>(?:-(?:macs|params|latency)\d+(?:\.\d+)?)+)"
+    r"(?P<only>-only)?"
     r"-seed(?P<seed>\d+)"
     r"(?:-(?P<precision>int8))?"
 )
@@ -51,6 +53,7 @@ class CellSpec:
     def name(self) -> str:
         """Such as ``hscc-macs10-latency7.5-seed0``; `parse_cell` reads it."""
         budget = "".join(f"-{resource}{ratio:g}" for resource, ratio in self.budget.ratios.items())
+        budget += "-only" * self.budget.only
         suffix = "" if self.precision == "fp32" else f"-{self.precision}"
         return f"{self.method}{budget}-seed{self.seed}{suffix}"
 
@@ -76,7 +79,8 @@ def parse_cell(name: str) -> CellSpec:
     Parameters
     ----------
     name : str
-        Method, then a hyphen and a ratio above 1 for each resource (``macs``, ``params``, ``latency``), then the seed.
+        Method, then a hyphen and a ratio above 1 for each resource (``macs``, ``params``, ``latency``), ``only`` if the
+        rest is left free, then the seed.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def parse_cell(name: str) -> CellSpec:
     if len({resource for resource, _ in ratios}) < len(ratios):
         raise ParamsError(f"cell {name!r} names a resource twice; give each one ratio.")
     try:
-        budget = Budget(**{resource: float(ratio) for resource, ratio in ratios})
+        budget = Budget(**{resource: float(ratio) for resource, ratio in ratios}, only=bool(match["only"]))
     except BudgetError as error:
         raise ParamsError(f"cell {name!r}: {error}") from error
     return CellSpec(match["method"], budget, int(match["seed"]), "int8" if match["precision"] else "fp32")
@@ -101,7 +105,7 @@ def parse_cell(name: str) -> CellSpec:
 
 def cell_pattern(methods: Iterable[str]) -> str:
     """Write the regular expression of the names of floating-point cells of some methods."""
-    return rf"^({'|'.join(sorted(methods))})(-({'|'.join(RESOURCES)})\d+(\.\d+)?)+-seed\d+$"
+    return rf"^({'|'.join(sorted(methods))})(-({'|'.join(RESOURCES)})\d+(\.\d+)?)+(-only)?-seed\d+$"
 
 
 def first_seeds(cells: Sequence[CellSpec]) -> tuple[CellSpec, ...]:

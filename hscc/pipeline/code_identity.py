@@ -24,6 +24,7 @@ LEFT_OUT = {
     "hscc": "the names of the public functions",
     "hscc.errors": "exceptions and their messages",
     "hscc.plugins": "finds methods, backbones and metrics by name",
+    "hscc.pipeline.known_names": "names alone; what uses the objects imports them",
     "hscc.pipeline.layout": "where files are; dvc.yaml names those of each stage",
     "hscc.pipeline.params": "the schema of params.yaml; dvc.yaml names the values that a stage reads",
     "hscc.pipeline.redaction": "hides secrets in messages",

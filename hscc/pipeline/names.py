@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hscc.budgets.budget import Budget
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import parse_cell
-from hscc.pipeline.statistics.schema import DENSE, NetworkRow
+from hscc.pipeline.statistics.schema import DENSE, AskedBudget, NetworkRow
 
 _METHODS = {
     DENSE: "Dense baseline",
@@ -47,7 +48,7 @@ def budget_label(ratios: Mapping[str, float]) -> str:
 
 def network_label(row: NetworkRow) -> str:
     """Name of a row's network in running text, such as ``HSCC, 10× fewer MACs and 7.5× faster, in int8``."""
-    return _joined(row.method, row.budget.ratios, row.precision)
+    return _joined(row.method, _asked(row.budget), row.precision)
 
 
 def cell_label(name: str) -> str:
@@ -56,14 +57,18 @@ def cell_label(name: str) -> str:
         spec = parse_cell(name)
     except ParamsError:
         return name
-    return _joined(spec.method, spec.budget.ratios, spec.precision)
+    return _joined(spec.method, _asked(spec.budget), spec.precision)
 
 
-def _joined(method: str, ratios: Mapping[str, float], precision: str) -> str:
-    parts = [method_label(method), budget_label(ratios), "" if precision == "fp32" else f"in {precision}"]
+def _asked(budget: Budget | AskedBudget) -> str:
+    return budget_label(budget.ratios) + " only" * budget.only
+
+
+def _joined(method: str, asked: str, precision: str) -> str:
+    parts = [method_label(method), asked, "" if precision == "fp32" else f"in {precision}"]
     return ", ".join(part for part in parts if part)
 
 
 def table_label(row: NetworkRow) -> str:
     """Name of a row's network in a table that has its budget in columns of their own."""
-    return _joined(row.method, {}, row.precision)
+    return _joined(row.method, "only what was asked" * row.budget.only, row.precision)

@@ -6,7 +6,6 @@ No key has a default here: what holds is what the file states.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +24,7 @@ from pydantic import (
 
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
+from hscc.pipeline.known_names import Kind, known_names
 from hscc.plugins import load_plugins
 
 Protocol = Literal["grouped", "pooled", "official"]
@@ -39,17 +39,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def known(name: str, registry: Collection[str], kind: str) -> str:
-    """The name itself, if a registry has it.
+def known(name: str, kind: Kind) -> str:
+    """The name itself, if the registry of its kind has it.
 
     Parameters
     ----------
     name : str
         As written in ``params.yaml``.
-    registry : collection of str
-        Names to choose from.
     kind : str
-        What is chosen, for the message.
+        What is chosen: ``method``, ``backbone`` or ``metric``.
 
     Returns
     -------
@@ -61,23 +59,20 @@ def known(name: str, registry: Collection[str], kind: str) -> str:
     ValueError
         If the registry lacks it. The message lists the names and the nearest of them.
     """
-    if name in registry:
+    names = known_names(kind)
+    if name in names:
         return name
-    close = difflib.get_close_matches(name, registry, n=1)
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ValueError(f"{kind} {name!r} is unknown, choose one of {', '.join(sorted(registry))}{hint}")
+    raise ValueError(f"{kind} {name!r} is unknown, choose one of {', '.join(sorted(names))}{hint}")
 
 
 def _known_method(name: str) -> str:
-    from hscc.methods import METHODS
-
-    return known(name, METHODS, "method")
+    return known(name, "method")
 
 
 def _known_backbone(name: str) -> str:
-    from hscc.networks.backbones import BACKBONES
-
-    return known(name, BACKBONES, "backbone")
+    return known(name, "backbone")
 
 
 def _cell(value: object) -> CellSpec:
@@ -196,6 +191,7 @@ class CompressParams(Section):
 class LatencyParams(Section):
     """How layers are timed for cells whose budget has a latency."""
 
+    runtime: Literal["auto", "engine", "onnxruntime", "openvino"]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     threads: Count
 
@@ -211,7 +207,7 @@ class QuantiseParams(Section):
 class BenchParams(Section):
     """How networks are timed."""
 
-    runtimes: Annotated[tuple[Literal["onnxruntime", "torch"], ...], Field(min_length=1)]
+    runtimes: Annotated[tuple[Literal["engine", "onnxruntime", "openvino", "torch"], ...], Field(min_length=1)]
     batches: Annotated[tuple[Count, ...], Field(min_length=1)]
     threads: Count
     repeats: Annotated[int, Field(ge=3)]
@@ -251,9 +247,7 @@ class EvaluateParams(Section):
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from hscc.pipeline.statistics.metrics import METRICS
-
-        return tuple(known(name, METRICS, "metric") for name in names)
+        return tuple(known(name, "metric") for name in names)
 
 
 class InsightParams(Section):
@@ -271,6 +265,7 @@ class RegisterParams(Section):
     max_accuracy_drop: Annotated[float, Field(ge=0, le=1)]
     min_macs_ratio: Annotated[float, Field(ge=1)]
     min_speedup: Annotated[float, Field(ge=0)]
+    runtime: Literal["auto", "engine", "onnxruntime"]
 
 
 class PromoteParams(Section):

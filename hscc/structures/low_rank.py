@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.layers import Layer, Rectangle, area, input_window, pad, reach, tile_rectangle
+from hscc.engine.operator import project, regional_conv
 from hscc.factorisation.factors import RegionFactors
 from hscc.structures.base import State, Structure, Tiles, as_tuples, conv_padding
 
@@ -394,7 +395,7 @@ class ConstantRegion(nn.Module):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(layer.outputs))
-        self.stride, self.reach = layer.stride, reach(layer)
+        self.stride, self.reach, self.kernel = layer.stride, reach(layer), layer.kernel
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map an input window (N, C_in, rows, columns) to a constant (N, C_out, rows', columns')."""
@@ -429,6 +430,8 @@ class RegionalConv2d(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, C_in, rows, columns) to (N, C_out, rows', columns'); other sizes scale the regions."""
+        if self.training and torch.is_grad_enabled() and self._is_undivided():
+            return self._by_operator(input)
         padded = pad(self.layer, input)
         grid = tuple(
             (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
@@ -443,6 +446,42 @@ class RegionalConv2d(nn.Module):
             if row:
                 joined.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
         return torch.cat(joined, dim=2) if len(joined) > 1 else joined[0]
+
+    def _is_undivided(self) -> bool:
+        """Whether each region has one cluster, of all channels."""
+        return all(
+            isinstance(part, ConstantRegion) or (len(part.sizes) == 1 and not part.permuted)  # type: ignore[arg-type]
+            for part in self.regions
+        )
+
+    def _by_operator(self, input: torch.Tensor) -> torch.Tensor:
+        """Do the same in one operator, whose backward does not visit the input once per tile; not exported."""
+        layer, padding = self.layer, self.layer.padding
+        if layer.padding_mode != "constant":
+            input, padding = pad(layer, input), (0, 0, 0, 0)
+        grid = tuple(
+            (size + before + after - far) // step + 1
+            for size, before, after, far, step in zip(
+                input.shape[2:], padding[2::-2], padding[3::-2], reach(layer), layer.stride, strict=True
+            )
+        )
+        tiles = [
+            (index, *tile_rectangle(tile, grid, self.cells))  # type: ignore[arg-type]
+            for band in self.bands
+            for index, tile in band
+        ]
+        cores, decoders, biases = zip(*(_weights(part, input) for part in self.regions), strict=True)
+        return regional_conv(input, cores, decoders, biases, tiles, layer.stride, padding, layer.dilation)
+
+
+def _weights(part: nn.Module, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Core, decoder and bias of a region; a rank of 0 for a constant."""
+    if isinstance(part, ConstantRegion):
+        none = part.bias.new_empty(0, input.shape[1], *part.kernel)
+        return none, none.new_empty(part.bias.shape[0], 0), part.bias
+    assert isinstance(part, ClusteredConv2d)
+    core, decoder = part.encoders[0], part.decoder
+    return core.weight, decoder.weight.flatten(1), decoder.bias  # type: ignore[return-value]
 
 
 class ProjectedConv2d(nn.Sequential):
@@ -459,3 +498,10 @@ class ProjectedConv2d(nn.Sequential):
     def __init__(self, layer: Layer, structure: LowRank) -> None:
         factors = replace(structure, projection=0).build(structure.projected_layer(layer))
         super().__init__(nn.Conv2d(layer.inputs, structure.projection, 1, bias=False), factors)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (N, C_in, rows, columns) to (N, C_out, rows', columns')."""
+        projection, factors = self
+        if self.training and torch.is_grad_enabled():
+            return factors(project(input, projection.weight.flatten(1)))  # type: ignore[no-any-return, operator]
+        return factors(projection(input))  # type: ignore[no-any-return]

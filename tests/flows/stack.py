@@ -16,6 +16,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -24,9 +25,11 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
+from prefect.client.schemas.objects import State, StateType
 
 ROOT = Path(__file__).parents[2]
-UP = 180.0  # seconds a server may take on a busy machine
+UP = 900.0  # seconds until what must come is given up on; a busy machine may need many
+UNTIL_GO = "for i in $(seq 9000); do test -e go && break; sleep 0.1; done"  # of a stage, in its workspace
 
 
 def free_port() -> int:
@@ -36,10 +39,11 @@ def free_port() -> int:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = UP, why: Callable[[], str] = str) -> Any:
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.1
     while not (found := what()):
         assert time.monotonic() < deadline, f"gave up after {seconds:.0f} s: {why()}"
-        time.sleep(0.2)
+        time.sleep(pause)
+        pause = min(1.0, 1.3 * pause)  # each question to a server takes time from what it waits for
     return found
 
 
@@ -59,6 +63,7 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",  # automations, of which there are none
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_PREFETCH_SECONDS": "1",
             "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
@@ -93,6 +98,18 @@ class Stack:
 
     def deploy(self, workspace: Path, *arguments: str, prefect_file: Path = ROOT / "prefect.yaml") -> None:
         self.prefect(workspace, "deploy", "--prefect-file", str(prefect_file), *arguments)
+
+    def move(self, workspace: Path, *deployments: str) -> None:
+        """Point deployments at a workspace, as `prefect deploy` in it does; that takes seconds."""
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(workspace)}}]
+        for name in deployments:
+            flow = "promote" if name == "promote" else "pipeline"
+            found = self.client.read_deployment_by_name(f"{flow}/{name}")
+            self.client.update_deployment(found.id, DeploymentUpdate(pull_steps=steps))
+
+    def cancel(self, run: UUID) -> None:
+        """What the button of the UI does."""
+        self.client.set_flow_run_state(run, State(type=StateType.CANCELLING))
 
     def run(self, deployment: str, flow: str = "pipeline", **parameters: Any) -> UUID:
         found = self.client.read_deployment_by_name(f"{flow}/{deployment}")

@@ -39,7 +39,7 @@ def answer_when_asked(answer: dict[str, Any]) -> threading.Thread:
     def wait() -> None:
         paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
         with get_client(sync_client=True) as client:
-            for _ in range(240):
+            while True:
                 found = client.read_flow_runs(flow_run_filter=paused)
                 if found:
                     resume_flow_run(found[0].id, run_input=answer)
@@ -56,8 +56,8 @@ def answer_when_asked(answer: dict[str, Any]) -> threading.Thread:
 @pytest.mark.parametrize("approve", [True, False])
 def test_a_person_decides(approve: bool, promoted: list[dict[str, Any]]) -> None:
     thread = answer_when_asked({"approve": approve, "by": "ada", "reason": "seen the report"})
-    state = approval.ask_and_promote(wait_seconds=60, return_state=True)
-    thread.join(10)
+    state = approval.ask_and_promote(wait_seconds=600, return_state=True)
+    thread.join(60)
     assert state.is_completed() is approve
     assert "ada" in (state.message or "")
     assert promoted == ([{"which": "7", "reason": "seen the report", "by": "ada"}] if approve else [])

@@ -29,10 +29,10 @@ def registered(empty_store: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("approve", [True, False])
 def test_a_person_who_resumes_the_run_decides(approve: bool, stack: Stack, registered: Path) -> None:
-    stack.deploy(registered, "-n", "promote")
+    stack.move(registered, "promote")
     run = stack.run("promote", flow="promote")
     wait_for(lambda: stack.state(run) == "Paused", why=lambda: f"{stack.state(run)}: {stack.logs(run)}")
     uri = tracking_uri(registered)

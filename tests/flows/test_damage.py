@@ -25,11 +25,12 @@ def spoil(path: Path, text: str = "spoilt") -> None:
 
 
 @pytest.mark.parametrize("also_data", [True, False])  # whether the object holds a pinned file too
-def test_a_damaged_cache_object_is_made_whole_by_the_next_run(also_data: bool, workspace: Path) -> None:
+def test_a_damaged_cache_object_is_made_whole_by_the_next_run(also_data: bool, request: pytest.FixtureRequest) -> None:
+    workspace: Path = request.getfixturevalue("ran" if also_data else "workspace")
     if not also_data:
         graph = workspace / "dvc.yaml"
         graph.write_text(graph.read_text().replace("cp data/words.txt first.txt", "echo two > first.txt"))
-    main(workspace)
+        main(workspace)
     text = (workspace / "cells/x-3.txt").read_text()
     spoil(cached(workspace, "cells/x-3.txt"))
     (workspace / "cells/x-3.txt").unlink()
@@ -43,25 +44,23 @@ def test_a_damaged_cache_object_is_made_whole_by_the_next_run(also_data: bool, w
 
 
 @pytest.mark.parametrize(("output", "cell"), [("first.txt", "first"), ("cells/x-3.txt", "x-3")])
-def test_a_half_written_output_is_made_whole_by_the_next_run(output: str, cell: str, workspace: Path) -> None:
-    main(workspace)
-    whole = (workspace / output).read_text()
-    (workspace / output).write_text(whole[: len(whole) // 2])
-    main(workspace)
-    assert (workspace / output).read_text() == whole
+def test_a_half_written_output_is_made_whole_by_the_next_run(output: str, cell: str, ran: Path) -> None:
+    whole = (ran / output).read_text()
+    (ran / output).write_text(whole[: len(whole) // 2])
+    main(ran)
+    assert (ran / output).read_text() == whole
     # It comes out as it was, so what reads it has nothing to do.
-    assert times_run(workspace) == {**ONCE, cell: 2}
-    assert dvc(workspace, "status") == CLEAN
+    assert times_run(ran) == {**ONCE, cell: 2}
+    assert dvc(ran, "status") == CLEAN
 
 
-def test_a_half_written_cache_object_leaves_a_whole_output_as_it_is(workspace: Path) -> None:
-    main(workspace)
-    whole = (workspace / "cells/x-3.txt").read_text()
-    spoil(cached(workspace, "cells/x-3.txt"), whole[:1])
-    main(workspace)
-    assert (workspace / "cells/x-3.txt").read_text() == whole
-    assert dvc(workspace, "status") == CLEAN
-    assert cached(workspace, "cells/x-3.txt").read_text() == whole
+def test_a_half_written_cache_object_leaves_a_whole_output_as_it_is(ran: Path) -> None:
+    whole = (ran / "cells/x-3.txt").read_text()
+    spoil(cached(ran, "cells/x-3.txt"), whole[:1])
+    main(ran)
+    assert (ran / "cells/x-3.txt").read_text() == whole
+    assert dvc(ran, "status") == CLEAN
+    assert cached(ran, "cells/x-3.txt").read_text() == whole
 
 
 def test_a_failed_stage_is_not_tried_again(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,10 @@ from prefect.exceptions import PrefectHTTPStatusError
 from flows import demo
 
 from .conftest import dvc, times_run
-from .stack import ROOT, Stack, wait_for
+from .stack import ROOT, UNTIL_GO, UP, Stack, wait_for
 from .test_experiments import experiments, files
 
 EVERY = 15  # seconds between two runs of the test's own schedule
-RUN = 250.0  # seconds a run of the whole graph may take on a busy machine
 
 
 @pytest.fixture
@@ -65,13 +64,14 @@ def scheduled(stack: Stack, deployment: str) -> UUID | None:
     return min(begun, key=lambda run: run.start_time or datetime.datetime.max).id if begun else None
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_the_schedule_starts_the_whole_graph(stack: Stack, phantom: Path, tmp_path: Path) -> None:
     stack.deploy(phantom, "--all", prefect_file=often(tmp_path))
     run = wait_for(lambda: scheduled(stack, "nightly"), why=lambda: stack.said("worker"))
-    for schedule in stack.client.read_deployment_by_name("pipeline/nightly").schedules:
-        stack.prefect(phantom, "deployment", "schedule", "pause", "pipeline/nightly", str(schedule.id))
-    ended = stack.ended(run, RUN)
+    deployment = stack.client.read_deployment_by_name("pipeline/nightly")
+    for schedule in deployment.schedules:
+        stack.client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+    ended = stack.ended(run, 2 * UP)
     assert ended.state is not None
     assert ended.state.is_completed(), f"{ended.state.message}\n{stack.logs(run)}"
     ran, _, of, *rest = str(ended.state.message).split()
@@ -130,31 +130,35 @@ def check_tree(client: MlflowClient, stack: Stack, run: UUID) -> None:
     assert {"validate", "train", "compress", "evaluate", "register"} <= children
 
 
-def slow(workspace: Path, seconds: int) -> None:
+def slow(workspace: Path) -> None:
+    """Let the first stage wait until a file `go` is there."""
     graph = workspace / "dvc.yaml"
-    graph.write_text(graph.read_text().replace("cp data/words.txt", f"sleep {seconds} && cp data/words.txt"))
+    graph.write_text(graph.read_text().replace("cp data/words.txt", f"{UNTIL_GO} && cp data/words.txt"))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_of_two_runs_at_once_one_is_cancelled(stack: Stack, workspace: Path) -> None:
-    slow(workspace, 8)
-    stack.deploy(workspace, "-n", "nightly", "-n", "sweep")
+    slow(workspace)
+    stack.move(workspace, "sweep")
     both = [stack.run("sweep"), stack.run("sweep")]
+    wait_for(lambda: "Cancelled" in map(stack.state, both), why=lambda: stack.said("worker"))
+    (workspace / "go").touch()
     states = [stack.ended(run).state for run in both]
     assert sorted(state.type.value for state in states if state) == ["CANCELLED", "COMPLETED"]
     assert "Deployment concurrency limit reached." in {state.message for state in states if state}
     assert dvc(workspace, "status") == "Data and pipelines are up to date."
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_runs_of_two_deployments_do_not_share_a_checkout(stack: Stack, workspace: Path) -> None:
-    slow(workspace, 20)
-    stack.deploy(workspace, "-n", "nightly", "-n", "sweep")
+    slow(workspace)
+    stack.move(workspace, "nightly", "sweep")
     first = stack.run("nightly")
-    wait_for(lambda: "sleep" in stack.logs(first), why=lambda: stack.logs(first))
+    wait_for(lambda: "test -e go" in stack.logs(first), why=lambda: stack.logs(first))
     second = stack.ended(stack.run("sweep")).state
     assert second is not None and second.is_cancelled()
     assert second.message is not None and "wait for its end or cancel it" in second.message
+    (workspace / "go").touch()
     done = stack.ended(first).state
     assert done is not None and done.is_completed()
 
@@ -188,21 +192,21 @@ def test_the_runbook_names_the_hours_of_the_schedules() -> None:
     assert (when["nightly"], when["validate-data"]) == ("02:00 UTC", "every hour, :30")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_hourly_check_runs_its_stage_alone(stack: Stack, workspace: Path) -> None:
     graph = workspace / "dvc.yaml"
     graph.write_text(graph.read_text().replace("  first:\n", "  validate:\n"))
-    stack.deploy(workspace, "-n", "validate-data")
+    stack.move(workspace, "validate-data")
     ended = stack.ended(stack.run("validate-data")).state
     assert ended is not None and ended.is_completed(), ended
     assert ended.message == "1 of 1 stages ran, all are up to date"
     assert times_run(workspace) == {"first": 1}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_sweep_with_another_cell_becomes_an_experiment(stack: Stack, committed: Path) -> None:
     before, ran = files(committed), times_run(committed)
-    stack.deploy(committed, "-n", "sweep")
+    stack.move(committed, "sweep")
     ended = stack.ended(stack.run("sweep", cells=["hscc-macs9-seed0"])).state
     assert ended is not None and ended.is_completed(), ended
     assert files(committed) == before  # params.yaml among them
@@ -212,7 +216,7 @@ def test_a_sweep_with_another_cell_becomes_an_experiment(stack: Stack, committed
     assert data["params"]["params.yaml"]["data"]["compress"]["cells"] == ["hscc-macs9-seed0"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_single_cell_is_taken_and_a_wrong_name_refused_at_once(stack: Stack, workspace: Path) -> None:
     stack.deploy(workspace, "-n", "sweep")
     with pytest.raises(PrefectHTTPStatusError, match="wings"):

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from flows.experiments import FOLDER, kept_reports, name_of, prepare, save
 from flows.pipeline import main
 from hscc.errors import HSCCError
 
-from .conftest import dvc, times_run
+from .conftest import dvc, run_and_commit, times_run
 
 NINE = {"compress.cells": ["x-9"]}
 
@@ -24,7 +25,8 @@ def files(workspace: Path) -> dict[str, bytes]:
 
 
 def experiments(workspace: Path) -> dict[str, dict]:
-    shown = json.loads(dvc(workspace, "exp", "show", "--json"))
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    shown = json.loads(subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True).stdout)
     found = {}
     for baseline in shown:
         for entry in baseline.get("experiments") or []:
@@ -34,8 +36,9 @@ def experiments(workspace: Path) -> dict[str, dict]:
 
 
 def test_other_parameters_run_as_an_experiment_and_leave_the_workspace_alone(
-    committed: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    committed = run_and_commit(workspace)  # not a copy: only what DVC itself has put there it takes away again
     before, ran = files(committed), times_run(committed)
     main(committed, cell=["x-3", "x-9"])
     assert files(committed) == before

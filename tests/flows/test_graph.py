@@ -10,6 +10,7 @@ from flows.graph import Stage, claim, commit_outputs, is_missing, is_stale, open
 from hscc.errors import HSCCError
 
 from .conftest import CELLS, dvc
+from .stack import UNTIL_GO
 
 
 def stage_named(address: str, stages: list[Stage]) -> Stage:
@@ -122,7 +123,7 @@ def test_another_dvc_keeps_off_a_stage_that_runs(workspace: Path) -> None:
 
 def test_a_stage_that_another_dvc_runs_is_refused(workspace: Path) -> None:
     graph = workspace / "dvc.yaml"
-    graph.write_text(graph.read_text().replace("cp data/words.txt", "touch begun && sleep 3 && cp data/words.txt"))
+    graph.write_text(graph.read_text().replace("cp data/words.txt", f"touch begun && {UNTIL_GO} && cp data/words.txt"))
     beside = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "--quiet", "first"], cwd=workspace)
     while not (workspace / "begun").exists():
         assert beside.poll() is None
@@ -131,4 +132,5 @@ def test_a_stage_that_another_dvc_runs_is_refused(workspace: Path) -> None:
     first = stage_named("first", read_graph(repo))
     with pytest.raises(HSCCError, match="another DVC process works in this folder"), claim(repo, first):
         pass
+    (workspace / "go").touch()
     assert beside.wait() == 0

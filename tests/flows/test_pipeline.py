@@ -66,27 +66,24 @@ def test_the_flow_has_nothing_to_do_after_dvc(workspace: Path) -> None:
     assert "| last | up to date |" in latest_table()
 
 
-def test_only_what_is_stale_runs(workspace: Path) -> None:
-    main(workspace)
-    (workspace / "cells/x-3.txt").unlink()
-    main(workspace)
+def test_only_what_is_stale_runs(ran: Path) -> None:
+    (ran / "cells/x-3.txt").unlink()
+    main(ran)
     # The cell comes out as it was, so what reads it has nothing to do: as with `dvc repro`.
-    assert times_run(workspace) == {**ONCE, "x-3": 2}
-    assert dvc(workspace, "status") == CLEAN
+    assert times_run(ran) == {**ONCE, "x-3": 2}
+    assert dvc(ran, "status") == CLEAN
 
 
-def test_a_changed_parameter_runs_what_depends_on_it(workspace: Path) -> None:
-    main(workspace)
-    params = workspace / "params.yaml"
+def test_a_changed_parameter_runs_what_depends_on_it(ran: Path) -> None:
+    params = ran / "params.yaml"
     params.write_text(params.read_text().replace("[3, 6.5]", "[3, 9]"))
-    main(workspace)
-    assert times_run(workspace) == {**ONCE, "x-9": 1, "y-9": 1, "last": 2}
+    main(ran)
+    assert times_run(ran) == {**ONCE, "x-9": 1, "y-9": 1, "last": 2}
 
 
-def test_force_runs_all(workspace: Path) -> None:
-    main(workspace)
-    main(workspace, force=True)
-    assert times_run(workspace) == dict.fromkeys(ONCE, 2)
+def test_force_runs_all(ran: Path) -> None:
+    main(ran, force=True)
+    assert times_run(ran) == dict.fromkeys(ONCE, 2)
 
 
 def test_a_failure_spares_its_siblings_and_is_taken_up_by_either_runner(

@@ -57,7 +57,7 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_prefect_keeps_its_records_in_postgres(postgres: str, workspace: Path, tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://{postgres}/prefect"
     stack = Stack(tmp_path / "prefect", PREFECT_API_DATABASE_CONNECTION_URL=url)
@@ -75,7 +75,7 @@ def test_prefect_keeps_its_records_in_postgres(postgres: str, workspace: Path, t
     assert not list(stack.home.glob("*.db"))  # no SQLite beside it
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_mlflow_keeps_its_records_in_postgres(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     store = f"postgresql://{postgres}/mlflow"

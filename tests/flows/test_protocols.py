@@ -9,7 +9,7 @@ from hscc.errors import HSCCError
 from hscc.pipeline.statistics.schema import write_record
 from tests.pipeline.rows import results
 
-from .conftest import dvc
+from .conftest import commit, copy, dvc
 
 GRAPH = """
 stages:
@@ -33,16 +33,23 @@ insight: {cells: [f]}
 """
 
 
+@pytest.fixture(scope="module")
+def protocols_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy(template, tmp_path_factory.mktemp("protocols") / "workspace")
+    (folder / "dvc.yaml").write_text(GRAPH)
+    (folder / "params.yaml").write_text(PARAMS)
+    (folder / "template.json").write_text(write_record(results(protocol="PROTOCOL", git_commit="COMMIT")))
+    (folder / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n/reports/runs\n")
+    dvc(folder, "repro", "--quiet")
+    commit(folder)
+    return folder
+
+
 @pytest.fixture
-def committed(workspace: Path) -> Path:
-    (workspace / "dvc.yaml").write_text(GRAPH)
-    (workspace / "params.yaml").write_text(PARAMS)
-    (workspace / "template.json").write_text(write_record(results(protocol="PROTOCOL", git_commit="COMMIT")))
-    (workspace / ".gitignore").write_text("/data\n/.hscc\n/registered.json\n/mlflow.db\n/mlruns\n/reports/runs\n")
-    dvc(workspace, "repro", "--quiet")
-    for command in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "run"]):
-        subprocess.run(["git", *command], cwd=workspace, check=True)
-    return workspace
+def committed(protocols_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = copy(protocols_template, tmp_path / "workspace")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def test_the_graph_under_another_split_leaves_its_results_and_nothing_else(committed: Path) -> None:

@@ -20,7 +20,8 @@ from .test_pipeline import CLEAN, ONCE
 def marked(workspace: Path) -> Path:
     """The small graph; each cell notes the process that ran its command, and lasts until the other worker has one."""
     graph = workspace / "dvc.yaml"
-    note = "ps -o ppid= -p $PPID > by-${item.method}-${item.budget} && sleep 2 && cat first.txt > cells/"
+    both = "for i in $(seq 3000); do test $(cat by-* | sort -u | wc -l) -ge 2 && break; sleep 0.1; done"
+    note = f"ps -o ppid= -p $PPID > by-${{item.method}}-${{item.budget}} && {both} && cat first.txt > cells/"
     graph.write_text(graph.read_text().replace("cat first.txt > cells/", note))
     return workspace
 
@@ -51,7 +52,7 @@ def ray(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cluster.shutdown()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_cells_run_on_both_workers(runner: str, stack: Stack, marked: Path, request: pytest.FixtureRequest) -> None:
     address = request.getfixturevalue(runner)

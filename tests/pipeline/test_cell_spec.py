@@ -16,6 +16,7 @@ from hscc.pipeline.cell_spec import CellSpec, first_seeds, parse_cell
         ("hscc-macs6-seed0", CellSpec("hscc", Budget(macs=6))),
         ("global_svd_adaptive-latency7.5-seed2", CellSpec("global_svd_adaptive", Budget(latency=7.5), 2)),
         ("tucker-macs10-params2-latency3-seed1", CellSpec("tucker", Budget(macs=10, params=2, latency=3), 1)),
+        ("hscc-macs6-only-seed0", CellSpec("hscc", Budget(macs=6, only=True))),
         ("hscc-macs6-seed0-int8", CellSpec("hscc", Budget(macs=6)).int8),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hscc.budgets.latency_table import frame_graph, layer_graphs
+from hscc.budgets.layer_graphs import frame_graph, layer_graphs
 from hscc.calibration.layers import Layer, find_layers
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import grid_tiles

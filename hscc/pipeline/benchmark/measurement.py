@@ -9,9 +9,10 @@ from pathlib import Path
 from hscc.errors import ArtifactError
 from hscc.files import file_sha256
 from hscc.pipeline.benchmark.peak_memory import peak_memory
-from hscc.pipeline.benchmark.runtimes import Bind, Subject, open_network
+from hscc.pipeline.benchmark.runtimes import TORCH, Bind, Subject, open_network
 from hscc.pipeline.statistics.schema import Machine, Record, read_record
-from hscc.timing.alternation import time_pair
+from hscc.timing.alternation import Spread, time_pair
+from hscc.timing.runtimes import ONNXRUNTIME
 
 
 class BenchRow(Record):
@@ -24,11 +25,15 @@ class BenchRow(Record):
     reference_ms, ms : float
         Median milliseconds per call, with their interquartile ranges.
     speedup, speedup_iqr, speedup_se : float
-        Of the pairs.
+        Of the pairs: over the reference in the same runtime, or in ONNX Runtime where the reference has no form for it.
+    speedup_over_onnxruntime, speedup_over_onnxruntime_se : float or None
+        Over the reference in ONNX Runtime, for other runtimes; None in benches of earlier versions.
     peak_mb, load_mb : float or None
         See `hscc.pipeline.benchmark.peak_memory.Peaks`.
-    size_bytes, model_sha256
-        Of the ONNX file.
+    size_bytes : int
+        Of the file that ran; for torch, of the ONNX file.
+    model_sha256 : str
+        Of the ONNX file, by which results know the network.
     """
 
     network: str
@@ -46,6 +51,8 @@ class BenchRow(Record):
     load_mb: float | None
     size_bytes: int
     model_sha256: str
+    speedup_over_onnxruntime: float | None = None
+    speedup_over_onnxruntime_se: float | None = None
 
 
 class Bench(Record):
@@ -99,7 +106,7 @@ def measure(
     subjects : sequence of Subject
         The first is the reference.
     runtimes : sequence of str
-        Of ``onnxruntime`` and ``torch``; networks without a form for a runtime have no rows there.
+        ``torch`` and keys of `hscc.timing.runtimes.RUNTIMES`; networks without a form for a runtime have no rows there.
     clock : Clock
         How.
     begins : callable
@@ -115,23 +122,34 @@ def measure(
     ArtifactError
         If a network cannot be opened, or not run at one of the batch sizes.
     """
+    first = subjects[0]
+    portable = open_network(first, ONNXRUNTIME, clock.threads) if first.form(ONNXRUNTIME) else None
     rows: list[BenchRow] = []
     for runtime in runtimes:
-        able = [subject for subject in subjects if subject.runs_in(runtime)]
-        reference = open_network(able[0], runtime, clock.threads)
+        able = [subject for subject in subjects if subject.form(runtime)]
+        if not able:
+            continue
+        if first in able and runtime != ONNXRUNTIME:
+            reference = open_network(first, runtime, clock.threads)
+        else:
+            reference = portable or open_network(able[0], runtime, clock.threads)
         for subject in able:
             begins(subject, runtime)
-            rows += _measure_one(reference, subject, runtime, clock)
+            rows += _measure_one(reference, portable, subject, runtime, clock)
     return rows
 
 
-def _measure_one(reference: Bind, subject: Subject, runtime: str, clock: Clock) -> list[BenchRow]:
+def _measure_one(
+    reference: Bind, portable: Bind | None, subject: Subject, runtime: str, clock: Clock
+) -> list[BenchRow]:
     peaks = peak_memory(subject, runtime, clock.threads, clock.batches)
     network = open_network(subject, runtime, clock.threads)
-    size, digest = subject.model.stat().st_size, file_sha256(subject.model)
+    form = subject.form(runtime)
+    size = (form if form is not None and form.is_file() else subject.file).stat().st_size
     rows = []
     for batch in clock.batches:
         timing = time_pair(reference(batch), network(batch), clock.repeats, clock.seconds)
+        over = _over(portable, network, runtime, batch, clock)
         rows.append(
             BenchRow(
                 network=subject.name,
@@ -148,10 +166,19 @@ def _measure_one(reference: Bind, subject: Subject, runtime: str, clock: Clock) 
                 peak_mb=peaks.running.get(batch),
                 load_mb=peaks.loading,
                 size_bytes=size,
-                model_sha256=digest,
+                model_sha256=file_sha256(subject.file),
+                speedup_over_onnxruntime=over.median if over else None,
+                speedup_over_onnxruntime_se=over.se if over else None,
             )
         )
     return rows
+
+
+def _over(portable: Bind | None, network: Bind, runtime: str, batch: int, clock: Clock) -> Spread | None:
+    """Speed-up over the reference in ONNX Runtime, in alternation with it."""
+    if portable is None or runtime in (ONNXRUNTIME, TORCH):
+        return None
+    return time_pair(portable(batch), network(batch), clock.repeats, clock.seconds).speedup
 
 
 def read_bench(path: Path) -> Bench:

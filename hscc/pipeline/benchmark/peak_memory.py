@@ -17,12 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME, Subject, open_network
+from hscc.pipeline.benchmark.runtimes import Subject, open_network
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, OPENVINO
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # of proc(5): the high-water mark becomes what is resident now
+_FORMS = ("model", "module", "engine")
 _CALLS = 3  # a runtime may plan its memory on the first and take it on the second
-_LIBRARIES = {ONNXRUNTIME: ("onnxruntime",), "torch": ("torch", "hscc.storage", "hscc.networks.storage")}
+_LIBRARIES = {
+    ONNXRUNTIME: ("onnxruntime", "hscc.timing.sessions"),
+    OPENVINO: ("openvino",),
+    ENGINE: ("hscc.engine.engine",),
+    "torch": ("torch", "hscc.storage", "hscc.networks.storage"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     subject : Subject
         The network.
     runtime : str
-        ``onnxruntime`` or ``torch``.
+        ``torch``, or a key of `hscc.timing.runtimes.RUNTIMES`.
     threads : int
         Threads inside an operator.
     batches : sequence of int
@@ -68,8 +75,7 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     """
     order = {
         "name": subject.name,
-        "model": str(subject.model.resolve()),
-        "module": None if subject.module is None else str(subject.module.resolve()),
+        **{key: str(path.resolve()) for key, path in _forms(subject).items()},
         "side": subject.side,
         "runtime": runtime,
         "threads": threads,
@@ -79,15 +85,15 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise ArtifactError(f"{subject.model} does not run in {runtime} by itself ({reason}); make it again.")
+        raise ArtifactError(f"{subject.form(runtime)} does not run in {runtime} by itself ({reason}); make it again.")
     found = json.loads(done.stdout.splitlines()[-1])
     return Peaks(found["loading"], {int(batch): peak for batch, peak in found["running"].items()})
 
 
 def measure(order: Mapping[str, Any]) -> Peaks:
     """Load and run the network in this process; see `peak_memory`, whose child calls it."""
-    module = order["module"]
-    subject = Subject(order["name"], Path(order["model"]), Path(module) if module else None, order["side"])
+    forms = {key: Path(order[key]) if key in order else None for key in _FORMS}
+    subject = Subject(name=order["name"], side=order["side"], **forms)
     for library in _LIBRARIES[order["runtime"]]:
         import_module(library)
     _reset_peak()
@@ -104,6 +110,11 @@ def measure(order: Mapping[str, Any]) -> Peaks:
             call()
         running[batch] = _above(before)
     return Peaks(loading, running)
+
+
+def _forms(subject: Subject) -> dict[str, Path]:
+    found = {key: getattr(subject, key) for key in _FORMS}
+    return {key: path for key, path in found.items() if path is not None}
 
 
 def _above(before: int) -> float:

@@ -1,4 +1,4 @@
-"""A network made ready to be timed: its ONNX file in ONNX Runtime, or its module in eager torch."""
+"""A network made ready to be timed: its file in a runtime, or its module in eager torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hscc.timing.alternation import Call
-from hscc.timing.sessions import bind_session, open_session
+from hscc.timing.runtimes import ENGINE, RUNTIMES
 
-ONNXRUNTIME, TORCH = "onnxruntime", "torch"
+if TYPE_CHECKING:
+    from torch import nn
+
+TORCH = "torch"
 
 Bind = Callable[[int], Call]  # of a batch size, the call that is timed
 
@@ -23,22 +27,32 @@ class Subject:
     ----------
     name : str
         Name in its rows.
-    model : Path
+    model : Path or None
         Its ONNX file.
     module : Path or None
         Folder of its ``model.safetensors``; None where it has no torch form.
     side : int
         Pixels a side of its input, where the file leaves them open.
+    engine : Path or None
+        Its file for the engine.
     """
 
     name: str
-    model: Path
+    model: Path | None
     module: Path | None
     side: int
+    engine: Path | None = None
 
-    def runs_in(self, runtime: str) -> bool:
-        """Whether the network has a form for a runtime."""
-        return runtime == ONNXRUNTIME or self.module is not None
+    def form(self, runtime: str) -> Path | None:
+        """File or folder that a runtime reads; None where the network has none for it."""
+        return {TORCH: self.module, ENGINE: self.engine}.get(runtime, self.model)
+
+    @property
+    def file(self) -> Path:
+        """The ONNX file, by which results know the network; the engine's where there is no other."""
+        file = self.model or self.engine
+        assert file is not None
+        return file
 
 
 def open_network(subject: Subject, runtime: str, threads: int) -> Bind:
@@ -47,9 +61,9 @@ def open_network(subject: Subject, runtime: str, threads: int) -> Bind:
     Parameters
     ----------
     subject : Subject
-        The network.
+        The network; it has a form for the runtime.
     runtime : str
-        ``onnxruntime`` or ``torch``.
+        ``torch``, or a key of `hscc.timing.runtimes.RUNTIMES`.
     threads : int
         Threads inside an operator; torch has one number of threads for the whole process.
 
@@ -63,24 +77,20 @@ def open_network(subject: Subject, runtime: str, threads: int) -> Bind:
     ArtifactError
         If a file is missing or cannot be read.
     """
-    if runtime == ONNXRUNTIME:
-        session = open_session(subject.model, threads)
-        return partial(bind_session, session, subject.model, side=subject.side)
-    assert subject.module is not None
-    return _open_module(subject.module, subject.side, threads)
+    form = subject.form(runtime)
+    assert form is not None
+    if runtime == TORCH:
+        return _open_module(form, subject.side, threads)
+    return partial(RUNTIMES[runtime].open_file(form, threads).bind, side=subject.side)
 
 
 def _open_module(folder: Path, side: int, threads: int) -> Bind:
     import torch
 
-    from hscc.networks.storage import load_dense
-    from hscc.storage import PLAN, load
-
     torch.set_num_threads(threads)
-    module = load(folder) if (folder / PLAN).is_file() else load_dense(folder / "model.safetensors")[0]
     # Channels last: 1.1 to 2.3 times faster than torch's default order for each network it was measured on, at
     # batches of 1 and 16.
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = load_module(folder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def bind(batch: int) -> Call:
         generator = torch.Generator().manual_seed(0)
@@ -93,3 +103,11 @@ def _open_module(folder: Path, side: int, threads: int) -> Bind:
         return run
 
     return bind
+
+
+def load_module(folder: Path) -> nn.Module:
+    """Load a dense or a compressed network from its folder."""
+    from hscc.networks.storage import load_dense
+    from hscc.storage import PLAN, load
+
+    return load(folder) if (folder / PLAN).is_file() else load_dense(folder / "model.safetensors")[0]

@@ -208,12 +208,19 @@ def bench(
         list[Path] | None,
         typer.Argument(
             metavar="[FILE FILE...]",
-            help="ONNX files of your own; the others are compared with the first.",
+            help="Files of your own, ONNX or the engine's (.hscc); the others are compared with the first.",
         ),
     ] = None,
     batch: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Images per batch; may be repeated. For files."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where ONNX files run besides onnxruntime: openvino. Files of the engine run in it.",
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads per operator. For files.")] = 2,
     repeats: Annotated[int, typer.Option(min=3, help="Timed calls per network, at most. For files.")] = 30,
@@ -223,19 +230,26 @@ def bench(
 ) -> None:
     """Time networks in alternation, and measure their peak memory and file size.
 
-    Without files: the baseline, every cell and their int8 variants, in ONNX Runtime and torch, as `params.yaml`
-    says, into reports/bench.json. Keep the machine quiet meanwhile.
+    Without files: the baseline, every cell and their int8 variants, in the engine, ONNX Runtime and torch, as
+    `params.yaml` says, into reports/bench.json. Keep the machine quiet meanwhile.
     """
     from hscc.pipeline.params import BenchParams
     from hscc.pipeline.stages import bench as stage
+    from hscc.timing.runtimes import find_runtime
 
     if not files:
         stage.run(read_params(workspace), workspace)
         return
     if len(files) < 2:
         raise typer.BadParameter("name two files or more, or none.")
-    settings = BenchParams(
-        runtimes=("onnxruntime",), batches=tuple(batch or (1, 16, 64)), threads=threads, repeats=repeats, seconds=5.0
+    for name in runtime or ():
+        find_runtime(name)
+    settings = BenchParams.model_construct(
+        runtimes=tuple(dict.fromkeys(["onnxruntime", *(runtime or ())])),
+        batches=tuple(batch or (1, 16, 64)),
+        threads=threads,
+        repeats=repeats,
+        seconds=5.0,
     )
     stage.compare(files, settings, side, out)
 
@@ -290,7 +304,10 @@ def register(workspace: Workspace = HERE) -> None:
     epilog="Example: `hscc export --cell hscc-macs6-seed0 --out hscc.onnx --pt2`, `hscc export --out best.onnx`"
 )
 def export(
-    out: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write, once it passes its check.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="File to write, once it passes its check: .onnx, or .hscc for the engine."),
+    ],
     cell: Annotated[
         str | None, typer.Option(metavar="NAME", help="A cell of the sweep; by default the one `register` chose.")
     ] = None,
@@ -303,9 +320,10 @@ def export(
     pt2: Annotated[bool, typer.Option("--pt2", help="Write torch's archive FILE.pt2 beside it.")] = False,
     workspace: Workspace = HERE,
 ) -> None:
-    """Write a network as one ONNX file that takes pictures of any size and gives probabilities.
+    """Write a network as one ONNX file that takes pictures of any size and gives probabilities, or for the engine.
 
-    Preprocessing and a model card are inside; neither hscc nor torch is needed to run it. The file is checked against
+    Preprocessing and a model card are inside an ONNX file; neither hscc nor torch is needed to run it. A file of the
+    engine has the preprocessing in its card, and `hscc predict FILE.hscc IMAGE` runs it. Either is checked against
     torch on test images before it replaces an older one.
     """
     from hscc.pipeline.commands import export as stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -87,29 +87,51 @@ def rollback(
     typer.echo(f"version {done.after} of {params.register_.name} is the champion again, in the place of {done.before}")
 
 
-@commands.command(rich_help_panel=REGISTRY, epilog="Example: `hscc predict scan.dcm slice.png --heatmap heatmaps/`")
+@commands.command(
+    rich_help_panel=REGISTRY,
+    epilog="Example: `hscc predict scan.dcm --heatmap heatmaps/`, `hscc predict small.hscc slice.png`",
+)
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Brain MRI slices as JPEG, PNG or DICOM.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[NETWORK] FILE...",
+            help="Brain MRI slices as JPEG, PNG or DICOM; before them, a network that `hscc export` wrote (.hscc, .onnx).",
+        ),
+    ],
     which: Which = "champion",
     heatmap: Annotated[
         Path | None,
         typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file that shows what decided it to DIR."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per file.")] = False,
+    runtime: Annotated[
+        Literal["auto", "engine", "onnxruntime", "openvino"],
+        typer.Option(help="Where the network runs; auto is the engine where it can, else ONNX Runtime."),
+    ] = "auto",
     workspace: Workspace = HERE,
 ) -> None:
-    """Classify pictures with a registered version: class, probabilities, and the version's number.
+    """Classify pictures with a registered version, or with a file: class, probabilities, and the version's number.
 
     Research software, not a medical device. What is plainly no brain MRI slice is refused; a picture that passes may
     still be none.
     """
     from hscc.pipeline.commands import predict as command
 
-    version, answers = command.run(read_params(workspace), files, workspace, which=which, heatmaps=heatmap)
-    if as_json:
-        typer.echo(command.as_json(answers, version))
+    source: Version | Path
+    if files[0].suffix in command.NETWORKS:
+        source, *pictures = files
+        if not pictures:
+            raise typer.BadParameter(f"name a picture behind {source}.")
+        answers = command.run_file(source, pictures, heatmaps=heatmap, runtime=runtime)
     else:
-        console().print(command.as_table(answers, version))
+        source, answers = command.run(
+            read_params(workspace), files, workspace, which=which, heatmaps=heatmap, runtime=runtime
+        )  # fmt: skip
+    if as_json:
+        typer.echo(command.as_json(answers, source))
+    else:
+        console().print(command.as_table(answers, source))
 
 
 @commands.command(rich_help_panel=REGISTRY, epilog="Example: `hscc track`")

@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import nn
 
+from hscc.engine.export import export_engine
 from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import NOTICE, DeploymentCard, card_of
 from hscc.export.onnx_file import export_onnx
@@ -54,7 +56,7 @@ def run(
     workspace : Path
         Folder of ``dvc.yaml``.
     out : Path
-        The ONNX file.
+        An ONNX file (``.onnx``), or one of the engine (``.hscc``).
     cell, baseline : str, optional
         Name of a cell such as ``hscc-macs6-seed0``, or split protocol of a baseline; by default the cell that
         ``hscc register`` chose.
@@ -105,24 +107,33 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
     Raises
     ------
     ParamsError
-        If `out` does not end in ``.onnx``.
+        If `out` ends in neither ``.onnx`` nor ``.hscc``.
     """
-    if out.suffix != ".onnx":
-        raise ParamsError(f"--out {out} must end in .onnx; the .pt2 form gets the same name with its own ending.")
+    if out.suffix not in (".onnx", ".hscc"):
+        raise ParamsError(
+            f"--out {out} must end in .onnx, or in .hscc for the engine; the .pt2 form gets the same name with its own "
+            "ending."
+        )
     preprocessing = Preprocessing(subject.size)
     console = Console()
     with console.status(f"writing {out}"):
-        differences = {
-            out: export_onnx(
-                subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network
-            )
-        }
+        differences = {out: _write(subject, preprocessing, pictures, out)}
         if pt2:
             archive = out.with_suffix(".pt2")
             differences[archive] = export_pt2(subject.model, archive, preprocessing, subject.card, pictures=pictures)
     for path, difference in differences.items():
         checked = f"{len(pictures)} test images and drawn pictures" if pictures else "drawn pictures"
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
+
+
+def _write(subject: Subject, preprocessing: Preprocessing, pictures: list[Picture], out: Path) -> float:
+    if out.suffix == ".onnx":
+        return export_onnx(subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network)
+    shape = preprocessing.input_shape
+    images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
+    return export_engine(
+        subject.model, out, preprocessing, subject.card, input_shape=shape, images=images
+    ).difference  # fmt: skip
 
 
 def _registered(workspace: Path) -> str:

@@ -1,4 +1,4 @@
-"""Classify picture files with a version of the registry, and show which part of each picture decided it."""
+"""Classify picture files with a version of the registry or a file, and show which part of a picture decided it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from pathlib import Path
 from rich.progress import track
 from rich.table import Table
 
+from hscc.errors import ParamsError
 from hscc.export.card import NOTICE
 from hscc.pipeline import layout
 from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.names import class_label
 from hscc.pipeline.params import Params
-from hscc.pipeline.registry.versions import Version, fetch_network, resolve
+from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
-from hscc.pipeline.serving.network import Network
+from hscc.pipeline.serving.network import Network, refuse_external_data
 from hscc.pipeline.serving.reading import Picture, read_picture, refuse_implausible
 from hscc.pipeline.tracking import tracking_uri
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
 
 MODELS = layout.SCRATCH / "models"
+NETWORKS = (".hscc", ".onnx")  # endings of files that `hscc export` writes
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,13 @@ class Answer:
 
 
 def run(
-    params: Params, files: Sequence[Path], workspace: Path = Path("."), *, which: str, heatmaps: Path | None = None
+    params: Params,
+    files: Sequence[Path],
+    workspace: Path = Path("."),
+    *,
+    which: str,
+    heatmaps: Path | None = None,
+    runtime: str = AUTO,
 ) -> tuple[Version, list[Answer]]:
     """Classify files.
 
@@ -63,6 +73,9 @@ def run(
         Version number or alias.
     heatmaps : Path, optional
         Folder for one PNG per file that shows which part of it decided the class.
+    runtime : str
+        ``auto``, ``engine``, ``onnxruntime`` or ``openvino``; auto is the engine where the version holds a file for it
+        and its library is there, else ONNX Runtime.
 
     Returns
     -------
@@ -78,35 +91,90 @@ def run(
     RegistryError
         If there is no such version, or the registry does not answer.
     """
+    pictures = _read(files)
+    uri = tracking_uri(workspace)
+    version = resolve(params.register_.name, which, uri)
+    return version, _classify_all(pictures, files, _network(version, uri, workspace / MODELS, runtime), heatmaps)
+
+
+def run_file(
+    network: Path, files: Sequence[Path], *, heatmaps: Path | None = None, runtime: str = AUTO
+) -> list[Answer]:
+    """Classify files with a network that `hscc export` wrote; no workspace and no registry is needed.
+
+    Parameters
+    ----------
+    network : Path
+        An ONNX file with preprocessing inside, or one of the engine (``.hscc``).
+    files, heatmaps, runtime
+        As for `run`; a file of the engine runs there alone.
+
+    Raises
+    ------
+    ArtifactError
+        If the network is missing, damaged or not such a file.
+    DataError
+        As `run`.
+    ParamsError
+        If what the runtime needs is missing, or it does not read the file.
+    """
+    pictures = _read(files)
+    own = runtime_of(network)
+    if runtime != AUTO and (runtime == ENGINE) != (own == ENGINE):
+        raise ParamsError(f"{network} does not run in {runtime}; leave --runtime out, or name another file.")
+    if own == ENGINE:
+        return _classify_all(pictures, files, Network(network), heatmaps)
+    chosen = ONNXRUNTIME if runtime == AUTO else runtime
+    return _classify_all(pictures, files, Network(network, _classes_of(network), runtime=chosen), heatmaps)
+
+
+def _read(files: Sequence[Path]) -> list[Picture]:
     pictures = [read_picture(path) for path in files]
     for picture in pictures:
         refuse_implausible(picture)
-    uri = tracking_uri(workspace)
-    version = resolve(params.register_.name, which, uri)
-    network = Network(fetch_network(version, uri, workspace / MODELS), CLASSES, version.deployed_sha256)
+    return pictures
+
+
+def _network(version: Version, uri: str, cache: Path, runtime: str) -> Network:
+    """Open a version's network; the portable file where the engine cannot run it or it was not asked for."""
+    if runtime == AUTO:
+        runtime = ENGINE if version.engine_sha256 and RUNTIMES[ENGINE].available else ONNXRUNTIME
+    if runtime != ENGINE:
+        return Network(fetch_network(version, uri, cache), CLASSES, version.deployed_sha256, runtime=runtime)
+    return Network(fetch_engine_file(version, uri, cache), CLASSES, version.engine_sha256)
+
+
+def _classes_of(network: Path) -> tuple[str, ...]:
+    entries = {entry.key: entry.value for entry in refuse_external_data(network).metadata_props}
+    return tuple(json.loads(entries.get("classes", "[]")))
+
+
+def _classify_all(
+    pictures: Sequence[Picture], files: Sequence[Path], network: Network, heatmaps: Path | None
+) -> list[Answer]:
     answers = [_classify(picture, network) for picture in pictures]
     if heatmaps is not None:
         targets = _targets(files, heatmaps)
         jobs = track(zip(pictures, answers, targets, strict=True), "drawing heat maps", len(pictures))
         answers = [_explain(picture, answer, network, target) for picture, answer, target in jobs]
-    return version, answers
+    return answers
 
 
-def as_json(answers: Sequence[Answer], version: Version) -> str:
-    """Write answers as JSON, with the version that gave them and the notice."""
+def as_json(answers: Sequence[Answer], source: Version | Path) -> str:
+    """Write answers as JSON, with the version or file that gave them and the notice."""
+    known = {"model": str(source)} if isinstance(source, Path) else {"model": source.name, "version": source.number}
     document = {
-        "model": version.name,
-        "version": version.number,
+        **known,
         "notice": NOTICE,
         "answers": [asdict(answer) for answer in answers],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def as_table(answers: Sequence[Answer], version: Version) -> Table:
-    """Show answers in a table, with the version that gave them and the notice below."""
+def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
+    """Show answers in a table, with the version or file that gave them and the notice below."""
     caption = "\n".join([*(f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE])
-    title = f"{version.name}, version {version.number}"
+    title = str(source) if isinstance(source, Path) else f"{source.name}, version {source.number}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("class")

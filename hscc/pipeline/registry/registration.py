@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 import hscc
 from hscc.files import file_sha256
 from hscc.pipeline.registry.connection import connect, global_store, registry_errors
-from hscc.pipeline.registry.versions import DEPLOYED, DEPLOYED_TAG, HASH_TAG
+from hscc.pipeline.registry.versions import DEPLOYED, DEPLOYED_TAG, ENGINE_FILE, ENGINE_TAG, HASH_TAG
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -55,6 +55,8 @@ class Candidate:
         One paragraph for a reader of the registry.
     classes : tuple of str
         Names of the outputs, in order.
+    runtime : str
+        What the served version runs in: ``auto``, ``engine`` or ``onnxruntime``.
     """
 
     files: tuple[Path, ...]
@@ -64,6 +66,7 @@ class Candidate:
     metrics: Mapping[str, float]
     description: str
     classes: tuple[str, ...]
+    runtime: str = "auto"
 
 
 def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
@@ -96,6 +99,9 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
     headline = {key: f"{value:.6g}" for key, value in candidate.metrics.items()}
     (deployed,) = (path for path in candidate.files if path.name == DEPLOYED)
     hashes = {HASH_TAG: candidate.sha256, DEPLOYED_TAG: file_sha256(deployed)}
+    for path in candidate.files:
+        if path.name == ENGINE_FILE:
+            hashes[ENGINE_TAG] = file_sha256(path)
     tags = {**candidate.tags, **headline, **hashes}
     with registry_errors(uri, "written"), global_store(uri), _quiet(), mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
@@ -103,7 +109,12 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
             python_model=str(candidate.code),
             artifacts={path.stem: str(path) for path in candidate.files},
             code_paths=[str(Path(hscc.__file__).parent)],  # so that the version answers as on the day it was registered
-            model_config={"classes": list(candidate.classes), DEPLOYED_TAG: hashes[DEPLOYED_TAG]},
+            model_config={
+                "classes": list(candidate.classes),
+                DEPLOYED_TAG: hashes[DEPLOYED_TAG],
+                ENGINE_TAG: hashes.get(ENGINE_TAG),
+                "runtime": candidate.runtime,
+            },
             signature=signature(candidate.classes),
             input_example=input_example(),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 HASH_TAG = "model_sha256"  # of the evaluated network
 DEPLOYED_TAG = "deployed_sha256"
+ENGINE_TAG = "engine_sha256"  # of the deployed network's file for the engine; early versions have none
 PHANTOM_TAG = "phantom"  # true or false: trained on phantom images
 # Files of a version: the deployed and the evaluated network, and what is known of them.
 DEPLOYED, NETWORK, PLAN, EVIDENCE, SCORES = "model.onnx", "network.onnx", "plan.json", "evidence.csv", "scores.json"
+ENGINE_FILE = "engine.hscc"
 
 _FOLDER = "artifacts"  # where MLflow puts a model's files inside it
 
@@ -59,6 +61,11 @@ class Version:
     def deployed_sha256(self) -> str:
         """Hash of the deployed file; early versions deploy the evaluated network itself."""
         return self.tags.get(DEPLOYED_TAG) or self.tags.get(HASH_TAG, "")
+
+    @property
+    def engine_sha256(self) -> str:
+        """Hash of the file for the engine; empty where there is none."""
+        return self.tags.get(ENGINE_TAG, "")
 
 
 def list_versions(name: str, uri: str) -> list[Version]:
@@ -163,12 +170,31 @@ def fetch_network(version: Version, uri: str, cache: Path) -> Path:
     RegistryError
         If it cannot be downloaded, or is not the file that was registered.
     """
-    sha256 = version.deployed_sha256
-    target = cache / f"{sha256}.onnx"
+    return _fetch(version, DEPLOYED, version.deployed_sha256, uri, cache)
+
+
+def fetch_engine_file(version: Version, uri: str, cache: Path) -> Path:
+    """Bring a version's file for the engine to this machine, once; otherwise as `fetch_network`.
+
+    Raises
+    ------
+    RegistryError
+        If the version has none, or as `fetch_network`.
+    """
+    if not version.engine_sha256:
+        raise RegistryError(
+            f"version {version.number} of {version.name} holds no file for the engine; use --runtime onnxruntime, or "
+            "run `hscc register` again."
+        )
+    return _fetch(version, ENGINE_FILE, version.engine_sha256, uri, cache)
+
+
+def _fetch(version: Version, name: str, sha256: str, uri: str, cache: Path) -> Path:
+    target = cache / f"{sha256}{Path(name).suffix}"
     if target.is_file() and file_sha256(target) == sha256:
         return target
     with replacing(target, shared=True) as new:
-        found = _download(version, DEPLOYED, uri, new.parent)
+        found = _download(version, name, uri, new.parent)
         if file_sha256(found) != sha256:
             raise VersionDamaged(
                 f"the network of version {version.number} of {version.name} is damaged in the registry; run "

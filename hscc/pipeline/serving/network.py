@@ -1,14 +1,17 @@
-"""The deployed ONNX file in ONNX Runtime.
+"""The deployed file in its runtime.
 
-There are two forms, and only this module distinguishes them:
+There are three forms, and only this module distinguishes them:
 
-- *whole*: preprocessing inside; uint8 (N, rows, columns, channels) of any size in, probabilities out;
-- *bare*: float32 (N, 3, S, S) in, logits out; the preprocessing of `hscc.pipeline.data.images` is done here.
+- *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size in, probabilities out;
+- *bare*, ONNX: float32 (N, 3, S, S) in, logits out; the preprocessing of `hscc.pipeline.data.images` is done here;
+- *engine*: float32 in, logits out; the preprocessing that its card describes is done here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +21,16 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from scipy.special import softmax
 
-from hscc.errors import ArtifactError
+from hscc.errors import ArtifactError, ExportError
+from hscc.export.preprocessing import Preprocessing
 from hscc.files import file_sha256
 from hscc.pipeline.serving.reading import Grey
-from hscc.pipeline.statistics.predictions import as_input, run_session
-from hscc.timing.sessions import open_session
-
-_WHOLE_INPUT = "tensor(uint8)"
+from hscc.pipeline.statistics.predictions import as_input
+from hscc.structures.base import as_tuples
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, EngineSession, Session, find_runtime, runtime_of
 
 Probabilities = npt.NDArray[np.float64]
+Classify = Callable[[Sequence[Grey]], Probabilities]
 
 
 class Network:
@@ -35,33 +39,46 @@ class Network:
     Parameters
     ----------
     path : Path
-        The ONNX file.
-    classes : sequence of str
-        Names of the outputs, in order.
+        An ONNX file, or one of the engine (``.hscc``).
+    classes : sequence of str, optional
+        Names of the outputs, in order; by default those of an engine file's card.
     sha256 : str, optional
         Hash that the file must have.
     threads : int
         Threads per operator.
+    runtime : str
+        For an ONNX file: ``onnxruntime`` or ``openvino``.
 
     Raises
     ------
     ArtifactError
         If the file is missing, is not the one that was registered, points at other files, or is not such a network.
+    ParamsError
+        If what a runtime needs is missing.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str], sha256: str | None = None, threads: int = 2) -> None:
+    def __init__(
+        self,
+        path: Path,
+        classes: Sequence[str] | None = None,
+        sha256: str | None = None,
+        threads: int = 2,
+        runtime: str = ONNXRUNTIME,
+    ) -> None:
         if not path.is_file():
             raise ArtifactError(f"{path} does not exist; run `hscc register` again, or `dvc pull`.")
         if sha256 is not None and file_sha256(path) != sha256:
             raise ArtifactError(
                 f"{path} is damaged or is not the file that was registered; delete it and run `hscc register` again."
             )
-        refuse_external_data(path)
-        self.classes = tuple(classes)
-        self._session = open_session(path, threads)
-        entry = self._session.get_inputs()[0]
-        self._whole = entry.type == _WHOLE_INPUT
-        self._side = entry.shape[-1]
+        self._classify: Classify
+        if runtime_of(path) == ENGINE:
+            self._classify, known = _open_engine_file(path, threads)
+        else:
+            self._classify, known = _open_onnx_file(path, threads, runtime), ()
+        self.classes = tuple(known if classes is None else classes)
+        if not self.classes:
+            raise ArtifactError(f"{path} does not name its classes; export it with `hscc export`.")
 
     def probabilities(self, images: Sequence[Grey]) -> Probabilities:
         """Classify grey images.
@@ -76,27 +93,55 @@ class Network:
         ndarray of float64, shape (N, C)
             In the order of `classes`; each row sums to 1.
         """
-        if not self._whole:
-            return self._bare_images(images)
-        # Images of one size are one batch: `occlusion` passes hundreds of them.
-        if len({image.shape for image in images}) == 1:
-            return self._whole_images(np.stack(images))
-        return np.concatenate([self._whole_images(image[None]) for image in images])
-
-    def _whole_images(self, images: Grey) -> Probabilities:
-        (found,) = self._session.run(None, {self._session.get_inputs()[0].name: images[..., None]})
-        return np.asarray(found, dtype=np.float64)
-
-    def _bare_images(self, images: Sequence[Grey]) -> Probabilities:
-        size = (self._side, self._side)
-        resized = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images]
-        logits = run_session(self._session, as_input(np.stack(resized)))
-        found: Probabilities = softmax(logits.astype(np.float64), axis=1)
-        return found
+        return self._classify(images)
 
 
-def refuse_external_data(path: Path) -> None:
-    """Refuse an ONNX file whose weights are in other files: their paths could lead anywhere.
+def _open_onnx_file(path: Path, threads: int, runtime: str) -> Classify:
+    (entry, *_) = refuse_external_data(path).graph.input
+    session = find_runtime(runtime).open_file(path, threads)
+    if entry.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        return partial(_whole, session)
+    return partial(_bare, session, entry.type.tensor_type.shape.dim[-1].dim_value)
+
+
+def _open_engine_file(path: Path, threads: int) -> tuple[Classify, tuple[str, ...]]:
+    session = find_runtime(ENGINE).open_file(path, threads)
+    assert isinstance(session, EngineSession)
+    card = session.engine.card
+    try:
+        numbers = {key: as_tuples(value) for key, value in card["preprocessing"].items() if key != "text"}
+        preprocessing, classes = Preprocessing(**numbers), json.loads(card.get("classes", "[]"))
+    except (KeyError, TypeError, ValueError, AttributeError, ExportError) as error:
+        raise ArtifactError(
+            f"{path} does not say how pictures become its input; export it with `hscc export`, or with a preprocessing."
+        ) from error
+    return partial(_in_engine, session, preprocessing), tuple(classes)
+
+
+def _whole(session: Session, images: Sequence[Grey]) -> Probabilities:
+    # Images of one size are one batch: `occlusion` passes hundreds of them.
+    if len({image.shape for image in images}) == 1:
+        return np.asarray(session(np.stack(images)[..., None]), dtype=np.float64)
+    return np.concatenate([_whole(session, [image]) for image in images])
+
+
+def _bare(session: Session, side: int, images: Sequence[Grey]) -> Probabilities:
+    size = (side, side)
+    resized = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images]
+    return _shares(session(as_input(np.stack(resized))))
+
+
+def _in_engine(session: Session, preprocessing: Preprocessing, images: Sequence[Grey]) -> Probabilities:
+    return _shares(session(np.concatenate([preprocessing.prepare(image).numpy() for image in images])))
+
+
+def _shares(logits: npt.NDArray[np.float32]) -> Probabilities:
+    found: Probabilities = softmax(logits.astype(np.float64), axis=1)
+    return found
+
+
+def refuse_external_data(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file; refuse one whose weights are in other files: their paths could lead anywhere.
 
     Raises
     ------
@@ -111,6 +156,7 @@ def refuse_external_data(path: Path) -> None:
         ) from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto.graph)):
         raise ArtifactError(f"{path} takes weights from other files, which could be any; export it as a single file.")
+    return proto
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:

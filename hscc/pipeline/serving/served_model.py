@@ -17,13 +17,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from hscc.errors import DataError, HSCCError
+from hscc.errors import ArtifactError, DataError, HSCCError
 from hscc.export.card import NOTICE
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.reading import Picture, decode_picture, refuse_implausible
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES
 
 NETWORK, CLASSES, SHA256 = "model", "classes", "deployed_sha256"  # names in the registered model
+ENGINE_FILE, ENGINE_SHA256, RUNTIME = "engine", "engine_sha256", "runtime"
 IMAGE, PIXELS = "image", "pixels"
+AUTO = "auto"
 
 
 class Refusal(MlflowException):
@@ -39,9 +42,17 @@ class ServedNetwork(PythonModel):
     """Answers one row per picture: its class, the probability of each class, and the notice."""
 
     def load_context(self, context: Any) -> None:
-        """Open the ONNX file, if it is the one that was registered."""
+        """Open the file for the engine where it can run, else the ONNX file, if it is the one that was registered."""
         known = context.model_config
-        self._network = Network(Path(context.artifacts[NETWORK]), known[CLASSES], known[SHA256])
+        runtime = known.get(RUNTIME, AUTO)
+        if runtime == ENGINE or (runtime == AUTO and known.get(ENGINE_SHA256) and RUNTIMES[ENGINE].available):
+            file, sha256 = ENGINE_FILE, ENGINE_SHA256
+        else:
+            file, sha256 = NETWORK, SHA256
+        if file not in context.artifacts:
+            raise ArtifactError("this version holds no file for the engine; load it with the runtime onnxruntime.")
+        onnx_runtime = runtime if runtime not in (AUTO, ENGINE) else ONNXRUNTIME
+        self._network = Network(Path(context.artifacts[file]), known[CLASSES], known[sha256], runtime=onnx_runtime)
 
     # The signature has the types: MLflow would read type hints here as a schema of its own.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -5,19 +5,23 @@ Run it on a machine that does nothing else. Two files of a user's own are compar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 
+from hscc.engine.export import export_engine
 from hscc.errors import ArtifactError
 from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_own
 from hscc.pipeline.benchmark.measurement import Bench, Clock, measure
-from hscc.pipeline.benchmark.runtimes import ONNXRUNTIME, Subject
+from hscc.pipeline.benchmark.runtimes import TORCH, Subject, load_module
 from hscc.pipeline.params import BenchParams, Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.renderings import to_rich
@@ -26,6 +30,7 @@ from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.timing.pinning import pinned
+from hscc.timing.runtimes import ENGINE, RUNTIMES, find_runtime, runtime_of, usable_runtimes
 
 _WIDE = 120  # columns
 
@@ -47,11 +52,16 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     """
     networks = of_first_seed(read_own(params, workspace))
     networks += read_int8_variants(params, workspace, networks)
-    subjects = [_subject(network, params.data.image_size) for network in networks]
+    settings = params.bench.model_copy(update={"runtimes": tuple(usable_runtimes(params.bench.runtimes))})
+    for name in set(params.bench.runtimes).difference(settings.runtimes):
+        print(f"not timed in {name}: {RUNTIMES[name].missing()}", flush=True)
     tags = {"protocol": params.data.protocol}
-    with stage_run("bench", params.data.protocol, params.bench.model_dump(), tags, workspace) as tracked:
+    with (
+        stage_run("bench", params.data.protocol, settings.model_dump(), tags, workspace) as tracked,
+        _subjects(networks, params.data.image_size, settings.runtimes) as subjects,
+    ):
         origin = {**tags, "data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
-        bench = _measure(subjects, params.bench).model_copy(update=origin)
+        bench = _measure(subjects, settings).model_copy(update=origin)
         replace_text(workspace / layout.BENCH_JSON, write_record(bench))
         replace_text(workspace / layout.BENCH_CSV, to_csv(pd.DataFrame([dict(row) for row in bench.rows])))
         tracked.metrics({f"{row.network}.{row.runtime}.speedup_b{row.batch}": row.speedup for row in bench.rows})
@@ -60,14 +70,14 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 
 def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path | None = None) -> None:
-    """Time ONNX files against the first of them and print the table.
+    """Time files against the first of them and print the table.
 
     Parameters
     ----------
     files : sequence of Path
-        Two networks or more, of whatever inputs of floats or uint8.
+        Two networks or more: ONNX files of whatever inputs of floats or uint8, and files of the engine (``.hscc``).
     settings : BenchParams
-        All but ``runtimes``, as a file runs in ONNX Runtime only.
+        Its ``runtimes`` are for the ONNX files.
     side : int
         Size of the input's dimensions that a file leaves open.
     out : Path, optional
@@ -80,16 +90,40 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
     """
     for file in files:
         if not file.is_file():
-            raise ArtifactError(f"{file} does not exist; name an ONNX file.")
-    subjects = [Subject(name, file, None, side) for name, file in zip(_names(files), files, strict=True)]
-    bench = _measure(subjects, settings.model_copy(update={"runtimes": (ONNXRUNTIME,)}))
+            raise ArtifactError(f"{file} does not exist; name an ONNX file, or one of the engine.")
+    subjects = [
+        Subject(name, None, None, side, engine=file) if runtime_of(file) == ENGINE else Subject(name, file, None, side)
+        for name, file in zip(_names(files), files, strict=True)
+    ]
+    runtimes: list[str] = [name for name in settings.runtimes if name not in (TORCH, ENGINE)]
+    runtimes += [ENGINE] * any(subject.engine is not None for subject in subjects)
+    for name in runtimes:
+        find_runtime(name)
+    bench = _measure(subjects, settings.model_copy(update={"runtimes": tuple(runtimes)}))
     if out is not None:
         replace_text(out, write_record(bench))
     _show(bench)
 
 
-def _subject(network: Network, side: int) -> Subject:
-    return Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, side)
+@contextmanager
+def _subjects(networks: Sequence[Network], side: int, runtimes: Sequence[str]) -> Iterator[list[Subject]]:
+    """Networks with a file for the engine, where it is timed and they are not int8."""
+    subjects = [
+        Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, side)
+        for network in networks
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        if ENGINE in runtimes:
+            subjects = [_with_engine_file(subject, Path(folder)) for subject in track(subjects, "exporting")]
+        yield subjects
+
+
+def _with_engine_file(subject: Subject, folder: Path) -> Subject:
+    if subject.module is None:
+        return subject
+    path = folder / f"{subject.name}.hscc"
+    export_engine(load_module(subject.module), path, input_shape=(3, subject.side, subject.side))
+    return replace(subject, engine=path)
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -102,7 +136,7 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _measure(subjects: Sequence[Subject], settings: BenchParams) -> Bench:
     clock = Clock(tuple(sorted(settings.batches)), settings.threads, settings.repeats, settings.seconds)
-    total = sum(subject.runs_in(runtime) for runtime in settings.runtimes for subject in subjects)
+    total = sum(subject.form(runtime) is not None for runtime in settings.runtimes for subject in subjects)
     with pinned(settings.threads) as processors, Progress(transient=True) as progress:
         task = progress.add_task("timing", total=total)
 

@@ -118,6 +118,7 @@ def _results(
     rows = build_rows(evidence, bench, protocol, timed=timed)
     compressed = [row for row, network in zip(rows, evidence, strict=True) if network.is_compressed]
     return Results(
+        bounded=True,
         protocol=protocol,
         phantom=phantom,
         classes=CLASSES,

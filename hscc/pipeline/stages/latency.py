@@ -75,7 +75,8 @@ def _plan_all(timed: Sequence[CellSpec], params: Params, workspace: Path) -> Non
     weights, moments = workspace / layout.baseline(protocol) / "model.safetensors", workspace / layout.MOMENTS
     dense, _ = load_dense(weights)
     calibration = load_calibration(moments)
-    table = new_table(settings.threads, settings.batches)
+    runtime = None if settings.runtime == "auto" else settings.runtime
+    table = new_table(settings.threads, settings.batches, runtime)
     sources = {"baseline": weights, "moments": moments, "code": workspace / layout.code("latency")}
     inputs: dict[str, Any] = {"machine": table.machine, **settings.model_dump(mode="json")}
     inputs |= {name: file_sha256(path) for name, path in sources.items() if path.is_file()}

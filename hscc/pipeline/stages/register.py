@@ -13,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
-from hscc.errors import ArtifactError
+from hscc.engine.export import export_engine
+from hscc.errors import ArtifactError, ExportError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import deploy_onnx
+from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import read_manifest
@@ -30,6 +33,7 @@ from hscc.pipeline.registry.registration import Candidate, log_version
 from hscc.pipeline.registry.registration_policy import decide
 from hscc.pipeline.registry.versions import (
     DEPLOYED,
+    ENGINE_FILE,
     EVIDENCE,
     NETWORK,
     PHANTOM_TAG,
@@ -45,9 +49,10 @@ from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
+from hscc.storage import load
 
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
-CELL = "model.onnx"  # the evaluated network, in its cell's folder
+CELL, WEIGHTS = "model.onnx", "model.safetensors"  # the evaluated network, in its cell's folder
 
 _TAGS = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
 _FIGURES = (
@@ -94,7 +99,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     candidate = None
     if decision.registered is not None:
         row = results.chosen()
-        candidate = _candidate(row, results, workspace)
+        candidate = _candidate(row, results, params.register_.runtime, workspace)
         _register_or_postpone(candidate, row, params, workspace)
     else:
         reasons = "; ".join(f"{name} {', '.join(found)}" for name, found in decision.rejected.items())
@@ -109,7 +114,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     replace_text(workspace / layout.REGISTRATION, to_json(record))
 
 
-def _candidate(row: NetworkRow, results: Results, workspace: Path) -> Candidate:
+def _candidate(row: NetworkRow, results: Results, runtime: str, workspace: Path) -> Candidate:
     folder = workspace / layout.cell(row.name)
     model = folder / CELL
     for needed in (model, folder / PLAN):
@@ -129,6 +134,7 @@ def _candidate(row: NetworkRow, results: Results, workspace: Path) -> Candidate:
         metrics={name: float(columns[name]) for name in _FIGURES if name in columns},
         description=_describe(results),
         classes=results.classes,
+        runtime=runtime,
     )
 
 
@@ -195,11 +201,31 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         licence=LICENCE,
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
     )
-    deploy_onnx(model, deployed, card, pictures=sample_pictures(workspace, row.protocol))
+    pictures = sample_pictures(workspace, row.protocol)
+    deploy_onnx(model, deployed, card, pictures=pictures)
+    for_engine = _engine_file(model.parent, card, params.data.image_size, pictures, folder / ENGINE_FILE)
     shutil.copyfile(model, network)
     evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
     scores.write_text(to_json(flatten(row)), encoding="utf-8")
-    return deployed, network, plan_file, evidence, scores
+    return (deployed, network, plan_file, evidence, scores, *for_engine)
+
+
+def _engine_file(
+    cell: Path, card: DeploymentCard, side: int, pictures: list[Picture], target: Path
+) -> tuple[Path, ...]:
+    """Write the network for the engine too; a version without it is served by ONNX Runtime."""
+    if not (cell / WEIGHTS).is_file():
+        return ()
+    preprocessing = Preprocessing(side)
+    images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
+    try:
+        export_engine(
+            load(cell), target, preprocessing, card, input_shape=preprocessing.input_shape, images=images
+        )  # fmt: skip
+    except ExportError as error:
+        print(f"warning: {error} It is registered without a file for the engine.", file=sys.stderr)
+        return ()
+    return (target,)
 
 
 def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:

@@ -78,22 +78,31 @@ class ClassScores(Record):
 
 
 class AskedBudget(Record):
-    """Requested ratio to the dense network (times less) by resource; all None for a dense network."""
+    """Requested ratio to the dense network (times less) by resource; all None for a dense network.
+
+    Attributes
+    ----------
+    macs, params, latency : float or None
+        The ratios.
+    only : bool
+        Whether the rest was left free; see `Results.bounded` too.
+    """
 
     macs: float | None = None
     params: float | None = None
     latency: float | None = None
+    only: bool = False
 
     @property
     def ratios(self) -> dict[str, float]:
         """Ratio by resource, without the resources that have none."""
-        found: dict[str, float] = self.model_dump(exclude_none=True)
+        found: dict[str, float] = self.model_dump(exclude={"only"}, exclude_none=True)
         return found
 
 
 def asked(budget: Budget) -> AskedBudget:
     """A budget as a row holds it."""
-    return AskedBudget(**budget.ratios)
+    return AskedBudget(**budget.ratios, only=budget.only)
 
 
 class OnValidation(Record):
@@ -182,7 +191,7 @@ class NetworkRow(Record):
         """Spec of the cell; None for a dense network and its int8 variant."""
         if self.method == DENSE:
             return None
-        return CellSpec(self.method, Budget(**self.budget.ratios), self.seed, self.precision)
+        return CellSpec(self.method, Budget(**self.budget.ratios, only=self.budget.only), self.seed, self.precision)
 
     @property
     def name(self) -> str:
@@ -274,8 +283,17 @@ class ClockNoise(Record):
 
 
 class Results(Record):
-    """Content of ``reports/results.json``."""
+    """Content of ``reports/results.json``.
 
+    Attributes
+    ----------
+    bounded : bool
+        Whether budgets also held parameters and time to the dense network's, as they do by default since
+        `hscc.budgets.budget.Budget` has ``only``. False in results of earlier versions, whose budgets held nothing but
+        what they name.
+    """
+
+    bounded: bool = False
     protocol: str
     phantom: bool
     classes: tuple[str, ...]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.report.table import Cell, Line, Measure, Table, cells_of, columns_of, figure, measure
 
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch, eager"}
+_RUNTIMES = {
+    "engine": "HSCC's engine", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch, eager",
+}  # fmt: skip
 
 Rows = Sequence[BenchRow]
 """Rows of one network, by batch size ascending."""
 
 
 def bench_table(bench: Bench, runtime: str) -> Table:
-    """Tabulate one row per network: file size, milliseconds and speed-up by batch size, peak memory at the largest."""
+    """Tabulate one row per network: file size, milliseconds and speed-ups by batch size, peak memory at the largest."""
     by_network: dict[str, list[BenchRow]] = {}
     for row in bench.rows:
         if row.runtime == runtime:
@@ -22,6 +24,7 @@ def bench_table(bench: Bench, runtime: str) -> Table:
     measures: list[Measure[Rows]] = [
         measure("file MB", lambda rows: figure(rows[0].size_bytes, 1, factor=1e-6)),
         *(column for place, batch in enumerate(bench.batches) for column in _of_batch(place, batch)),
+        *(_over(place, batch) for place, batch in enumerate(bench.batches) if _has_over(by_network)),
         measure("peak MB", lambda rows: figure(rows[-1].peak_mb, 0)),
     ]
     lines = tuple(Line(name, cells_of(rows, measures)) for name, rows in by_network.items())
@@ -32,9 +35,17 @@ def bench_table(bench: Bench, runtime: str) -> Table:
 def bench_note(bench: Bench) -> str:
     """Say what the columns of `bench_table` are."""
     return (
-        f"×: times faster than {bench.reference}, run in alternation with it, ± one standard error; peak: while "
-        f"running, at batch {bench.batches[-1]}"
+        f"×: times faster than {bench.reference}, run in alternation with it, ± one standard error; × ORT: than "
+        f"{bench.reference} in ONNX Runtime; peak: while running, at batch {bench.batches[-1]}"
     )
+
+
+def _has_over(by_network: Mapping[str, Rows]) -> bool:
+    return any(row.speedup_over_onnxruntime is not None for rows in by_network.values() for row in rows)
+
+
+def _over(place: int, batch: int) -> Measure[Rows]:
+    return measure(f"× ORT b{batch}", lambda rows: figure(rows[place].speedup_over_onnxruntime))
 
 
 def _of_batch(place: int, batch: int) -> tuple[Measure[Rows], Measure[Rows]]:

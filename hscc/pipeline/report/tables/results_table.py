@@ -89,9 +89,10 @@ def brief_table(results: Results) -> Table:
 
 def brief_note(results: Results) -> str:
     """Say where the figures of `brief_table` come from and what its columns are."""
+    bounded = ", with no more parameters and no longer a time than dense" * results.bounded
     return (
-        f"data {results.data_hash[:12]}, commit {results.git_commit[:12]}; asked: what the network was made for; MACs, "
-        "params, speed: times fewer or faster than dense"
+        f"data {results.data_hash[:12]}, commit {results.git_commit[:12]}; asked: what the network was made for"
+        f"{bounded}; MACs, params, speed: times fewer or faster than dense"
     )
 
 

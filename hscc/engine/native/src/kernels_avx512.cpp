@@ -1,0 +1,47 @@
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw")
+#endif
+
+#define WIDTH 16
+#define REGISTERS 32
+#define MASKED_STORE
+#define NATIVE_F16
+
+namespace hscc {
+namespace {
+static inline __attribute__((always_inline)) void store_some(float* p, __m512 v, int n) {
+    _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), v);
+}
+static inline __attribute__((always_inline)) __m512 load_some(const float* p, int n) {
+    return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) {
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+}  // namespace
+#include "kernels.inc"
+
+const Kernels* kernels_avx512() {
+    static const Kernels table = {"avx512", WIDTH, multiply, depthwise, mix};
+    return &table;
+}
+}  // namespace hscc
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+namespace hscc {
+const Kernels* kernels_avx512() { return nullptr; }
+}  // namespace hscc
+#endif

@@ -1,0 +1,17 @@
+#include "kernels.h"
+
+#define WIDTH 4
+#if defined(__aarch64__)
+#define REGISTERS 32
+#else
+#define REGISTERS 16
+#endif
+
+namespace hscc {
+#include "kernels.inc"
+
+const Kernels* kernels_portable() {
+    static const Kernels table = {"portable", WIDTH, multiply, depthwise, mix};
+    return &table;
+}
+}  // namespace hscc

@@ -1,0 +1,4 @@
+#include "simple_loops.h"
+
+#define LOOPS portable_loops
+#include "simple_loops.inc"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import hscc
+from hscc.engine.library import available
+from hscc.engine.program_file import load_program
+from hscc.errors import ExportError
+from hscc.export.card import DeploymentCard
+from hscc.export.preprocessing import Preprocessing
+from tests.tiny import tiny_images, tiny_network
+
+
+def test_a_compressed_network_in_one_file(tmp_path: Path) -> None:
+    small = hscc.compress(tiny_network(), [tiny_images()], hscc.HSCC(), hscc.Budget(macs=2.5, only=True))
+    card = DeploymentCard(("a", "b", "c", "d"), protocol="grouped")
+    done = hscc.export_engine(small, tmp_path / "small.hscc", card=card, images=tiny_images(4))
+    assert done.path.stat().st_size == done.size and done.difference < 1e-5
+    assert done.checked_by == ("engine" if available() else "reference")
+    found = load_program(done.path).card
+    assert json.loads(str(found["classes"])) == ["a", "b", "c", "d"]
+    assert found["protocol"] == "grouped" and "hscc" in str(found["method"])
+    assert found["inputs"][0]["shape"] == [3, 18, 18]  # type: ignore[index]
+    assert found["preprocessing"]["size"] == [18, 18]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("weights", "part"), [("float16", 0.55), ("bfloat16", 0.55)])
+def test_narrow_weights_take_half_the_room(tmp_path: Path, weights: str, part: float) -> None:
+    sizes = [
+        hscc.export_engine(tiny_network(), tmp_path / name, input_shape=(3, 18, 18), weights=name).size  # type: ignore[arg-type]
+        for name in ("float32", weights)
+    ]
+    assert sizes[1] < part * sizes[0]
+
+
+def test_preprocessing_is_written_down(tmp_path: Path) -> None:
+    done = hscc.export_engine(
+        tiny_network(), tmp_path / "a.hscc", Preprocessing((18, 18), grey=False), input_shape=(3, 18, 18)
+    )
+    card = load_program(done.path).card
+    assert card["preprocessing"]["grey"] is False and "classes" not in card  # type: ignore[index]
+
+
+def test_mistakes_are_named_and_write_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.hscc"
+    path.write_bytes(b"old")
+    for options, match in (
+        ({}, "input_shape"), ({"input_shape": (4, 18, 18)}, "cannot run"), ({"input_shape": (3, 0, 18)}, "input_shape"),
+        ({"input_shape": (3, 18, 18), "weights": "int3"}, "int3"),
+        ({"input_shape": (3, 18, 18), "tolerance": 0.0, "weights": "bfloat16"}, "differs"),
+    ):  # fmt: skip
+        with pytest.raises(ExportError, match=match):
+            hscc.export_engine(tiny_network(), path, **options)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="portable ONNX"):
+        hscc.export_engine(nn.Sequential(nn.LogSoftmax(1)), path, input_shape=(3, 2, 2))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_that_behaves_otherwise_when_it_is_run_again(tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            type(self).calls += 1
+            return x * type(self).calls
+
+    with pytest.raises(ExportError, match="differs"):
+        hscc.export_engine(Counting(), tmp_path / "a.hscc", input_shape=(3, 2, 2))

@@ -1,0 +1,52 @@
+"""Convolutions and linear layers of drawn shapes against plain loops in C++ under sanitizers and by instruction set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hscc.engine.library import NATIVE
+from tests.engine.builds import build
+
+DRIVER = Path(__file__).parent / "native" / "kernels_test.cpp"
+FLAGS = ["-O1", "-fno-sanitize-recover=all", f"-I{NATIVE / 'src'}"]
+CASES = "60"
+
+
+def instruction_sets() -> list[str]:
+    """Name those that this machine runs."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return ["portable"]
+    wide = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"} <= set(flags)
+    return ["portable", *(["avx2"] if {"avx2", "fma"} <= set(flags) else []), *(["avx512"] if wide else [])]
+
+
+def run(program: Path, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(program), str(seed), CASES]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize("instructions", instruction_sets())
+def test_agree_with_plain_loops_and_stay_inside_their_memory(instructions: str) -> None:
+    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    answer = run(program, 0, HSCC_ENGINE_ISA=instructions)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stdout.startswith(instructions)
+
+
+def test_threads_do_not_race() -> None:
+    program = build("kernels-thread", [*FLAGS, "-fsanitize=thread"], [DRIVER])
+    answer = run(program, 1000, TSAN_OPTIONS="halt_on_error=1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_an_instruction_set_that_does_not_exist_is_named() -> None:
+    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    answer = run(program, 0, HSCC_ENGINE_ISA="sse1")
+    assert answer.returncode != 0
+    assert "HSCC_ENGINE_ISA" in answer.stdout + answer.stderr
