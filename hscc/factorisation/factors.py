@@ -169,8 +169,8 @@ def _fit_decoder(weight: torch.Tensor, codes: _CodeMoments, encoder: Encoder) ->
     # threshold would divide rounding errors by each other there.
     start = _solve_above(own, unit[:, None] * encoder.after(weight.T).double(), 1e-12)
     cross, tolerance = unit[:, None] * codes.cross.double(), 10 * torch.finfo(weight.dtype).eps
-    # Where the encoder spans the weights, the start leaves rounding errors alone; divided by a small variance they would
-    # become weights that show on inputs unlike the calibration's.
+    # Where the encoder spans the weights, the start leaves rounding errors alone; divided by a small variance they
+    # would become weights that show on inputs unlike the calibration's.
     solved = start + _solve_above(gram, cross - gram @ start, tolerance, noise=tolerance * cross.norm(dim=0))
     decoder: torch.Tensor = (unit[:, None] * solved).T.to(weight.dtype)
     return decoder

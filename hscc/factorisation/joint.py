@@ -224,6 +224,7 @@ def _inverse(gram: torch.Tensor) -> torch.Tensor:
 def _lifted_factor(matrix: torch.Tensor, ridge: float = 1e-7) -> torch.Tensor:
     """Cholesky factor after lifting the diagonal by a share of its mean: as little as makes it possible."""
     ridge *= max(float(matrix.diagonal().mean()), 1e-30)
+    factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
     while int(failed):
         ridge *= 10
