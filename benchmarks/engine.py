@@ -124,7 +124,7 @@ def methods(
     shape = space.calibration.input_shape
     dense_onnx, dense_engine = _onnx_calls(space.dense, shape), _engine_calls(space.dense, shape)
     table = new_table(
-        f"{this_machine()}, {_THREADS} threads; times faster than the dense network in ONNX Runtime",
+        f"{this_machine('engine')}, {_THREADS} threads; times faster than the dense network in ONNX Runtime",
         "method",
         "MACs, params, KL, ONNX b1, b16, engine b1, b16, efficiency b1, b16, engine / ONNX b1, b16",
     )
@@ -159,7 +159,7 @@ def methods(
 def regions() -> None:
     """Time of one region, 2 x 2 and 4 x 4 regions with the same ranks, in AlexNet's layers, random weights."""
     table = new_table(
-        f"{this_machine()}, {_THREADS} threads; time relative to one region of the same ranks",
+        f"{this_machine('engine')}, {_THREADS} threads; time relative to one region of the same ranks",
         "layer, ranks",
         "2x2 b1, b16, 4x4 b1, b16, dense / one region b1, b16",
     )
@@ -213,7 +213,7 @@ def equal_time(
     space = Workspace(read_params().data.protocol)
     shape = space.calibration.input_shape
     table = new_table(
-        f"{this_machine()}, {_THREADS} threads, engine; before fine-tuning",
+        f"{this_machine('engine')}, {_THREADS} threads, engine; before fine-tuning",
         "batch, method",
         "MACs, time / reference, KL, KL / reference",
     )

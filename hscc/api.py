@@ -334,7 +334,7 @@ def _used(plan: Plan, limit: Limit) -> float:
 def _held(free: Plan, binding: list[Limit]) -> str:
     """Say what the dense network's parameters and time kept a plan from."""
     found = [f"{limit.name} ({_used(free, limit) / limit.most:.2f} times as much otherwise)" for limit in binding]
-    return f"Held to the dense network's {' and '.join(found)}; only=True in the budget leaves that free."
+    return f"Held to the dense network's {', '.join(found)}; only=True in the budget leaves the rest free."
 
 
 def _bound(made: Plan, limits: list[Limit], other: dict[str, float]) -> str:

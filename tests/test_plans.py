@@ -64,7 +64,7 @@ def test_no_budget_is_exceeded_on_the_real_modules(
     assert max(used) >= 0.979 or made.bound
 
 
-@pytest.mark.parametrize("budget", [Budget(macs=3), Budget(params=3), Budget(macs=3, params=2)], ids=str)
+@pytest.mark.parametrize("budget", [Budget(macs=3, only=True), Budget(params=3), Budget(macs=3, params=2, only=True)], ids=str)
 @pytest.mark.parametrize("method", [FINE, GlobalSVD(adaptive=True, rank_multiple=1)], ids=["hscc", "control"])
 def test_a_budget_is_used(calibration: Calibration, network: nn.Module, method, budget: Budget) -> None:
     assert plan(network, calibration, method, budget).bound == ""
@@ -81,14 +81,12 @@ def test_a_budget_of_parameters_holds_the_weights_of_regions_down(calibration: C
 def test_a_budget_of_macs_alone_gives_no_network_that_is_larger_or_slower_than_the_dense_one(
     calibration: Calibration, network: nn.Module
 ) -> None:
-    tiles = HSCC(regions=4, clusters=1, rank_multiple=1)
-    free, held = (plan(network, calibration, tiles, Budget(macs=1.2, only=only)) for only in (True, False))
+    free, held = (plan(network, calibration, FINE, Budget(macs=1.2, only=only)) for only in (True, False))
     assert free.params > free.dense_params >= held.params and held.macs <= free.dense_macs / 1.2
     assert "parameters" in held.bound and str(held.budget) + " only" == str(free.budget)
-    searched = plan(network, calibration, FINE, Budget(macs=3))
     for model in estimates().values():
-        used = sum(model.of_structure(entry.layer, entry.structure) for entry in searched.layers)
-        dense = sum(model.of_structure(entry.layer, DENSE) for entry in searched.layers)
+        used = sum(model.of_structure(entry.layer, entry.structure) for entry in held.layers)
+        dense = sum(model.of_structure(entry.layer, DENSE) for entry in held.layers)
         assert used <= max(dense, NEGLIGIBLE)
 
 
@@ -137,7 +135,7 @@ def test_one_region_and_one_cluster_behind_a_projection_is_adaptive_tucker(
 
 
 def assert_same_plan(network: nn.Module, calibration: Calibration, method: Method, other: Method) -> None:
-    hierarchical, control = (plan(network, calibration, each, Budget(4)) for each in (method, other))
+    hierarchical, control = (plan(network, calibration, each, Budget(4, only=True)) for each in (method, other))
     assert hierarchical.layers == control.layers
     for name, state in control.weights.items():
         for key, value in state.items():
@@ -148,16 +146,16 @@ def assert_same_plan(network: nn.Module, calibration: Calibration, method: Metho
 def test_auto_is_never_worse_than_a_structure_it_includes(
     calibration: Calibration, network: nn.Module, ratio: float
 ) -> None:
-    searched = plan(network, calibration, FINE, Budget(ratio))
+    searched = plan(network, calibration, FINE, Budget(ratio, only=True))
     for regions in ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4)):
         for clusters in (1, 2):
             fixed = replace(FINE, regions=regions, clusters=clusters)
-            assert searched.loss <= plan(network, calibration, fixed, Budget(ratio)).loss * (1 + 1e-9)
+            assert searched.loss <= plan(network, calibration, fixed, Budget(ratio, only=True)).loss * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("method", [FINE, HSCC(regions=2, clusters=2, rank_multiple=1), GlobalSVD(adaptive=True)])
 def test_loss_falls_as_the_budget_grows(calibration: Calibration, network: nn.Module, method) -> None:
-    losses = [plan(network, calibration, method, Budget(ratio)).loss for ratio in (8, 5, 3, 2, 1.3)]
+    losses = [plan(network, calibration, method, Budget(ratio, only=True)).loss for ratio in (8, 5, 3, 2, 1.3)]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -169,7 +167,7 @@ def test_loss_falls_as_the_budget_grows(calibration: Calibration, network: nn.Mo
 def test_predicted_loss_is_the_quadratic_form_on_the_images(
     calibration: Calibration, network: nn.Module, images: torch.Tensor, method: HSCC
 ) -> None:
-    made = plan(network, calibration, method, Budget(5))
+    made = plan(network, calibration, method, Budget(5, only=True))
     small, checked = apply(network, made), 0
     for entry in made.layers:
         if not isinstance(entry.structure, LowRank):
@@ -205,7 +203,7 @@ def test_bias_correction_keeps_the_mean(calibration: Calibration, network: nn.Mo
 
 
 def test_factors_are_balanced(calibration: Calibration, network: nn.Module) -> None:
-    made = plan(network, calibration, GlobalSVD(adaptive=True), Budget(4))
+    made = plan(network, calibration, GlobalSVD(adaptive=True), Budget(4, only=True))
     checked = 0
     for state in made.weights.values():
         if "encoders.0.weight" in state:
@@ -216,7 +214,7 @@ def test_factors_are_balanced(calibration: Calibration, network: nn.Module) -> N
 
 
 def test_same_seed_same_plan_to_the_bit(network: nn.Module, images: torch.Tensor) -> None:
-    first, second = (plan(network, calibrate(network, [images]), FINE, Budget(4), seed=7) for _ in range(2))
+    first, second = (plan(network, calibrate(network, [images]), FINE, Budget(4, only=True), seed=7) for _ in range(2))
     assert first.to_json() == second.to_json()
     for name, state in first.weights.items():
         assert all(torch.equal(value, second.weights[name][key]) for key, value in state.items())
@@ -224,7 +222,7 @@ def test_same_seed_same_plan_to_the_bit(network: nn.Module, images: torch.Tensor
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_plan_survives_json_and_gives_the_same_weights(calibration: Calibration, network: nn.Module, name: str) -> None:
-    made = plan(network, calibration, METHODS[name], Budget(3))
+    made = plan(network, calibration, METHODS[name], Budget(3, only=True))
     read = Plan.from_json(made.to_json())
     assert (read.layers, read.macs, read.params, read.budget) == (made.layers, made.macs, made.params, made.budget)
     expected, again = apply(network, made).state_dict(), apply(network, read, calibration).state_dict()
@@ -249,7 +247,7 @@ def test_printed_plan_names_every_layer_and_why_it_is_dense(calibration: Calibra
 def test_a_linear_layer_after_a_feature_map_takes_regions(calibration: Calibration, network: nn.Module) -> None:
     head = next(layer for layer in calibration.layers if layer.kind == "linear")
     assert head.input_grid == (3, 3)
-    made = plan(network, calibration, HSCC(regions=3, clusters=1, rank_multiple=1), Budget(2))
+    made = plan(network, calibration, HSCC(regions=3, clusters=1, rank_multiple=1), Budget(2, only=True))
     entry = next(entry for entry in made.layers if entry.layer.name == head.name)
     assert (entry.structure.region_count, len(entry.structure.regions[0].blocks)) == (9, 9)
 
@@ -266,7 +264,7 @@ def test_the_first_tile_of_a_fine_grid_is_not_the_whole_layer(calibration: Calib
 
 
 def test_regions_that_were_asked_for_stay_beside_a_projection(calibration: Calibration, network: nn.Module) -> None:
-    made = plan(network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3))
+    made = plan(network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3, only=True))
     factored = [e.structure for e in made.layers if isinstance(e.structure, LowRank) and e.layer.positions > 1]
     assert factored and all(structure.region_count == 2 for structure in factored)
 
@@ -287,7 +285,7 @@ def test_three_in_one_is_plan_and_apply() -> None:
 
 
 def test_a_second_budget_finds_the_spectra_of_the_first(calibration: Calibration, network: nn.Module) -> None:
-    plan(network, calibration, FINE, Budget(4))
+    plan(network, calibration, FINE, Budget(4, only=True))
     kept = len(calibration.cache)
     plan(network, calibration, FINE, Budget(6))
     assert len(calibration.cache) == kept > 0
@@ -318,11 +316,11 @@ def test_a_budget_needs_a_ratio() -> None:
 
 def test_impossible_budget_names_the_most_that_is_possible(calibration: Calibration, network: nn.Module) -> None:
     with pytest.raises(BudgetError) as raised:
-        plan(network, calibration, HSCC(), Budget(1e6))
+        plan(network, calibration, HSCC(), Budget(1e6, only=True))
     most = float(str(raised.value).rsplit("macs=", 1)[1].rstrip("."))
-    assert plan(network, calibration, HSCC(), Budget(most)).macs > 0
+    assert plan(network, calibration, HSCC(), Budget(most, only=True)).macs > 0
     with pytest.raises(BudgetError):
-        plan(network, calibration, HSCC(), Budget(most * 1.02))
+        plan(network, calibration, HSCC(), Budget(most * 1.02, only=True))
 
 
 def test_calibration_of_another_network_is_refused(calibration: Calibration, network: nn.Module) -> None:

@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     build = ["wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation", "-w", "dist", "."]
     no_compiler = {**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}
-    subprocess.run([sys.executable, "-m", "pip", *build], cwd=folder, env=no_compiler, check=True, timeout=200)
+    subprocess.run([sys.executable, "-m", "pip", *build], cwd=folder, env=no_compiler, check=True, timeout=900)
     (made,) = (folder / "dist").iterdir()
     return made
 
@@ -49,7 +49,7 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     (site_packages,) = (folder / "lib").glob("python*/site-packages")
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, timeout=200)
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, timeout=900)
     for required in closure(Distribution.at(next(site_packages.glob("hscc-*.dist-info")))):
         for top in {file.parts[0] for file in required.files or ()} - {"..", "__pycache__"}:
             source = Path(str(required.locate_file(top)))
@@ -119,9 +119,8 @@ MISSING = {
     "hscc.export_pt2": "onnx",
     "hscc.Preprocessing": "onnx",
     "hscc.DeploymentCard": "onnx",
-    "hscc.LatencyTable": "onnx",
-    "hscc.new_table": "onnx",
-    "hscc.compress(model, batches, hscc.HSCC(), hscc.Budget(latency=2))": "onnx",
+    "hscc.new_table(runtime='onnxruntime')": "onnx",
+    "hscc.new_table(runtime='openvino')": "openvino",
     "build('alexnet', 4)": "pipeline",
     "__import__('hscc.__main__').__main__.main()": "pipeline",
 }

@@ -2,8 +2,8 @@
 
 It is what bounds the time of a plan that was made without a latency table, so it leans towards the slow side: ONNX
 Runtime, which runs each tile and each cluster as an operator of its own. A network that is no slower there is no slower
-in the engine. Its four constants were fitted to single layers on two threads of a server processor, see
-docs/latency.md; only their ratios matter. A measured `hscc.budgets.latency_table.LatencyTable` is better.
+in the engine. Its constants are of two threads of a server processor, from the tables of docs/latency.md; only their
+ratios matter. A measured `hscc.budgets.latency_table.LatencyTable` is better.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import math
 from hscc.budgets.resources import CostModel, Counted
 from hscc.calibration.layers import Layer
 from hscc.structures.base import Structure
+from hscc.structures.block_terms import BlockTerms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 
 # Milliseconds.
-_MAC = 1 / 60e6
-_FACTORED_MAC = 1.25 * _MAC  # narrow operands fill the registers less
-_WEIGHT = 4 / 20e6  # four bytes from memory, once per call
-_OPERATOR = 0.005  # once per call, of each beyond the first
-_COPIED = 2e-6  # of each number that is cut into tiles, or joined again
+_MAC = 1 / 180e6
+_FACTORED_MAC = 1.4 * _MAC  # narrow operands fill the registers less
+_WEIGHT = 4 / 40e6  # four bytes from memory, once per call
+_OPERATOR = 0.006  # once per call, of each beyond the first
+_COPIED = 0.7e-6  # of each number that is cut into tiles, or joined again
 
 NEGLIGIBLE = 0.1  # milliseconds a call, under which a network is as fast as its caller
 
@@ -60,8 +61,10 @@ class Estimate(Counted):
             return 0.0
         regions = structure.cell_tiles[1]
         tiles = sum(map(len, regions))
-        # An encoder for each cluster of each tile, and a decoder for each tile.
-        operators = math.ceil(structure.cluster_count / len(regions)) * tiles + tiles
+        # An encoder for each cluster of each tile, and a decoder for each tile; equal terms run as one encoder.
+        encoders = 1 if isinstance(structure, BlockTerms) else math.ceil(structure.cluster_count / len(regions))
+        projections = isinstance(structure, LowRank) and structure.projection > 0
+        operators = encoders * tiles + tiles + projections
         copied = 0
         if tiles > 1:
             copied = layer.inputs * math.prod(layer.input_grid) + layer.outputs * layer.positions

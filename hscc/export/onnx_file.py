@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -21,8 +19,9 @@ from torch import nn
 
 from hscc.errors import ExportError
 from hscc.export.card import DeploymentCard, card_of
-from hscc.export.deployed import Bare, Run, dynamic_axes, example, prepare, verify
-from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
+from hscc.export.deployed import Bare, Run, prepare, verify
+from hscc.export.preprocessing import Picture, Preprocessing
+from hscc.export.preprocessing_graph import preprocessing_graph
 from hscc.export.to_onnx import runtime_onnx
 from hscc.files import replacing
 
@@ -171,10 +170,11 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     preprocessing : Preprocessing
         What it was trained behind.
     """
-    before = onnx.ModelProto.FromString(_preprocessing_graph(preprocessing))
+    (opset,) = (entry.version for entry in network.opset_import if entry.domain == "")
+    before = preprocessing_graph(preprocessing, opset, INPUT, _PREPARED)
     before.ir_version = network.ir_version
     for node in before.graph.node:
-        node.name = _PREPROCESSING + node.name
+        node.name = _PREPROCESSING + node.output[0]
     (entry,), (logits,) = network.graph.input, network.graph.output
     merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
     merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], OUTPUT, axis=1))
@@ -187,23 +187,6 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     graph: onnx.ModelProto = onnx_ir.to_proto(tidy(onnx_ir.from_proto(merged)).model)
     graph.producer_name, graph.graph.name = "hscc", "deployed"
     return graph
-
-
-@lru_cache
-def _preprocessing_graph(preprocessing: Preprocessing) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own insides
-        program = torch.onnx.export(
-            Preprocess(preprocessing).eval(),
-            (example(preprocessing),),
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=[_PREPARED],
-            dynamic_shapes=dynamic_axes(),
-        )
-    assert program is not None
-    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

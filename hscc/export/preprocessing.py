@@ -20,9 +20,9 @@ from hscc.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 Picture = npt.NDArray[np.uint8]
 
 # Pillow's weights of red, green and blue in 1 / 2^16. Every sum below 2^24, so float32 has no rounding.
-_LUMINANCE = (19595.0, 38470.0, 7471.0)
-_LUMINANCE_UNIT = 1 << 16
-_WEIGHT_UNIT = 1 << 22  # the weight 1 of a pixel: leaves 8 bits of grey level and a sign in 32 bits
+LUMINANCE = (19595.0, 38470.0, 7471.0)
+LUMINANCE_UNIT = 1 << 16
+WEIGHT_UNIT = 1 << 22  # the weight 1 of a pixel: leaves 8 bits of grey level and a sign in 32 bits
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Preprocess(nn.Module):
         self.grey = preprocessing.grey
         self.resize = PillowResize(preprocessing.size)
         self.register_buffer("colours", torch.arange(3))
-        self.register_buffer("luminance", torch.tensor(_LUMINANCE).view(3, 1, 1, 1))
+        self.register_buffer("luminance", torch.tensor(LUMINANCE).view(3, 1, 1, 1))
         self.register_buffer("mean", per_channel(preprocessing.mean))
         self.register_buffer("std", per_channel(preprocessing.std))
 
@@ -156,8 +156,8 @@ class Preprocess(nn.Module):
         source = self.colours * torch.sym_min(image.shape[3] // 3, 1)
         colours = image.movedim(3, 0).index_select(0, source)
         if self.grey:
-            total = (colours.to(torch.float32) * self.luminance).sum(0) + _LUMINANCE_UNIT // 2
-            levels = self.resize((total / _LUMINANCE_UNIT).to(torch.uint8)).unsqueeze(1)
+            total = (colours.to(torch.float32) * self.luminance).sum(0) + LUMINANCE_UNIT // 2
+            levels = self.resize((total / LUMINANCE_UNIT).to(torch.uint8)).unsqueeze(1)
         else:
             levels = self.resize(colours.flatten(0, 1)).unflatten(0, (3, -1)).movedim(0, 1)
         return (levels.to(torch.float32) / 255.0 - self.mean) / self.std  # type: ignore[no-any-return]
@@ -201,9 +201,9 @@ class PillowResize(nn.Module):
         # Whole rows are gathered, which is cheap; a tap beyond the border weighs 0 and may read any pixel.
         taps = planes.transpose(1, 2).index_select(1, positions.clamp(max=length - 1).flatten())
         taps = taps.unflatten(1, positions.shape).to(torch.int32)
-        total = (weights[:, None, :] @ taps).squeeze(2) + _WEIGHT_UNIT // 2
+        total = (weights[:, None, :] @ taps).squeeze(2) + WEIGHT_UNIT // 2
         # Division by a power of two is exact, and the cast cuts off.
-        return (total.to(torch.float64) / _WEIGHT_UNIT).to(torch.uint8)  # type: ignore[no-any-return]
+        return (total.to(torch.float64) / WEIGHT_UNIT).to(torch.uint8)  # type: ignore[no-any-return]
 
     def _weights(self, length: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Say which pixels of an axis each new one reads, and by what weight in 1 / 2^22: int64, int32 (size, taps)."""
@@ -218,7 +218,7 @@ class PillowResize(nn.Module):
         distance = (positions - centres[:, None] + 0.5) * (1.0 / support)
         weights = (1.0 - distance.abs()).clamp(min=0.0).where(positions < end[:, None], 0.0)
         shares = weights / weights.sum(1, keepdim=True)
-        return positions, (shares * _WEIGHT_UNIT + 0.5).to(torch.int32)
+        return positions, (shares * WEIGHT_UNIT + 0.5).to(torch.int32)
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from hscc.methods import HSCC, AdaptiveTucker, GlobalSVD, Tucker
 from hscc.structures.base import WHOLE_TILES, Structure
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
+from hscc.timing.runtimes import RUNTIMES, usable_runtimes
 
 
 def whole(layer: Layer, rank: int = 0) -> LowRank:
@@ -48,15 +49,26 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> CountedTable:
     return CountedTable("a machine", 1, (1, 4))
 
 
-def test_a_measured_table_is_kept_and_read_again(calibration: Calibration, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", usable_runtimes(list(RUNTIMES)))
+def test_a_measured_table_is_kept_and_read_again(calibration: Calibration, tmp_path: Path, runtime: str) -> None:
     layer = calibration.layers[1]
-    table = new_table(threads=1, batches=(1,))
+    table = new_table(threads=1, batches=(1,), runtime=runtime)
+    assert runtime in table.machine and table.runtime == runtime
     line = table.line(layer, whole(layer), 1)
     assert line.per_rank >= 0 and line.fixed >= 0 and line.fixed + line.per_rank > 0
     table.save(tmp_path / "table.json")
     read = LatencyTable.load(tmp_path / "table.json")
     assert read == table
     assert read.line(layer, whole(layer, 8), 1) == line  # the same structure at another rank is not measured anew
+
+
+def test_a_table_that_names_no_runtime_is_of_onnx_runtime(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    new_table(runtime="onnxruntime").save(path)
+    content = json.loads(path.read_text())
+    del content["runtime"]
+    path.write_text(json.dumps(content))
+    assert LatencyTable.load(path).runtime == "onnxruntime"
 
 
 def test_the_key_is_of_what_time_depends_on(calibration: Calibration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hscc.budgets import refinement
 from hscc.errors import ExportError
 from hscc.export.onnx_file import deploy_onnx, read_card
 from hscc.export.to_onnx import to_onnx, write_onnx
+from hscc.timing.runtimes import OnnxRuntime, Session
 from tests.export.graph.exported import kinds
 from tests.tiny import tiny_images, tiny_network
 
@@ -33,10 +35,12 @@ def network_of(channels: int) -> nn.Sequential:
     )
 
 
+@cache
 def compressed(channels: int, rows: int, columns: int) -> nn.Module:
     model = network_of(channels)
     images = torch.rand(64, channels, rows, columns, generator=torch.Generator().manual_seed(1))
-    return hscc.compress(model, [images], hscc.HSCC(), hscc.Budget(macs=2), cells=2).eval()
+    method = hscc.HSCC(regions=2, clusters=2, projection=None)  # no search: it is tested elsewhere
+    return hscc.compress(model, [images], method, hscc.Budget(macs=2), cells=2).eval()
 
 
 def answers(path: Path, picture: np.ndarray) -> np.ndarray:
@@ -97,9 +101,15 @@ def test_a_plan_keeps_the_shape_where_its_layers_do_not_tell_it() -> None:
 def test_what_ships_is_the_graph_that_was_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = hscc.HSCC(projection=None, regions=2, clusters=2, rank_multiple=1)
     dense, images = tiny_network(torch.float32), tiny_images(48, torch.float32)
-    small = hscc.compress(dense, [images], method, hscc.Budget(macs=2.5), cells=2)
+    small = hscc.compress(dense, [images], method, hscc.Budget(macs=2.5, only=True), cells=2)
     timed: list[onnx.ModelProto] = []
-    monkeypatch.setattr(refinement, "bound", lambda graph, batch, threads: timed.append(graph))
+    opened = OnnxRuntime.open_graph
+
+    def kept(runtime: OnnxRuntime, graph: onnx.ModelProto, threads: int) -> Session:
+        timed.append(graph)
+        return opened(runtime, graph, threads)
+
+    monkeypatch.setattr(OnnxRuntime, "open_graph", kept)
     refinement._calls(small, (3, 18, 18), hscc.LatencyTable("here", 1, (1,)))
     hscc.export_onnx(small, tmp_path / "small.onnx")
     shipped = onnx.load(tmp_path / "small.onnx").graph

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from hscc.errors import HSCCError, ParamsError
 from hscc.pipeline import memory, telemetry
-from hscc.pipeline.cli.options import HERE, Runtime, Workspace, read_params
+from hscc.pipeline.cli.options import HERE, Workspace, read_params
 from hscc.pipeline.cli.registry import commands as registry_commands
 from hscc.pipeline.cli.show import commands as results_commands
 from hscc.pipeline.redaction import redact
@@ -216,9 +216,10 @@ def bench(
         typer.Option(min=1, help="Images per batch; may be repeated. For files."),
     ] = None,
     runtime: Annotated[
-        list[Runtime] | None,
+        list[str] | None,
         typer.Option(
-            help="Where ONNX files run; may be repeated. Files of the engine run there. [default: onnxruntime]"
+            metavar="NAME",
+            help="Where ONNX files run besides onnxruntime: openvino. Files of the engine run in it.",
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads per operator. For files.")] = 2,
@@ -234,14 +235,17 @@ def bench(
     """
     from hscc.pipeline.params import BenchParams
     from hscc.pipeline.stages import bench as stage
+    from hscc.timing.runtimes import find_runtime
 
     if not files:
         stage.run(read_params(workspace), workspace)
         return
     if len(files) < 2:
         raise typer.BadParameter("name two files or more, or none.")
-    settings = BenchParams(
-        runtimes=tuple(dict.fromkeys(["onnxruntime", *runtime])) if runtime else ("onnxruntime",),
+    for name in runtime or ():
+        find_runtime(name)
+    settings = BenchParams.model_construct(
+        runtimes=tuple(dict.fromkeys(["onnxruntime", *(runtime or ())])),
         batches=tuple(batch or (1, 16, 64)),
         threads=threads,
         repeats=repeats,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +25,6 @@ Workspace = Annotated[
         help="Folder that holds params.yaml, data/, artifacts/ and reports/.",
     ),
 ]
-Runtime = Literal["engine", "onnxruntime", "openvino"]
 HERE = Path(".")
 WIDE = 120  # columns
 

@@ -95,7 +95,7 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
         Subject(name, None, None, side, engine=file) if runtime_of(file) == ENGINE else Subject(name, file, None, side)
         for name, file in zip(_names(files), files, strict=True)
     ]
-    runtimes = [*(name for name in settings.runtimes if name not in (TORCH, ENGINE))]
+    runtimes: list[str] = [name for name in settings.runtimes if name not in (TORCH, ENGINE)]
     runtimes += [ENGINE] * any(subject.engine is not None for subject in subjects)
     for name in runtimes:
         find_runtime(name)

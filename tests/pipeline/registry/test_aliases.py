@@ -80,7 +80,7 @@ def test_of_two_processes_exactly_one_changes_the_alias(uri: str) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    printed = {number: process.communicate(timeout=120)[0].strip() for number, process in processes.items()}
+    printed = {number: process.communicate(timeout=900)[0].strip() for number, process in processes.items()}
     (winner,) = [number for number, answer in printed.items() if answer == "changed"]
     (loser,) = set(printed) - {winner}
     assert printed[loser].startswith(f"champion of {NAME} changed from version 1 to version {winner} meanwhile")

@@ -29,7 +29,7 @@ from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.pictures import dicom, encoded, uniform
 from tests.pipeline.registered import NAME, head, params
 
-START_SECONDS = 240  # two busy cores import PyTorch and MLflow
+START_SECONDS = 900  # two busy cores import PyTorch and MLflow
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def ask(address: str, *records: dict[str, Any]) -> tuple[int, Any]:
     body = json.dumps({"dataframe_records": records}).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

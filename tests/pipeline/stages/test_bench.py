@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from hscc.engine.export import export_engine
 from hscc.errors import ArtifactError
 from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build
@@ -18,6 +19,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.benchmark.measurement import read_bench
 from hscc.pipeline.params import BenchParams, CompressParams
 from hscc.pipeline.stages.bench import compare, run
+from hscc.timing.runtimes import RUNTIMES, EngineRuntime, usable_runtimes
 from tests.pipeline.committed import committed
 
 SIDE = 32
@@ -60,12 +62,11 @@ def save_doubling(path: Path, kind: int = TensorProto.UINT8, batch: str | int = 
 
 def test_the_bench_has_one_row_per_runtime_and_batch(workspace: Path) -> None:
     bench = read_bench(workspace / layout.BENCH_JSON)
-    assert [(row.runtime, row.batch) for row in bench.rows] == [
-        ("onnxruntime", 1), ("onnxruntime", 4), ("torch", 1), ("torch", 4),
-    ]  # fmt: skip
+    timed = usable_runtimes(PARAMS.bench.runtimes)
+    assert [(row.runtime, row.batch) for row in bench.rows] == [(name, batch) for name in timed for batch in (1, 4)]
     assert all(row.pairs == 3 and row.ms > 0 and row.speedup > 0 for row in bench.rows)
     assert (bench.reference, bench.protocol) == ("dense-grouped", "grouped")
-    assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4, 1, 4]
+    assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4] * len(timed)
 
 
 def test_a_network_that_does_not_run_leaves_the_earlier_bench(workspace: Path, tmp_path: Path) -> None:
@@ -117,3 +118,28 @@ def test_an_input_that_cannot_be_drawn_is_named(tmp_path: Path, kind: int, batch
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing\.onnx does not exist"):
         compare([tmp_path / "nothing.onnx"] * 2, PARAMS.bench, 8)
+
+
+@pytest.mark.skipif(not RUNTIMES["engine"].available, reason=RUNTIMES["engine"].missing())
+def test_files_of_the_engine_are_held_against_a_portable_reference(tmp_path: Path) -> None:
+    model = build("smallcnn", 4).eval()
+    write_onnx(model, tmp_path / "dense.onnx", (3, SIDE, SIDE))
+    export_engine(model, tmp_path / "small.hscc", input_shape=(3, SIDE, SIDE))
+    compare([tmp_path / "dense.onnx", tmp_path / "small.hscc"], settings(1, 2), SIDE, tmp_path / "out.json")
+    rows = read_bench(tmp_path / "out.json").rows
+    assert [(row.network, row.runtime, row.batch) for row in rows] == [
+        ("dense.onnx", "onnxruntime", 1), ("dense.onnx", "onnxruntime", 2), ("small.hscc", "engine", 1),
+        ("small.hscc", "engine", 2),
+    ]  # fmt: skip
+    assert [row.speedup_over_onnxruntime is None for row in rows] == [True, True, False, False]
+    assert rows[2].size_bytes == (tmp_path / "small.hscc").stat().st_size
+
+
+def test_a_runtime_that_is_not_here_is_passed_over_and_said(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(workspace, tmp_path / "w", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    monkeypatch.setattr(EngineRuntime, "missing", lambda self: "the library is missing.")
+    run(PARAMS, tmp_path / "w")
+    assert read_bench(tmp_path / "w" / layout.BENCH_JSON).runtimes == ("onnxruntime", "torch")
+    assert "not timed in engine: the library is missing." in capsys.readouterr().out

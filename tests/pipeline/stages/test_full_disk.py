@@ -37,7 +37,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_stage_says_so_and_the_same_command_finishes_later(small: Path) -> None:
-    command = ["phantom", str(small / "data"), "--train-per-class", "60", "--test-per-class", "20"]
+    assert mount(small, "remount,size=256k")
+    command = ["phantom", str(small / "data"), "--train-per-class", "9", "--test-per-class", "3"]
     full = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "192"])
     assert full.exit_code == 1
     assert "error: the disk is full" in full.output
@@ -45,7 +46,7 @@ def test_a_stage_says_so_and_the_same_command_finishes_later(small: Path) -> Non
     assert mount(small, "remount,size=64m")
     done = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "192"])
     assert done.exit_code == 0, done.output
-    assert len(list((small / "data").rglob("*.jpg"))) == 4 * 80
+    assert len(list((small / "data").rglob("*.jpg"))) == 4 * 12
 
 
 def test_nothing_is_half_registered_and_the_next_time_it_is(small: Path, empty_store: Path) -> None:

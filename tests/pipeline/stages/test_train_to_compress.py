@@ -68,7 +68,7 @@ def params() -> Params:
         "learning_rate": 2e-3,
         "precision": "fp32",
     }
-    content["calibrate"] |= {"images": 40, "batch_size": 16}
+    content["calibrate"] |= {"images": 40, "cells": 2, "batch_size": 16}
     content["tradeoff"]["calibrations"] = []
     content["compress"]["finetune"] |= {"epochs": 1, "batch_size": 16, "precision": "fp32"}
     return Params.model_validate(content)

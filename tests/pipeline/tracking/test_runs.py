@@ -173,9 +173,12 @@ def test_system_metrics_are_recorded_unless_switched_off(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.02")
+    name = "system/system_memory_usage_percentage"
     with stage_run("train", "a", PARAMS, workspace=tmp_path) as run:
-        time.sleep(0.1)
-    points = client.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
+        deadline = time.monotonic() + 300
+        while len(client.get_metric_history(run.run_id, name)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    points = client.get_metric_history(run.run_id, name)
     assert len(points) > 1
     assert all(0 < point.value < 100 for point in points)
     assert [point.step for point in points] == list(range(len(points)))

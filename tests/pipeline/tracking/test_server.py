@@ -21,7 +21,7 @@ from hscc.pipeline.cli.main import app
 from hscc.pipeline.tracking import stage_run
 from hscc.pipeline.tracking.journal import count_waiting
 
-UP = 120.0  # seconds a server may take on a busy machine
+UP = 900.0  # seconds a server may take on a busy machine
 
 
 class Server:
