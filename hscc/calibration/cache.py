@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hscc.factorisation.joint import Term
     from hscc.factorisation.spectra import LossWeighting
     from hscc.partitions.clusters import Grouping
     from hscc.partitions.regions import Partition
@@ -37,6 +38,7 @@ class PlanningCache:
 
     verified: tuple[object, ...] | None = None
     _options: dict[OptionKey, Option | TermsOption | None] = field(default_factory=dict, repr=False)
+    _terms: dict[object, list[Term]] = field(default_factory=dict, repr=False)
 
     def option(
         self, key: OptionKey, compute: Callable[[], Option | TermsOption | None]
@@ -46,9 +48,16 @@ class PlanningCache:
             self._options[key] = compute()
         return self._options[key]
 
+    def terms(self, key: object, compute: Callable[[], list[Term]]) -> list[Term]:
+        """Return the refined terms of one layer, computed on the first call."""
+        if key not in self._terms:
+            self._terms[key] = compute()
+        return self._terms[key]
+
     def forget_spectra(self) -> None:
-        """Free the memory of all spectra; `verified` stays."""
+        """Free the memory of all spectra and refined terms; `verified` stays."""
         self._options.clear()
+        self._terms.clear()
 
     def __len__(self) -> int:
         """Count the structures that are kept."""

@@ -103,7 +103,7 @@ class LayerContext:
     def __init__(self, model: nn.Module, layer: Layer, calibration: Calibration, weighting: LossWeighting) -> None:
         self.layer, self.weighting, self.images = layer, weighting, calibration.images
         self.moments = calibration.moments[layer.name]
-        self.model = model
+        self.model, self.cache = model, calibration.cache
         self._shared: dict[object, object] = {}
         self._latest: tuple[object, list[RegionContext]] = (None, [])
 

@@ -81,7 +81,8 @@ def factor_terms(
     dict
         State of the replacement.
     """
-    fitted = context.joint_fit().refined(terms, rounds) if rounds else list(terms)
+    key = (context.layer.name, structure, context.weighting, rounds)
+    fitted = context.cache.terms(key, lambda: context.joint_fit().refined(terms, rounds)) if rounds else list(terms)
     matrix = torch.cat([term.directions for term in fitted])
     contexts = context.of_directions([structure.regions[0].tiles], matrix)
     return _assembled(context, structure, contexts, [[term.core for term in fitted]], matrix)

@@ -13,9 +13,10 @@ from torch import nn
 
 from hscc.api import apply, plan
 from hscc.budgets.budget import Budget
-from hscc.budgets.latency_table import layer_graphs
+from hscc.budgets.layer_graphs import layer_graphs
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.layers import find_layers
+from hscc.factorisation.joint import JointFit
 from hscc.factorisation.region_context import LayerContext, whole_layer
 from hscc.factorisation.spectra import LossWeighting, region_norm
 from hscc.methods import HSCC, AdaptiveTucker
@@ -134,3 +135,17 @@ def test_more_terms_lose_less_and_start_the_refinement(calibration: Calibration,
     for count, fit in enumerate(option.fits, start=1):
         loss, _ = factor_terms(context, option.structure.with_terms(count), fit, 0)
         assert loss == pytest.approx(energy - option.saved[:count].sum(), rel=1e-6)
+
+
+def test_a_second_plan_finds_the_refined_terms_of_the_first(
+    calibration: Calibration, network: nn.Module, made: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("refined again")
+
+    monkeypatch.setattr(JointFit, "refined", refuse)
+    again = plan(network, calibration, TERMS, made.budget)
+    assert again.layers == made.layers
+    calibration.cache.forget_spectra()
+    with pytest.raises(AssertionError, match="refined again"):
+        plan(network, calibration, TERMS, made.budget)
