@@ -422,8 +422,9 @@ class _Decoder:
         seen = (projected or channels) // groups
         hidden = [self._int() for _ in range(count)]
         if self.code == QuantisedConvolution.code:
-            at = (self.inputs, self.output, kernel, stride, pad, dilation)
-            return self._quantised_convolution(at, up, groups, projected, seen, hidden, activation)
+            return self._quantised_convolution(
+                kernel, stride, pad, dilation, up, groups, projected, seen, hidden, activation
+            )  # fmt: skip
         projection = self._tensor((projected, channels)) if projected else self._absent()
         permutation = self._optional((channels,))
         index = self._optional(self.values[self.output].grid)
@@ -438,29 +439,29 @@ class _Decoder:
         )  # fmt: skip
 
     def _quantised_convolution(
-        self, at: tuple[Any, ...], up: Triple, groups: int, projected: int, seen: int, hidden: Sequence[int],
-        activation: Activation,
+        self, kernel: Triple, stride: Triple, pad: Triple, dilation: Triple, up: Triple, groups: int, projected: int,
+        seen: int, hidden: Sequence[int], activation: Activation,
     ) -> QuantisedConvolution:  # fmt: skip
         channels, outputs = self._input().channels, self._channels()
-        input_values, projected_values = self._quantisation(True), self._quantisation(bool(projected))
+        input_values, projected_values = self._quantisation(), self._quantisation_if(bool(projected))
         projection, projection_scale = self._int8((projected, channels), bool(projected))
         permutation = self._optional((channels,))
         index = self._optional(self.values[self.output].grid)
         regions = []
         for width in hidden:
-            core = self._int8((width or outputs, *at[2], seen), width >= 0)
+            core = self._int8((width or outputs, *kernel, seen), width >= 0)
             decoder = self._int8((outputs, width), width > 0)
-            bias, values = self._tensor((outputs,)), self._quantisation(width > 0)
+            bias, values = self._tensor((outputs,)), self._quantisation_if(width > 0)
             regions.append(QuantisedRegion(core[0], decoder[0], bias, core[1], decoder[1], values))
         return QuantisedConvolution(
-            *at, tuple(regions), up, groups, projection, permutation, index, activation, projection_scale,
-            input_values, projected_values,
+            self.inputs, self.output, kernel, stride, pad, dilation, tuple(regions), up, groups, projection,
+            permutation, index, activation, projection_scale, input_values, projected_values,
         )  # fmt: skip
 
     def _quantised_linear(self) -> QuantisedLinear:
         hidden, activation = self._int(), self._activation()
         size, outputs = self._input().size, self._channels()
-        input_values, hidden_values = self._quantisation(True), self._quantisation(bool(hidden))
+        input_values, hidden_values = self._quantisation(), self._quantisation_if(bool(hidden))
         encoder, encoder_scale = self._int8((hidden, size), bool(hidden))
         weight, weight_scale = self._int8((outputs, hidden or size), True)
         return QuantisedLinear(
@@ -474,13 +475,17 @@ class _Decoder:
             return self._tensor(shape), self._tensor(shape[:1])
         return self._absent(), self._absent()
 
-    def _quantisation(self, present: bool) -> Quantisation | None:
+    def _quantisation(self) -> Quantisation:
         scale, zero = self._float(), self._float()
-        if not present and (scale or zero):
-            raise ValueError(f"operation {self.code} quantises what it does not have")
-        if zero != int(zero):
+        if zero not in range(256):
             raise ValueError(f"operation {self.code} has the zero point {zero}")
-        return Quantisation(scale, int(zero)) if present else None
+        return Quantisation(scale, int(zero))
+
+    def _quantisation_if(self, present: bool) -> Quantisation | None:
+        found = self._quantisation()
+        if not present and found != Quantisation(0.0, 0):
+            raise ValueError(f"operation {self.code} quantises what it does not have")
+        return found if present else None
 
     def _input(self) -> Shape:
         if not self.inputs:
@@ -737,5 +742,6 @@ def _weight_complaints(operation: Convolution | Linear) -> Iterator[str]:
 
 
 _INPUTS: dict[type[Operation], tuple[int, int]] = {
-    Convolution: (1, 2), Linear: (1, 2), QuantisedConvolution: (1, 2), QuantisedLinear: (1, 2), Binary: (2, 2), Concat: (1, _LONGEST),
+    Convolution: (1, 2), Linear: (1, 2), QuantisedConvolution: (1, 2), QuantisedLinear: (1, 2), Binary: (2, 2),
+    Concat: (1, _LONGEST),
 }  # fmt: skip

@@ -201,7 +201,7 @@ def _quantised_convolution(place: int, operation: Convolution, observed: dict[St
     if projection is not None:
         seen = observed[place, "projected", 0]
         sizes = _sizes(seen)
-        projection, projected = projection / sizes[:, None], _values(seen, sizes)
+        projection, projected = (projection / sizes[:, None]).astype(np.float32), _values(seen, sizes)
         regions = tuple(replace(r, core=_scaled_inputs(r.core, sizes, operation.groups)) for r in regions)
     before = (None, None) if projection is None else quantise_rows(projection)
     return QuantisedConvolution(
@@ -315,7 +315,8 @@ def quantise_rows(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
 
 
 def _integers(rows: Array, scale: Array) -> Array:
-    return np.clip(np.rint(rows / scale[:, None]), -127, 127)
+    integers: Array = np.clip(np.rint(rows / scale[:, None]), -127, 127)
+    return integers
 
 
 def _gains(operation: Operation) -> bool:

@@ -24,9 +24,6 @@ from hscc.engine.program import (
     Pool,
     Program,
     Quantisation,
-    QuantisedConvolution,
-    QuantisedLinear,
-    QuantisedRegion,
     RegionWeights,
     Reshape,
     Resize,
@@ -35,8 +32,8 @@ from hscc.engine.program import (
     Softmax,
 )
 
-
 Watch: TypeAlias = Callable[[int, str, int, torch.Tensor], None]
+Seen: TypeAlias = Callable[[str, int, torch.Tensor], None] | None
 _EXACT = 1 << 24  # float32 holds every integer up to here
 
 
@@ -104,17 +101,13 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor, float, float], torch.Tensor]] = 
 }
 
 
-Seen: TypeAlias = Callable[[str, int, torch.Tensor], None] | None
-
-
 def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shape, seen: Seen) -> torch.Tensor:
     given, *residual = inputs
     _show(seen, "input", 0, given)
-    quantised = operation if isinstance(operation, QuantisedConvolution) else None
-    values = quantised and quantised.input_values
+    values = getattr(operation, "input_values", None)
     if operation.projection is not None:
-        given = _product(_pointwise, given, operation.projection, quantised and quantised.projection_scale, values)
-        values = quantised and quantised.projected_values
+        given = _product(_pointwise, given, operation.projection, getattr(operation, "projection_scale", None), values)
+        values = getattr(operation, "projected_values", None)
         _show(seen, "projected", 0, given)
     if operation.permutation is not None:
         given = given[:, torch.from_numpy(np.array(operation.permutation, np.int64))]
@@ -143,14 +136,14 @@ def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shap
         bias = _tensor(region.bias, given).view(1, -1, 1, 1, 1)
         if region.core is None:
             return bias.expand(len(given), -1, *shape.grid)
-        small = region if isinstance(region, QuantisedRegion) else None
-        output = _product(convolve, padded, region.core, small and small.core_scale, values)
+        output = _product(convolve, padded, region.core, getattr(region, "core_scale", None), values)
         if region.decoder is not None:
             if seen is not None:
                 hidden = repeat(output).transpose(0, 1)
                 seen("hidden", number, hidden.flatten(1) if index is None else hidden[:, :, index == number].flatten(1))
             output = _product(
-                _pointwise, output, region.decoder, small and small.decoder_scale, small and small.hidden_values
+                _pointwise, output, region.decoder, getattr(region, "decoder_scale", None),
+                getattr(region, "hidden_values", None),
             )  # fmt: skip
         return repeat(output) + bias
 
@@ -164,13 +157,12 @@ def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shap
 def _linear(operation: Linear, inputs: list[torch.Tensor], seen: Seen) -> torch.Tensor:
     features = inputs[0].movedim(1, -1).flatten(1)
     _show(seen, "input", 0, features)
-    quantised = operation if isinstance(operation, QuantisedLinear) else None
-    values = quantised and quantised.input_values
+    values = getattr(operation, "input_values", None)
     if operation.encoder is not None:
-        features = _product(F.linear, features, operation.encoder, quantised and quantised.encoder_scale, values)
-        values = quantised and quantised.hidden_values
+        features = _product(F.linear, features, operation.encoder, getattr(operation, "encoder_scale", None), values)
+        values = getattr(operation, "hidden_values", None)
         _show(seen, "hidden", 0, features.T)
-    output = _product(F.linear, features, operation.weight, quantised and quantised.weight_scale, values)
+    output = _product(F.linear, features, operation.weight, getattr(operation, "weight_scale", None), values)
     output = (output + _tensor(operation.bias, features))[:, :, None, None, None]
     return output + inputs[1] if len(inputs) == 2 else output
 
