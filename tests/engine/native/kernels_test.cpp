@@ -314,7 +314,7 @@ Bytes stage(const Case& c, size_t place) { return {c.record.floats[2 * place], i
 
 std::vector<int> input_bytes(const std::vector<float>& x, Bytes stage) {
     std::vector<int> bytes;
-    for (const float v : x) bytes.push_back(stage.of(v * float(1.0 / double(stage.scale))));
+    for (const float v : x) bytes.push_back(stage.of(v / stage.scale));
     return bytes;
 }
 

@@ -101,7 +101,7 @@ void Convolution8::run_task(const Task& task, const void* map, float* out, const
 
 void Convolution8::fill_rows(const float* in, uint8_t* map, int64_t first, int64_t last, uint8_t* own) const {
     const size_t C = size_t(in_.channels), stride = size_t(map_stride_);
-    const auto quantise = [&](const float* from, uint8_t* to, size_t n) { kernels().quantise(from, input_.inverse, input_.zero, to, ptrdiff_t(n)); };
+    const auto quantise = [&](const float* from, uint8_t* to, size_t n) { kernels().quantise(from, input_.scale, input_.zero, to, ptrdiff_t(n)); };
     const uint8_t* ins[BLOCK];
     uint8_t* outs[BLOCK];
     int n = 0;

@@ -90,8 +90,8 @@ struct Kernels {
     // Each of n positions times a small matrix [outputs][channels].
     void (*mix)(const float* in, int channels, const float* weights, float* out, int out_stride, int outputs, int n);
     void (*multiply_bytes)(const BytePanel&, const ByteBlock&);
-    // out[i] = x[i] * inverse, rounded half to even, plus zero, cut to 0..255.
-    void (*quantise)(const float* x, float inverse, int zero, uint8_t* out, ptrdiff_t n);
+    // out[i] = x[i] / scale, rounded half to even, plus zero, cut to 0..255.
+    void (*quantise)(const float* x, float scale, int zero, uint8_t* out, ptrdiff_t n);
 };
 
 // Null where the file was compiled for another machine.

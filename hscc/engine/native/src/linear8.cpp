@@ -107,7 +107,7 @@ void Linear8::run(const Run& run) const {
     const int parts = run.batch == 1 ? 1 : std::min(run.batch, run.threads.count() * TASKS_PER_THREAD);
     run.threads.run(parts, [&](int part, int) {
         for (int64_t i = int64_t(run.batch) * part / parts; i < int64_t(run.batch) * (part + 1) / parts; i++)
-            kernels().quantise(run.values[input_] + i * inputs_, stage_.inverse, stage_.zero, in + size_t(i) * input_stride_, inputs_);
+            kernels().quantise(run.values[input_] + i * inputs_, stage_.scale, stage_.zero, in + size_t(i) * input_stride_, inputs_);
     });
     const float* residual = residual_ < 0 ? nullptr : run.values[residual_];
     ByteBlock last = {};

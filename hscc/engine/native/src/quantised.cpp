@@ -16,9 +16,7 @@ Stage stage_of(const char* operation, const Record& record, size_t place) {
     Stage stage;
     const float zero = record.floats[2 * place + 1];
     stage.scale = record.floats[2 * place];
-    stage.inverse = float(1.0 / double(stage.scale));
-    if (!(stage.scale > 0) || !std::isfinite(stage.scale) || !std::isfinite(stage.inverse))
-        fail(operation, "a scale is not above 0, or too small or large");
+    if (!(stage.scale > 0) || !std::isfinite(stage.scale)) fail(operation, "a scale is not above 0, or not finite");
     if (!(zero >= 0 && zero <= 255) || zero != std::floor(zero)) fail(operation, "a zero point is not one of 0 to 255");
     stage.zero = int(zero);
     return stage;

@@ -7,7 +7,7 @@ namespace hscc {
 
 // Bytes between two products: real = scale * (byte - zero).
 struct Stage {
-    float scale = 1, inverse = 1;
+    float scale = 1;
     int zero = 0;
 };
 
