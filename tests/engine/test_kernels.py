@@ -23,7 +23,12 @@ def instruction_sets() -> list[str]:
     except OSError:
         return ["portable"]
     narrow, wide = {"avx2", "fma"}, {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
-    needs: dict[str, set[str]] = {"portable": set(), "avx2": narrow, "avx512": wide, "avx512vnni": wide | {"avx512_vnni"}}
+    needs: dict[str, set[str]] = {
+        "portable": set(),
+        "avx2": narrow,
+        "avx512": wide,
+        "avx512vnni": wide | {"avx512_vnni"},
+    }
     return [name for name, needed in needs.items() if needed <= set(flags)]
 
 
