@@ -168,17 +168,25 @@ def _fit_decoder(weight: torch.Tensor, codes: _CodeMoments, encoder: Encoder) ->
     # Directions without variance stay where the weights themselves put them: V's pseudo-inverse. A solve without a
     # threshold would divide rounding errors by each other there.
     start = _solve_above(own, unit[:, None] * encoder.after(weight.T).double(), 1e-12)
-    rest = unit[:, None] * codes.cross.double() - gram @ start
-    solved = start + _solve_above(gram, rest, 10 * torch.finfo(weight.dtype).eps)
+    cross, tolerance = unit[:, None] * codes.cross.double(), 10 * torch.finfo(weight.dtype).eps
+    # Where the encoder spans the weights, the start leaves rounding errors alone; divided by a small variance they
+    # would become weights that show on inputs unlike the calibration's.
+    solved = start + _solve_above(gram, cross - gram @ start, tolerance, noise=tolerance * cross.norm(dim=0))
     decoder: torch.Tensor = (unit[:, None] * solved).T.to(weight.dtype)
     return decoder
 
 
-def _solve_above(matrix: torch.Tensor, right: torch.Tensor, tolerance: float) -> torch.Tensor:
-    """Least-squares solution of a positive semidefinite system in the directions above rounding errors."""
+def _solve_above(
+    matrix: torch.Tensor, right: torch.Tensor, tolerance: float, noise: torch.Tensor | float = 0.0
+) -> torch.Tensor:
+    """Least-squares solution of a positive semidefinite system in the directions above rounding errors.
+
+    Of the right side, components up to ``noise`` (one per column) count as zero.
+    """
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     inverse = torch.where(values > tolerance * values[-1].clamp_min(1e-300), 1 / values, 0.0)
-    solved: torch.Tensor = vectors @ (inverse[:, None] * (vectors.T @ right))
+    parts = vectors.T @ right
+    solved: torch.Tensor = vectors @ (inverse[:, None] * parts.where(parts.abs() > noise, 0.0))
     return solved
 
 

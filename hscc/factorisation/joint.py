@@ -26,7 +26,8 @@ from hscc.factorisation.spectra import matrix_root
 
 Vector = npt.NDArray[np.float64]
 
-ROUNDS = 150  # of L-BFGS; 40 lose half of what 150 gain
+ROUNDS = 150  # of L-BFGS for several terms, where 40 lose half of the gain
+_FEWER = 3  # times fewer for one term, which is near its optimum at the start
 _MEMORY = 20  # steps that L-BFGS remembers
 _SILENT = 1e-6  # variance of a channel direction, relative to the largest, below which it is not scaled further
 
@@ -77,11 +78,13 @@ class JointFit:
         self._target = self.half @ (weight @ covariance)
         self.energy = float((self._target * (self.half @ weight)).sum(dtype=torch.float64))
         by_tap = covariance.reshape(self.channels, taps, self.channels, taps).diagonal(dim1=1, dim2=3)
-        self._root, self._inverse = _roots(by_tap.mean(-1))
+        self.channel_roots = _roots(by_tap.mean(-1))
 
     def loss(self, terms: Sequence[Term]) -> float:
         """Loss of one output position with the best decoder."""
-        return self.energy - self._saved(_stacked(terms))[0]
+        rows = _stacked(terms)
+        cross = (rows @ self._target.T).double()
+        return self.energy - float((_inverse(rows @ self.covariance @ rows.T) @ cross * cross).sum())
 
     def decoder(self, terms: Sequence[Term]) -> torch.Tensor:
         """Best decoder of the terms, shape (C_out, sum of s)."""
@@ -121,46 +124,47 @@ class JointFit:
         terms : sequence of Term
             Where to start.
         rounds : int
-            Most iterations of L-BFGS.
+            Most iterations of L-BFGS; a third of them for a single term.
         """
         from scipy.optimize import minimize  # here: it takes a moment to import
 
         start = self.loss(terms)
-        packing = _Packing(terms, self._root, self._inverse)
+        packing = _Packing(terms, self)
 
         def value(point: Vector) -> tuple[float, Vector]:
             found = packing.terms(point)
-            saved, gradient = self._saved(_stacked(found), with_gradient=True)
-            assert gradient is not None
+            saved, gradient = self._saved(_stacked(found))
             return -saved / scale, packing.gradient(found, gradient) / -scale
 
         scale = max(self.energy, 1e-30)
+        rounds = rounds if len(terms) > 1 else -(-rounds // _FEWER)
         options = {"maxiter": rounds, "maxcor": _MEMORY}
         end = minimize(value, packing.point(terms), jac=True, method="L-BFGS-B", options=options)
         better = packing.terms(end.x)
         return better if self.loss(better) < start else list(terms)
 
-    def _saved(self, rows: torch.Tensor, with_gradient: bool = False) -> tuple[float, torch.Tensor | None]:
+    def _saved(self, rows: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Return what rows save, and its gradient by them."""
         codes = rows @ self.covariance
-        inverse = _inverse(codes @ rows.T)
         cross = (rows @ self._target.T).double()
-        solved = inverse @ cross
-        saved = float((solved * cross).sum())
-        if not with_gradient:
-            return saved, None
+        solved = _inverse(codes @ rows.T) @ cross
         kept = (solved @ solved.T).to(rows.dtype)
-        return saved, 2 * (solved.to(rows.dtype) @ self._target - kept @ codes)
+        return float((solved * cross).sum()), 2 * (solved.to(rows.dtype) @ self._target - kept @ codes)
 
 
 class _Packing:
-    """Terms as one vector: directions in channels of unit variance, all rows of unit length at the start."""
+    """Terms as one vector: directions of channels of unit variance, all rows of unit length at the start.
 
-    def __init__(self, terms: Sequence[Term], root: torch.Tensor, inverse: torch.Tensor) -> None:
-        self.root, self.inverse = root, inverse
+    Cores in coordinates of uncorrelated patches were tried too, and converged more slowly.
+    """
+
+    def __init__(self, terms: Sequence[Term], fit: JointFit) -> None:
+        self.root, self.inverse = fit.channel_roots
         self.shapes = [(term.directions.shape, term.core.shape) for term in terms]
         self.dtype = terms[0].core.dtype
 
     def point(self, terms: Sequence[Term]) -> Vector:
+        """Return the vector of terms."""
         parts = []
         for term in terms:
             white = term.directions @ self.root
@@ -171,13 +175,13 @@ class _Packing:
         return _as_vector(parts)
 
     def terms(self, point: Vector) -> list[Term]:
+        """Return the terms that a vector stands for."""
         values = torch.from_numpy(point).to(self.dtype)
-        sizes = [shape.numel() for pair in self.shapes for shape in pair]
-        parts = iter(values.split(sizes))
+        parts = iter(values.split([shape.numel() for pair in self.shapes for shape in pair]))
         return [
             Term(next(parts).reshape(first) @ self.inverse, next(parts).reshape(second))
             for first, second in self.shapes
-        ]  # fmt: skip
+        ]
 
     def gradient(self, terms: Sequence[Term], rows: torch.Tensor) -> Vector:
         """Gradient by the vector, given the one by the stacked rows."""
@@ -212,13 +216,20 @@ def _inverse(gram: torch.Tensor) -> torch.Tensor:
     double = gram.double()
     unit = double.diagonal().clamp_min(1e-60).rsqrt()
     scaled = double * torch.outer(unit, unit)
-    ridge = 10 * torch.finfo(gram.dtype).eps
-    factor, failed = torch.linalg.cholesky_ex(_lifted(scaled, ridge))
-    while int(failed):
-        ridge *= 10
-        factor, failed = torch.linalg.cholesky_ex(_lifted(scaled, ridge))
+    factor = _lifted_factor(scaled, 10 * torch.finfo(gram.dtype).eps)
     inverse: torch.Tensor = torch.cholesky_inverse(factor) * torch.outer(unit, unit)
     return inverse
+
+
+def _lifted_factor(matrix: torch.Tensor, ridge: float = 1e-7) -> torch.Tensor:
+    """Cholesky factor after lifting the diagonal by a share of its mean: as little as makes it possible."""
+    ridge *= max(float(matrix.diagonal().mean()), 1e-30)
+    factor: torch.Tensor
+    factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
+    while int(failed):
+        ridge *= 10
+        factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
+    return factor
 
 
 def _lifted(matrix: torch.Tensor, ridge: float) -> torch.Tensor:

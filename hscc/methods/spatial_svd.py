@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from hscc.calibration.layers import Layer
+from hscc.factorisation.truncated_svd import truncated_svd
 from hscc.search.uniform import Uniform
 from hscc.structures.spatial import Separable
 
@@ -46,8 +47,8 @@ def separate(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tenso
     """
     outputs, inputs, height, width = weight.shape
     unfolded = weight.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
-    left, values, right = torch.linalg.svd(unfolded, full_matrices=False)
-    root = values[:rank].sqrt()
-    down = (left[:, :rank] * root).T.reshape(rank, inputs, height)
-    across = (root[:, None] * right[:rank]).reshape(rank, outputs, width).transpose(0, 1)
+    left, values, right = truncated_svd(unfolded, rank)
+    root = values.sqrt()
+    down = (left * root).T.reshape(rank, inputs, height)
+    across = (root[:, None] * right).reshape(rank, outputs, width).transpose(0, 1)
     return down, across

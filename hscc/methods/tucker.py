@@ -9,6 +9,7 @@ import torch
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.spectra import LossWeighting
+from hscc.factorisation.truncated_svd import truncated_svd
 from hscc.methods.base import Searched, refinement_rounds
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.search.uniform import Uniform
@@ -85,5 +86,4 @@ def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, to
 
 
 def _leading(unfolding: torch.Tensor, rank: int) -> torch.Tensor:
-    left: torch.Tensor = torch.linalg.svd(unfolding, full_matrices=False).U
-    return left[:, :rank]
+    return truncated_svd(unfolding, rank)[0]

@@ -226,7 +226,8 @@ class _SortedCandidate:
 
 def _per_price(saved: Vector, price: Vector) -> Vector:
     """Loss saved per unit of price. A free step is always taken."""
-    per_price: Vector = np.divide(saved, price, out=np.full(len(saved), np.inf), where=price > 0)
+    with np.errstate(over="ignore"):  # a price next to nothing: as good as free
+        per_price: Vector = np.divide(saved, price, out=np.full(len(saved), np.inf), where=price > 0)
     return per_price
 
 

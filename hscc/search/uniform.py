@@ -16,6 +16,7 @@ from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
 from hscc.factorisation.factors import RegionFactors, weight_loss
 from hscc.factorisation.region_context import dense_bias, dense_weight, whole_layer
+from hscc.factorisation.truncated_svd import truncated_svd
 from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError
 from hscc.search.low_rank import LayerPlans
@@ -159,9 +160,9 @@ def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structur
     """Truncated SVD of the weight alone: predicted loss and state of the replacement."""
     rank = structure.regions[0].rank
     weight, bias = dense_weight(model, layer), dense_bias(model, layer)
-    left, values, right = torch.linalg.svd(weight, full_matrices=False)
-    root = values[:rank].sqrt()
-    encoder, decoder = root[:, None] * right[:rank], left[:, :rank] * root
+    left, values, right = truncated_svd(weight, rank)
+    root = values.sqrt()
+    encoder, decoder = root[:, None] * right, left * root
     moments = whole_layer(calibration.moments[layer.name], calibration.images)
     loss = weight_loss(weight - decoder @ encoder, moments)
     kept_bias = bias if bias is not None else weight.new_zeros(layer.outputs)

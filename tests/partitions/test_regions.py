@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer, cell_edges
 from hscc.calibration.moments import LayerMoments
-from hscc.partitions.regions import Grid, Merged, RandomCells, grid_tiles, region_cells
+from hscc.errors import CompressionError
+from hscc.partitions.regions import CellMap, Grid, Merged, RandomCells, Superpixels, grid_tiles, region_cells
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(6, 9))
@@ -79,3 +82,47 @@ def test_a_layer_with_too_few_cells_has_no_such_regions(partition) -> None:
 def test_a_layer_with_fewer_positions_than_regions_has_none(calibration: Calibration) -> None:
     moments = calibration.moments[calibration.layers[0].name]
     assert Grid(4, 4).tiles(_layer(3, 3), moments) is None
+
+
+def _two_halves(cells: int) -> LayerMoments:
+    """A dark left and a bright right half, the same in every row."""
+    bright = np.tile(np.repeat([0.1, 1.0], cells // 2), cells)
+    moments = _moments(np.ones((cells * cells, 6)))
+    moments.total[:] = torch.from_numpy(np.outer(bright, np.ones(6)))
+    return moments
+
+
+def test_superpixels_follow_the_mean_map() -> None:
+    pytest.importorskip("skimage")
+    moments = _two_halves(8)
+    regions = Superpixels(4, compactness=0.01).tiles(_layer(16, 6), moments)
+    assert regions is not None and len(regions) > 1
+    covered = [region_cells(tiles, 8) for tiles in regions]
+    assert sorted(cell for found in covered for cell in found) == list(range(64))
+    assert all(len({cell % 8 < 4 for cell in found}) == 1 for found in covered)  # none crosses the edge
+
+
+def test_superpixels_without_scikit_image_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    with pytest.raises(CompressionError, match=r"hscc\[slic\]"):
+        Superpixels(4).tiles(_layer(16, 6), _two_halves(4))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1000))
+def test_a_map_of_ones_own_is_followed_cell_by_cell(side: int, factor: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 3, (side, side))
+    cells = side * factor
+    partition = CellMap(tuple(tuple(map(int, row)) for row in labels))
+    regions = partition.tiles(_layer(12, 6), _moments(np.ones((cells * cells, 6))))
+    assert regions is not None and len(regions) == len(np.unique(labels))
+    fine = labels.repeat(factor, axis=0).repeat(factor, axis=1).reshape(-1)
+    covered = [region_cells(tiles, cells) for tiles in regions]
+    assert sorted(cell for found in covered for cell in found) == list(range(cells * cells))
+    assert all(len(set(fine[found])) == 1 for found in covered)
+
+
+def test_a_map_must_be_square_and_fit_the_cells() -> None:
+    with pytest.raises(CompressionError, match="must be square"):
+        CellMap(((0, 1),))
+    assert CellMap(((0, 1), (1, 1))).tiles(_layer(12, 6), _moments(np.ones((9, 6)))) is None

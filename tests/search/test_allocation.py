@@ -149,3 +149,15 @@ def test_a_free_step_is_always_taken() -> None:
     ]  # fmt: skip
     choices = allocate(layers, [4.0])
     assert [choice.steps for choice in choices] == [(4,), (2,)]
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(values, min_size=1, max_size=3), st.sampled_from([0.0, 5e-324, 1e-310, 1e-30]), st.integers(2, 30))
+def test_steps_that_cost_next_to_nothing_are_all_taken(spectra, price: float, budget: int) -> None:
+    cheap = LayerOptions(
+        (Candidate(tuple(make_cluster(v, [price], 1) for v in spectra), np.zeros(1)),), np.asarray([1000.0])
+    )
+    paid = _one(spectra[0], 1000)
+    chosen, _ = allocate([cheap, paid], [budget])
+    assert chosen.steps == tuple(map(len, spectra))
