@@ -251,7 +251,7 @@ class Reshape(Operation):
 class Quantisation:
     """Numbers as unsigned 8-bit integers: real = scale * (integer - zero).
 
-    A real number becomes the integer round(real / scale) + zero, ties to even, cut off at 0 and 255.
+    A real number becomes the integer round(real * (1 / scale)) + zero in float32, ties to even, cut off at 0 and 255.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, prod
+from math import inf, log, prod, sqrt
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -37,11 +37,13 @@ Batch: TypeAlias = Sequence[torch.Tensor]  # one tensor for each input
 Stage: TypeAlias = tuple[int, str, int]  # place of the operation; "input", "projected" or "hidden"; region
 
 MOST_KL = 1e-3
-MOST_DIFFERENCE = 0.02
+MOST_DIFFERENCE = 0.05
 
 _SHARES = np.linspace(1.0, 0.3, 15)  # of a range, tried as its end
+_NEW_VALUES = 1e6  # of a channel, that a range shall hold
+_DEVIATIONS = 3.0  # from zero, that a channel is expected to reach
 _SAMPLE = 1 << 17  # numbers kept per stage
-_LEAST_INPUTS = 3  # per group: integer products take inputs in fours, so depthwise layers gain nothing
+_LEAST_GROUP = 3  # inputs: integer products take them in fours, so depthwise layers gain nothing
 _Layer = TypeVar("_Layer", bound=Operation)
 
 
@@ -64,11 +66,8 @@ class Divergence:
     kl: float | None
 
     def within(self, most_kl: float, most_difference: float) -> bool:
-        """Whether it is small enough: by KL where there are classes, otherwise by the mean difference."""
-        return self.mean <= most_difference if self.kl is None else self.kl <= most_kl
-
-    def _excess(self) -> float:
-        return self.mean if self.kl is None else self.kl
+        """Whether it is small enough: the mean difference, and the KL where there are classes."""
+        return self.mean <= most_difference and (self.kl is None or self.kl <= most_kl)
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def quantise_program(
     batches : sequence of sequence of Tensor, shape (N, C, ...)
         Images such as the network will see, some hundreds for a good result.
     most_kl : float
-        Allowed mean KL divergence of the class probabilities; for a program whose outputs have several positions,
-        `most_difference` counts.
+        Allowed mean KL divergence of the class probabilities. Of images that the network was trained on, and is sure
+        about, it is smaller than of others, so `most_difference` counts too.
     most_difference : float
         Allowed mean difference of an output, relative to the mean size of an output.
     """
@@ -122,7 +121,7 @@ def quantise_program(
     chosen = list(small)
     found = measure(chosen)
     if not found.within(most_kl, most_difference):
-        costs = {place: measure([place], batches[:1])._excess() / _macs(program, place) for place in small}
+        costs = {place: measure([place], batches[:1]).mean / _macs(program, place) for place in small}
         for place in sorted(costs, key=lambda place: costs[place], reverse=True):
             chosen.remove(place)
             found = measure(chosen)
@@ -141,6 +140,7 @@ class _Observed:
 
     low: Array
     high: Array
+    count: int = 0  # of values per channel
     samples: list[Array] = field(default_factory=list)
 
     def sample(self) -> Array:
@@ -162,6 +162,7 @@ def _observe(program: Program, batches: Sequence[Batch]) -> tuple[dict[Stage, _O
             return
         low, high = rows.amin(1).numpy(), rows.amax(1).numpy()
         known = observed.setdefault((place, stage, region), _Observed(low, high))
+        known.count += rows.shape[1]
         known.low, known.high = np.minimum(known.low, low), np.maximum(known.high, high)
         most = max(_SAMPLE // (len(rows) * len(batches)), 1)
         step = -(-rows.shape[1] // most) | 1  # odd, so as not to meet the same column of every row
@@ -244,15 +245,20 @@ def _scaled_inputs(core: Array | None, sizes: Array, groups: int) -> Array | Non
 
 
 def _sizes(seen: _Observed) -> Array:
-    """Largest size of each channel; 1 for one that is always 0."""
-    sizes = np.maximum(np.abs(seen.low), np.abs(seen.high))
+    """Size of each channel that others are brought to: of the largest value, which few values do not tell well."""
+    deviation = np.sqrt(np.square(seen.sample()).mean(1))
+    sizes = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), _DEVIATIONS * deviation)
     return np.where(sizes > np.finfo(np.float32).tiny, sizes, 1).astype(np.float32)
 
 
 def _values(seen: _Observed, sizes: Array | None = None) -> Quantisation:
     by = np.ones((1, 1), np.float32) if sizes is None else sizes[:, None]
     low, high = (seen.low / by[:, 0]).min(), (seen.high / by[:, 0]).max()
-    return choose_quantisation(seen.sample() / by, float(low), float(high))
+    chosen = choose_quantisation(seen.sample() / by, float(low), float(high))
+    # The largest of n numbers of a normal distribution grows as the root of log n: leave room for those of new images.
+    room = max(sqrt(log(_NEW_VALUES) / log(max(seen.count, 2))), 1.0)
+    scale = chosen.scale * room
+    return _quantisation(-chosen.zero * scale, (255 - chosen.zero) * scale)
 
 
 def choose_quantisation(sample: Array, low: float, high: float) -> Quantisation:
@@ -325,7 +331,8 @@ def _gains(operation: Operation) -> bool:
         return True
     if not isinstance(operation, Convolution) or all(region.core is None for region in operation.regions):
         return False
-    return all(region.core is None or region.core.shape[-1] >= _LEAST_INPUTS for region in operation.regions)
+    cores = [region.core for region in operation.regions if region.core is not None]
+    return operation.groups == 1 or all(core.shape[-1] >= _LEAST_GROUP for core in cores)
 
 
 def _with(program: Program, small: dict[int, Operation], places: Sequence[int]) -> Program:

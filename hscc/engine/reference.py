@@ -48,7 +48,7 @@ def run_program(
         A consistent one.
     inputs : sequence of Tensor
         Of the shapes (N, C, ...) that the program's inputs have, of one floating-point type; all is computed in it,
-        but for the integer products of quantised operations, which are exact.
+        but for quantised operations, whose sums of integers are exact and whose other steps are float32's.
     watch : callable, optional
         Called with what each matrix of a convolution or linear layer reads: place of the operation, "input",
         "projected" or "hidden", the region, and the values of shape (N, C, ...); of a region, (C, values of its
@@ -105,9 +105,11 @@ def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shap
     given, *residual = inputs
     _show(seen, "input", 0, given)
     values = getattr(operation, "input_values", None)
+    given = centred(given, values)
     if operation.projection is not None:
-        given = _product(_pointwise, given, operation.projection, getattr(operation, "projection_scale", None), values)
-        values = getattr(operation, "projected_values", None)
+        between = getattr(operation, "projected_values", None)
+        scale = getattr(operation, "projection_scale", None)
+        given, values = _product(_pointwise, given, operation.projection, scale, values, between), between
         _show(seen, "projected", 0, given)
     if operation.permutation is not None:
         given = given[:, torch.from_numpy(np.array(operation.permutation, np.int64))]
@@ -136,15 +138,14 @@ def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shap
         bias = _tensor(region.bias, given).view(1, -1, 1, 1, 1)
         if region.core is None:
             return bias.expand(len(given), -1, *shape.grid)
-        output = _product(convolve, padded, region.core, getattr(region, "core_scale", None), values)
+        between = getattr(region, "hidden_values", None)
+        output = _product(convolve, padded, region.core, getattr(region, "core_scale", None), values, between)
         if region.decoder is not None:
             if seen is not None:
                 hidden = repeat(output).transpose(0, 1)
                 seen("hidden", number, hidden.flatten(1) if index is None else hidden[:, :, index == number].flatten(1))
-            output = _product(
-                _pointwise, output, region.decoder, getattr(region, "decoder_scale", None),
-                getattr(region, "hidden_values", None),
-            )  # fmt: skip
+            scale = getattr(region, "decoder_scale", None)
+            output = _product(_pointwise, output, region.decoder, scale, between)
         return repeat(output) + bias
 
     output = of_region(0, operation.regions[0])
@@ -158,9 +159,11 @@ def _linear(operation: Linear, inputs: list[torch.Tensor], seen: Seen) -> torch.
     features = inputs[0].movedim(1, -1).flatten(1)
     _show(seen, "input", 0, features)
     values = getattr(operation, "input_values", None)
+    features = centred(features, values)
     if operation.encoder is not None:
-        features = _product(F.linear, features, operation.encoder, getattr(operation, "encoder_scale", None), values)
-        values = getattr(operation, "hidden_values", None)
+        between = getattr(operation, "hidden_values", None)
+        scale = getattr(operation, "encoder_scale", None)
+        features, values = _product(F.linear, features, operation.encoder, scale, values, between), between
         _show(seen, "hidden", 0, features.T)
     output = _product(F.linear, features, operation.weight, getattr(operation, "weight_scale", None), values)
     output = (output + _tensor(operation.bias, features))[:, :, None, None, None]
@@ -174,21 +177,31 @@ def _show(seen: Seen, stage: str, region: int, values: torch.Tensor) -> None:
 
 def _product(
     run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], given: torch.Tensor, weight: np.ndarray,
-    scale: np.ndarray | None, values: Quantisation | None,
+    scale: np.ndarray | None = None, values: Quantisation | None = None, to: Quantisation | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Run a product with float weights, or with int8 ones: exact sums of integers, then one factor per output row."""
+    """Run a product; with int8 weights exact sums of centred integers, then one factor per output row.
+
+    With `to` the result is centred integers again.
+    """
     if scale is None or values is None:
         return run(given, _tensor(weight, given))
     largest_sum = 255 * np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1).max()
     integers = torch.float32 if largest_sum <= _EXACT else torch.float64
-    sums = run(centred(given, values).to(integers), torch.from_numpy(np.array(weight)).to(integers))
-    factors = torch.from_numpy(values.scale * scale.astype(np.float64)).view(-1, *[1] * (given.ndim - 2))
-    return (sums.double() * factors).to(given.dtype)
+    sums = run(given.to(integers), torch.from_numpy(np.array(weight)).to(integers)).float()
+    factors = values.scale * scale.astype(np.float64) / (1 if to is None else to.scale)
+    made = sums * torch.from_numpy(factors.astype(np.float32)).view(-1, *[1] * (given.ndim - 2))
+    return (made if to is None else _cut(made, to)).to(given.dtype)
 
 
-def centred(given: torch.Tensor, values: Quantisation) -> torch.Tensor:
-    """Integers that stand for real numbers, less the one that stands for zero, as floats."""
-    return ((given / values.scale).round() + values.zero).clamp(0, 255) - values.zero
+def centred(given: torch.Tensor, values: Quantisation | None) -> torch.Tensor:
+    """Integers that stand for real numbers, less the one that stands for zero, as floats; unchanged without values."""
+    if values is None:
+        return given
+    return _cut(given.float() * float(np.float32(1 / values.scale)), values).to(given.dtype)
+
+
+def _cut(given: torch.Tensor, values: Quantisation) -> torch.Tensor:
+    return given.round().clamp(-values.zero, 255 - values.zero)
 
 
 def _pointwise(given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from hscc.engine.trace import trace
 from hscc.errors import ExportError
 
 ONE = (1, 1, 1)
+ALL = {"most_kl": np.inf, "most_difference": np.inf}
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 40))
@@ -109,7 +110,7 @@ OPTIONS = st.sampled_from([(6, 0, 1), (6, 0, 2), (0, 0, 2), (6, 4, 1), (4, 8, 2)
 @settings(max_examples=12, deadline=None)
 def test_a_quantised_program_computes_nearly_the_same(seed: int, options: tuple[int, int, int]) -> None:
     program = convolution_program(seed, *options)
-    done = quantise_program(program, [images_of(program, 64), images_of(program, 64, seed=1)], most_kl=np.inf)
+    done = quantise_program(program, [images_of(program, 64), images_of(program, 64, seed=1)], **ALL)
     assert [type(operation) for operation in done.program.operations] == [QuantisedConvolution, QuantisedLinear]
     assert not done.kept_float
     inputs = images_of(program, 6, seed=2)
@@ -122,7 +123,7 @@ def test_a_quantised_program_computes_nearly_the_same(seed: int, options: tuple[
 @settings(max_examples=12, deadline=None)
 def test_reading_gives_what_was_written(seed: int, options: tuple[int, int, int]) -> None:
     program = convolution_program(seed, *options)
-    small = quantise_program(program, [images_of(program)], most_kl=np.inf).program
+    small = quantise_program(program, [images_of(program)], **ALL).program
     content = write_program(small)
     read = read_program(content)
     assert write_program(read) == content
@@ -149,31 +150,31 @@ def test_equalising_keeps_small_hidden_channels() -> None:
     program = Program([Shape(32), Shape(2)], [0], [1])
     weight = np.float32([[0.001, 1], [-0.001, 1]])
     program.operations = [Linear((0,), 1, weight, np.zeros(2, np.float32), encoder)]
-    done = quantise_program(program, [[torch.randn(200, 32, generator=torch.Generator().manual_seed(0))]], np.inf)
+    done = quantise_program(program, [[torch.randn(200, 32, generator=torch.Generator().manual_seed(0))]], **ALL)
     assert done.divergence.mean < 0.03
 
 
 def test_layers_that_cost_too_much_stay_float() -> None:
     program = convolution_program(0)
     batches = [images_of(program)]
-    free = quantise_program(program, batches, most_kl=np.inf)
+    free = quantise_program(program, batches, **ALL)
     strict = quantise_program(program, batches, most_kl=0.0)
     assert strict.program.operations == program.operations and strict.divergence.largest == 0
     assert [name.split()[:2] for name in strict.kept_float] == [["0", "Convolution"], ["1", "Linear"]]
     assert free.divergence.kl is not None
-    some = quantise_program(program, batches, most_kl=free.divergence.kl * 0.9)
+    some = quantise_program(program, batches, free.divergence.kl * 0.9, np.inf)
     assert some.divergence.kl is not None and some.divergence.kl <= free.divergence.kl * 0.9
 
 
 def test_depthwise_layers_stay_float() -> None:
     network = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)).eval()
-    done = quantise_program(trace(network, [(8, 9, 9)]), [[torch.randn(2, 8, 9, 9)]], most_difference=np.inf)
+    done = quantise_program(trace(network, [(8, 9, 9)]), [[torch.randn(2, 8, 9, 9)]], **ALL)
     kinds = [type(operation) for operation in done.program.operations]
     assert kinds == [Convolution, QuantisedConvolution] and done.divergence.kl is None
 
 
 def test_inconsistent_quantisation_is_refused() -> None:
-    small = quantise_program(program := convolution_program(0), [images_of(program)], most_kl=np.inf).program
+    small = quantise_program(program := convolution_program(0), [images_of(program)], **ALL).program
     convolution, linear = small.operations
     assert isinstance(convolution, QuantisedConvolution) and isinstance(linear, QuantisedLinear)
     region, *others = convolution.regions
@@ -203,7 +204,37 @@ def test_a_float_operation_with_integer_weights_is_refused() -> None:
 
 def test_a_region_without_quantised_hidden_values_has_none() -> None:
     program = convolution_program(0, hidden=0)
-    small = quantise_program(program, [images_of(program)], most_kl=np.inf).program
+    small = quantise_program(program, [images_of(program)], **ALL).program
     convolution = read_program(write_program(small)).operations[0]
     assert isinstance(convolution, QuantisedConvolution)
     assert all(isinstance(r, QuantisedRegion) and r.hidden_values is None for r in convolution.regions)
+
+
+@given(st.integers(0, 999), OPTIONS)
+@settings(max_examples=12, deadline=None)
+def test_the_engine_computes_the_same_integers(seed: int, options: tuple[int, int, int]) -> None:
+    from hscc.engine.engine import Engine
+    from hscc.engine.library import available
+
+    if not available():
+        pytest.skip("the C++ library is not built")
+    program = convolution_program(seed, *options)
+    small = quantise_program(program, [images_of(program)], **ALL).program
+    inputs = images_of(program, 5, seed=3)
+    (wanted,) = run_program(small, inputs)
+    with Engine(write_program(small), threads=1) as engine:
+        found = engine(*(x.reshape(5, *shape) for x, shape in zip(inputs, engine.input_shapes, strict=True)))
+    assert isinstance(found, np.ndarray)
+    assert np.abs(found - wanted.flatten(1).numpy()).max() <= 1e-6 * float(wanted.abs().max())
+
+
+def test_few_images_leave_room_for_others() -> None:
+    """A linear layer sees one value per image; the range of 16 images does not hold those of 500."""
+    rng = np.random.default_rng(0)
+    program = Program([Shape(64), Shape(8)], [0], [1])
+    encoder, weight = (rng.standard_normal(sizes).astype(np.float32) for sizes in ((6, 64), (8, 6)))
+    program.operations = [Linear((0,), 1, weight, np.zeros(8, np.float32), encoder)]
+    images = torch.randn(516, 64, generator=torch.Generator().manual_seed(0))
+    small = quantise_program(program, [[images[:16]]], **ALL).program
+    (wanted,), (found,) = run_program(program, [images[16:]]), run_program(small, [images[16:]])
+    assert float((found - wanted).abs().mean() / wanted.abs().mean()) < 0.03
