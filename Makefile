@@ -30,7 +30,7 @@ help: ## Say what there is
 
 setup: $(READY) ## Make the environment .venv from the hashed locks (2 to 3 minutes)
 
-$(READY): pyproject.toml requirements.lock requirements-torch.lock
+$(READY): pyproject.toml setup.py requirements.lock requirements-torch.lock $(wildcard hscc/engine/native/*/*)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not here; install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -140,5 +140,5 @@ def test_what_is_frozen_stays_frozen() -> None:
 
 def test_a_plan_is_json_without_surprises() -> None:
     made = hscc.plan(plain(), hscc.calibrate(plain(), [torch.randn(60, 3, 12, 12)]), hscc.HSCC(), hscc.Budget(params=2))
-    assert json.loads(made.to_json())["budget"] == {"params": 2}
+    assert json.loads(made.to_json())["budget"] == {"params": 2, "only": False}
     assert hscc.Plan.from_json(made.to_json()).to_json() == made.to_json()

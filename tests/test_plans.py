@@ -64,7 +64,9 @@ def test_no_budget_is_exceeded_on_the_real_modules(
     assert max(used) >= 0.979 or made.bound
 
 
-@pytest.mark.parametrize("budget", [Budget(macs=3, only=True), Budget(params=3), Budget(macs=3, params=2, only=True)], ids=str)
+@pytest.mark.parametrize(
+    "budget", [Budget(macs=3, only=True), Budget(params=3), Budget(macs=3, params=2, only=True)], ids=str
+)
 @pytest.mark.parametrize("method", [FINE, GlobalSVD(adaptive=True, rank_multiple=1)], ids=["hscc", "control"])
 def test_a_budget_is_used(calibration: Calibration, network: nn.Module, method, budget: Budget) -> None:
     assert plan(network, calibration, method, budget).bound == ""
@@ -264,7 +266,9 @@ def test_the_first_tile_of_a_fine_grid_is_not_the_whole_layer(calibration: Calib
 
 
 def test_regions_that_were_asked_for_stay_beside_a_projection(calibration: Calibration, network: nn.Module) -> None:
-    made = plan(network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3, only=True))
+    made = plan(
+        network, calibration, HSCC(regions=(2, 1), clusters=1, projection=4, rank_multiple=1), Budget(3, only=True)
+    )
     factored = [e.structure for e in made.layers if isinstance(e.structure, LowRank) and e.layer.positions > 1]
     assert factored and all(structure.region_count == 2 for structure in factored)
 

@@ -232,7 +232,10 @@ def _decoder_into_writer(program: Program, writer: Operation, operation: Operati
     if writer.activation != NO_ACTIVATION or len(writer.inputs) == 2:
         return None
     if any(region.decoder is not None for region in writer.regions):
-        return None
+        split = _as_projection_and_core(writer)
+        if split is None:
+            return None
+        writer = split
     last = operation.regions[0]
     assert last.core is not None
     decoder = np.ascontiguousarray(last.core.reshape(len(last.core), -1))
@@ -246,6 +249,18 @@ def _decoder_into_writer(program: Program, writer: Operation, operation: Operati
         writer, regions=regions, inputs=(*writer.inputs, *operation.inputs[1:]), output=operation.output,
         activation=operation.activation,
     )  # fmt: skip
+
+
+def _as_projection_and_core(operation: Convolution) -> Convolution | None:
+    """Write a dense 1 x 1 core and its decoder as a projection and a core, so that a decoder can follow."""
+    (first, *others) = operation.regions
+    if others or first.core is None or first.decoder is None:
+        return None
+    if not _is_pointwise(replace(operation, regions=(replace(first, decoder=None),))):
+        return None
+    projection = first.core.reshape(len(first.core), -1)
+    core = np.ascontiguousarray(first.decoder[:, None, None, None, :])
+    return replace(operation, projection=projection, regions=(RegionWeights(core, None, first.bias),))
 
 
 def _encoder_into_reader(program: Program, writer: Operation, operation: Operation, place: int) -> Operation | None:

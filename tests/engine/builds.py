@@ -1,4 +1,4 @@
-"""Builds of the engine's C++ sources for tests, kept under .hscc by a hash of the sources."""
+"""Builds of the engine's C++ sources for tests, kept under .hscc by a hash of what they are made of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +17,6 @@ import pytest
 from hscc.engine.library import NATIVE
 
 CACHE = Path(__file__).parents[2] / ".hscc" / "engine-tests"
-SOURCES = sorted([*(NATIVE / "src").iterdir(), *(NATIVE / "include").iterdir()])
 
 
 def compiler() -> str | None:
@@ -23,21 +24,45 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "c++"))
 
 
-def build(name: str, flags: Sequence[str], extra: Sequence[Path] = ()) -> Path:
-    """Compile the engine's sources, with others and flags; a build of the same sources and flags is taken again."""
-    command = compiler()
-    if command is None:
+def build(name: str, flags: Sequence[str], link: Sequence[str] = (), extra: Sequence[Path] = ()) -> Path:
+    """Compile the engine's sources, and others, and link them; what was compiled of the same text is taken again.
+
+    Parameters
+    ----------
+    name : str
+        Of the file to make.
+    flags : sequence of str
+        For compiling and linking.
+    link : sequence of str
+        For linking.
+    extra : sequence of Path
+        Further sources.
+    """
+    if compiler() is None:
         pytest.skip("there is no C++ compiler")
-    digest = sha256(repr(flags).encode())
-    for path in (*SOURCES, *extra):
-        digest.update(path.name.encode() + path.read_bytes())
-    target = CACHE / digest.hexdigest()[:20] / name
+    sources = [*sorted((NATIVE / "src").glob("*.cpp")), *extra]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(partial(_compiled, flags=flags, shared=_headers()), sources))
+    return _made(name, [*flags, *link, *map(str, objects)], sha256(repr((flags, link, objects)).encode()).hexdigest())
+
+
+def _headers() -> bytes:
+    headers = [*(NATIVE / "src").glob("*.h"), *(NATIVE / "src").glob("*.inc"), *(NATIVE / "include").iterdir()]
+    return b"".join(path.name.encode() + path.read_bytes() for path in sorted(headers))
+
+
+def _compiled(source: Path, flags: Sequence[str], shared: bytes) -> Path:
+    digest = sha256(repr(flags).encode() + shared + source.read_bytes()).hexdigest()
+    return _made(f"{source.stem}.o", ["-c", f"-I{NATIVE / 'include'}", *flags, str(source)], digest)
+
+
+def _made(name: str, options: Sequence[str], digest: str) -> Path:
+    target = CACHE / digest[:20] / name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        sources = [path for path in (*SOURCES, *extra) if path.suffix == ".cpp"]
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / name
-            options = ["-std=c++17", "-pthread", f"-I{NATIVE / 'include'}", *flags]
-            subprocess.run([command, *options, *sources, "-o", made], check=True, timeout=280)
+            command = [str(compiler()), "-std=c++17", "-pthread", *options, "-o", str(made)]
+            subprocess.run(command, check=True, timeout=900)
             made.replace(target)
     return target

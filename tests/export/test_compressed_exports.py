@@ -33,7 +33,7 @@ def single() -> tuple[nn.Module, Calibration]:
 
 def _small(single: tuple[nn.Module, Calibration], name: str) -> nn.Module:
     network, calibration = single
-    return apply(network, plan(network, calibration, METHODS[name], Budget(2.5))).eval()
+    return apply(network, plan(network, calibration, METHODS[name], Budget(2.5, only=True))).eval()
 
 
 @pytest.mark.parametrize("name", list(METHODS))

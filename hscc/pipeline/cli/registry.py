@@ -96,7 +96,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="[NETWORK] FILE...",
-            help="Brain MRI slices as JPEG, PNG or DICOM; before them, a network that `hscc export` wrote (.hscc, .onnx).",
+            help="Brain MRI slices as JPEG, PNG or DICOM; before them, a file of `hscc export` (.hscc, .onnx).",
         ),
     ],
     which: Which = "champion",

@@ -14,6 +14,8 @@ from PIL import Image
 from torch import nn
 
 import hscc
+from hscc.engine.program import QuantisedConvolution
+from hscc.engine.program_file import load_program
 from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import DeploymentCard
 from hscc.export.onnx_file import read_card
@@ -172,3 +174,13 @@ def test_what_is_not_there_is_named(
 def test_another_ending_is_refused(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"must end in \.onnx"):
         export.run(PARAMS, workspace, out=tmp_path / "x.pt2", cell="tucker-macs2-seed0")
+
+
+def test_int8_for_the_engine(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.hscc"
+    export.run(PARAMS, workspace, out=out, cell=CELL, precision="int8")
+    program = load_program(out)
+    assert any(isinstance(op, QuantisedConvolution) for op in program.operations)
+    assert program.card["protocol"] == "grouped" and "int8" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match="hscc"):
+        export.run(PARAMS, workspace, out=tmp_path / "small.onnx", cell=CELL, precision="int8")

@@ -22,8 +22,8 @@ from hscc.pipeline.commands.export import run_folder
 from hscc.pipeline.commands.predict import run_file
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.served_model import ServedNetwork
-from hscc.timing.runtimes import RUNTIMES, EngineRuntime
 from hscc.storage import Origin, save
+from hscc.timing.runtimes import RUNTIMES, EngineRuntime
 from tests.pipeline.registered import head
 
 SIDE, NAMES = 32, ("a", "b", "c", "d")
