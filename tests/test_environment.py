@@ -62,6 +62,8 @@ ROOMS = {
     "flows/runners.py": ("pipeline", "dask", "ray"),
     "hscc/pipeline": ("pipeline",),
     "hscc/export": ("onnx",),
+    "hscc/export/engine_node.py": ("onnx", "openvino"),
+    "hscc/partitions/regions.py": ("slic",),
     "hscc/timing/runtimes.py": ("onnx", "openvino"),
     "hscc/timing": ("onnx",),
     "flows": ("pipeline",),
