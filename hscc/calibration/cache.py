@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from hscc.factorisation.spectra import LossWeighting
     from hscc.partitions.clusters import Grouping
     from hscc.partitions.regions import Partition
     from hscc.search.candidates import Option, TermsOption
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class PlanningCache:
 
     verified: tuple[object, ...] | None = None
     _options: dict[OptionKey, Option | TermsOption | None] = field(default_factory=dict, repr=False)
+    _refined: dict[object, object] = field(default_factory=dict, repr=False)
 
     def option(
         self, key: OptionKey, compute: Callable[[], Option | TermsOption | None]
@@ -46,9 +49,16 @@ class PlanningCache:
             self._options[key] = compute()
         return self._options[key]
 
+    def refined(self, key: object, compute: Callable[[], _T]) -> _T:
+        """Return the refined factors of one layer, computed on the first call."""
+        if key not in self._refined:
+            self._refined[key] = compute()
+        return self._refined[key]  # type: ignore[return-value]
+
     def forget_spectra(self) -> None:
-        """Free the memory of all spectra; `verified` stays."""
+        """Free the memory of all spectra and refined factors; `verified` stays."""
         self._options.clear()
+        self._refined.clear()
 
     def __len__(self) -> int:
         """Count the structures that are kept."""

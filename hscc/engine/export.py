@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from hscc.engine.program import Program
 from hscc.engine.program_file import WEIGHT_FORMATS, WeightFormat, read_program, write_program
+from hscc.engine.quantisation import Divergence, quantise_program
 from hscc.engine.reference import run_program
 from hscc.engine.trace import prepared, trace_prepared
 from hscc.errors import ExportError, first_line
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 # Largest difference from torch, relative to the largest output: rounding of the arithmetic, and of narrow weights.
 _TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+# Of an int8 file, from the reference: its sums of integers are exact.
+_INT8_TOLERANCE = 1e-4
 _NOT_OF_AN_ENGINE = ("input", "output", "preprocessing")  # entries of the card of a file that takes pictures
+
+EnginePrecision: TypeAlias = Literal["float32", "int8"]
+PRECISIONS: tuple[EnginePrecision, ...] = ("float32", "int8")
+_CHECKED = 8  # calibration images that an int8 file is checked on
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,14 @@ class EngineExport:
     operations : dict of str to int
         How many of each kind.
     difference : float
-        Largest difference of an output from torch's, relative to the largest output.
+        Largest difference of an output from torch's, relative to the largest output; of an int8 file, from what the
+        reference computes with the same integers.
     checked_by : str
         "engine" if the C++ library ran the file, "reference" if torch did because the library is missing.
+    divergence : Divergence, optional
+        Of an int8 file, from the network in float32 on the images.
+    kept_float : tuple of str
+        Of an int8 file, the convolutions and linear layers that stayed float32.
     """
 
     path: Path
@@ -53,6 +65,8 @@ class EngineExport:
     operations: dict[str, int]
     difference: float
     checked_by: str
+    divergence: Divergence | None = None
+    kept_float: tuple[str, ...] = ()
 
 
 def export_engine(
@@ -62,8 +76,9 @@ def export_engine(
     card: DeploymentCard | None = None,
     *,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
-    images: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    images: torch.Tensor | Iterable[torch.Tensor | Sequence[torch.Tensor]] | None = None,
     weights: WeightFormat = "float32",
+    precision: EnginePrecision = "float32",
     tolerance: float | None = None,
 ) -> EngineExport:
     """Write a network as one file that `hscc.Engine`, or a C program, runs without torch.
@@ -81,13 +96,18 @@ def export_engine(
     input_shape : sequence of int, or one such sequence for each input
         Without the batch: (C,), (C, L), (C, H, W) or (C, D, H, W). By default that of the calibration of a compressed
         network.
-    images : Tensor, or one for each input
-        Inputs (N, C, ...) to check the file on beside drawn ones.
+    images : Tensor, or iterable of batches
+        Inputs (N, C, ...) to check the file on beside drawn ones, and to calibrate int8 on: some hundreds of what the
+        network will see, but no test images. A batch is a tensor, or one for each input of a network with several; a
+        single batch of these may be given as it is.
     weights : {"float32", "float16", "bfloat16"}
         Format of the matrices in the file. The arithmetic is float32.
+    precision : {"float32", "int8"}
+        "int8": convolutions and linear layers run in 8-bit integers, except where the outputs on the images would
+        change too much; see `hscc.engine.quantisation`.
     tolerance : float, optional
         Largest difference of an output from torch's, relative to the largest output; by default 1e-4 for float32, 1e-2
-        for float16 and 5e-2 for bfloat16.
+        for float16 and 5e-2 for bfloat16. For int8 from the reference's, by default 1e-4.
 
     Returns
     -------
@@ -102,29 +122,59 @@ def export_engine(
     path = Path(path)
     if weights not in WEIGHT_FORMATS:
         raise ExportError(f"weights is {weights!r}; choose one of {', '.join(WEIGHT_FORMATS)}.")
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     shapes = _input_shapes(network, input_shape)
     ready = prepared(network)
+    given = _batches(images, len(shapes))
+    if precision == "int8" and not given:
+        raise ExportError("precision='int8' needs images to calibrate on; pass batches of training images.")
     batches = [_drawn(shapes, count) for count in (1, 3)]
-    if images is not None:
-        batches.append([images] if isinstance(images, torch.Tensor) else list(images))
+    batches += [[part[:_CHECKED] for part in given[0]]] if precision == "int8" else given
     expected = [_outputs(ready, batch) for batch in batches]
-    program = trace_prepared(ready, shapes)
+    program, small = trace_prepared(ready, shapes), None
+    if precision == "int8":
+        _check(path, [_by_reference(program, batch) for batch in batches], expected, _TOLERANCES["float32"])
+        small = quantise_program(program, given)
+        program = replace(small.program, card=program.card)
     program.card.update(_described(network, preprocessing, card, shapes))
     content = write_program(program, weights)
+    if small is not None:
+        stored = read_program(content)
+        expected = [_by_reference(stored, batch) for batch in batches]
+    usual = _TOLERANCES[weights] if small is None else _INT8_TOLERANCE
     with replacing(path, shared=True) as partial:
         partial.write_bytes(content)
         found, checked_by = _run(partial, content, batches)
-        difference = max(
-            _difference(a, b) for outputs, wanted in zip(found, expected, strict=True)
-            for a, b in zip(outputs, wanted, strict=True)
-        )  # fmt: skip
-        allowed = _TOLERANCES[weights] if tolerance is None else tolerance
-        if not difference <= allowed:
-            raise ExportError(
-                f"{path}: an output differs from the network's by {difference:.1e} of the largest (allowed "
-                f"{allowed:.0e}); report the network as a defect, and keep the portable ONNX file (hscc.export_onnx)."
-            )
-    return EngineExport(path, len(content), _kinds(program), difference, checked_by)
+        difference = _check(path, found, expected, usual if tolerance is None else tolerance)
+    made = (path, len(content), _kinds(program), difference, checked_by)
+    return EngineExport(*made) if small is None else EngineExport(*made, small.divergence, small.kept_float)
+
+
+def _check(
+    path: Path, found: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]], allowed: float
+) -> float:
+    """Return the largest difference, relative to the largest output of its batch; refuse more than is allowed."""
+    difference = max(
+        _difference(a, b) for outputs, wanted in zip(found, expected, strict=True)
+        for a, b in zip(outputs, wanted, strict=True)
+    )  # fmt: skip
+    if not difference <= allowed:
+        raise ExportError(
+            f"{path}: an output differs from the network's by {difference:.1e} of the largest (allowed "
+            f"{allowed:.0e}); report the network as a defect, and keep the portable ONNX file (hscc.export_onnx)."
+        )
+    return difference
+
+
+def _batches(images: Any, inputs: int) -> list[list[torch.Tensor]]:
+    """Return the images as batches of one tensor for each input."""
+    if images is None:
+        return []
+    given = [images] if isinstance(images, torch.Tensor) else list(images)
+    if inputs > 1 and all(isinstance(part, torch.Tensor) for part in given):
+        given = [given]
+    return [[batch] if isinstance(batch, torch.Tensor) else list(batch) for batch in given]
 
 
 def _input_shapes(network: nn.Module, given: Any) -> list[tuple[int, ...]]:
@@ -144,7 +194,7 @@ def _drawn(shapes: Sequence[tuple[int, ...]], count: int) -> list[torch.Tensor]:
     return [torch.randn(count, *shape, generator=generator) for shape in shapes]
 
 
-def _outputs(network: nn.Module, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _outputs(network: nn.Module, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
     try:
         with torch.no_grad():
             outputs = pytree.tree_leaves(network(*(given.float() for given in inputs)))
@@ -153,7 +203,12 @@ def _outputs(network: nn.Module, inputs: Sequence[torch.Tensor]) -> list[torch.T
         raise ExportError(
             f"the network cannot run on inputs of shape {shapes} ({first_line(error)}); pass its input_shape."
         ) from error
-    return [output for output in outputs if isinstance(output, torch.Tensor)]
+    return [output.numpy() for output in outputs if isinstance(output, torch.Tensor)]
+
+
+def _by_reference(program: Program, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [output.numpy() for output in run_program(program, [given.float() for given in inputs])]
 
 
 def _run(path: Path, content: bytes, batches: Sequence[Sequence[torch.Tensor]]) -> tuple[list[list[Any]], str]:
@@ -162,10 +217,7 @@ def _run(path: Path, content: bytes, batches: Sequence[Sequence[torch.Tensor]]) 
 
     if not available():
         program = read_program(content, str(path))
-        with torch.no_grad():
-            return [
-                [o.numpy() for o in run_program(program, [x.float() for x in batch])] for batch in batches
-            ], "reference"
+        return [_by_reference(program, batch) for batch in batches], "reference"
     from hscc.engine.engine import Engine
 
     with Engine(path) as engine:
@@ -173,8 +225,7 @@ def _run(path: Path, content: bytes, batches: Sequence[Sequence[torch.Tensor]]) 
     return [list(found) if isinstance(found, tuple) else [found] for found in outputs], "engine"
 
 
-def _difference(found: np.ndarray, wanted: torch.Tensor) -> float:
-    expected = wanted.numpy()
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
     return float(np.abs(found.reshape(expected.shape) - expected).max()) / scale
 

@@ -72,7 +72,7 @@ def available() -> bool:
 
 
 def isa() -> str:
-    """Instruction set that the engine uses on this processor: avx512, avx2 or portable.
+    """Instruction set that the engine uses on this processor: avx512vnni, avx512, avx2 or portable.
 
     Raises
     ------

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Matrix = npt.NDArray[Any]  # float32, or int8 in the operations that are quantised
 Triple = tuple[int, int, int]  # depth, rows, columns
 
 
@@ -72,8 +73,8 @@ class RegionWeights:
     bias : ndarray, shape (C_out,)
     """
 
-    core: Array | None
-    decoder: Array | None
+    core: Matrix | None
+    decoder: Matrix | None
     bias: Array
 
     @property
@@ -122,7 +123,7 @@ class Convolution(Operation):
     regions: tuple[RegionWeights, ...]
     up: Triple = (1, 1, 1)
     groups: int = 1
-    projection: Array | None = None
+    projection: Matrix | None = None
     permutation: npt.NDArray[np.int32] | None = None
     region_index: npt.NDArray[np.uint8] | None = None
     activation: Activation = NO_ACTIVATION
@@ -133,9 +134,9 @@ class Linear(Operation):
     """A linear layer of a value's numbers in the order depth, rows, columns, channels; low rank with an encoder."""
 
     code: ClassVar[int] = 2
-    weight: Array  # (C_out, hidden or inputs)
+    weight: Matrix  # (C_out, hidden or inputs)
     bias: Array
-    encoder: Array | None = None  # (hidden, inputs)
+    encoder: Matrix | None = None  # (hidden, inputs)
     activation: Activation = NO_ACTIVATION
 
 
@@ -244,6 +245,85 @@ class Reshape(Operation):
     """The same numbers, channels first, in another shape."""
 
     code: ClassVar[int] = 13
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Numbers as unsigned 8-bit integers: real = scale * (integer - zero).
+
+    A real number becomes the integer round(real * (1 / scale)) + zero in float32, ties to even, cut off at 0 and 255.
+
+    Attributes
+    ----------
+    scale : float
+        Positive; kept as float32 in a file.
+    zero : int
+        0 to 255; stands for 0.0 exactly, as padding needs.
+    """
+
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedRegion(RegionWeights):
+    """Weights of a region in 8 bits: real = scale of the row * int8.
+
+    Attributes
+    ----------
+    core, decoder : ndarray of int8, optional
+        As in `RegionWeights`.
+    core_scale, decoder_scale : ndarray of float32, shape (rows,), optional
+        One for each row of the matrix; None where there is no matrix.
+    hidden_values : Quantisation, optional
+        Of what the decoder reads; None without a decoder.
+    """
+
+    core_scale: Array | None = None
+    decoder_scale: Array | None = None
+    hidden_values: Quantisation | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedConvolution(Convolution):
+    """A convolution by integer products: reads and writes float32, quantises what each of its matrices reads.
+
+    Attributes
+    ----------
+    regions : tuple of QuantisedRegion
+    projection : ndarray of int8, optional
+    projection_scale : ndarray of float32, shape (r,), optional
+    input_values : Quantisation
+        Of its input.
+    projected_values : Quantisation, optional
+        Of what the cores read behind a projection.
+    """
+
+    code: ClassVar[int] = 14
+    regions: tuple[QuantisedRegion, ...]
+    projection_scale: Array | None = None
+    input_values: Quantisation = Quantisation(1.0, 0)
+    projected_values: Quantisation | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedLinear(Linear):
+    """A linear layer by integer products, as `QuantisedConvolution`.
+
+    Attributes
+    ----------
+    weight, encoder : ndarray of int8
+    weight_scale, encoder_scale : ndarray of float32, shape (rows,)
+    input_values : Quantisation
+    hidden_values : Quantisation, optional
+        Of what `weight` reads behind an encoder.
+    """
+
+    code: ClassVar[int] = 15
+    weight_scale: Array | None = None
+    encoder_scale: Array | None = None
+    input_values: Quantisation = Quantisation(1.0, 0)
+    hidden_values: Quantisation | None = None
 
 
 @dataclass

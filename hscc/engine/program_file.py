@@ -45,6 +45,10 @@ from hscc.engine.program import (
     Pad,
     Pool,
     Program,
+    Quantisation,
+    QuantisedConvolution,
+    QuantisedLinear,
+    QuantisedRegion,
     RegionWeights,
     Reshape,
     Resize,
@@ -61,9 +65,11 @@ VERSION = 1
 WeightFormat: TypeAlias = Literal["float32", "float16", "bfloat16"]
 WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("float32", "float16", "bfloat16")
 
-_FLOAT32, _FLOAT16, _BFLOAT16, _INT32, _UINT8 = 0, 1, 2, 4, 5
+_FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT32, _UINT8 = 0, 1, 2, 3, 4, 5
 _FORMAT_CODES = {"float32": _FLOAT32, "float16": _FLOAT16, "bfloat16": _BFLOAT16}
-_STORED: dict[int, str] = {_FLOAT32: "<f4", _FLOAT16: "<f2", _BFLOAT16: "<u2", _INT32: "<i4", _UINT8: "u1"}
+_STORED: dict[int, str] = {
+    _FLOAT32: "<f4", _FLOAT16: "<f2", _BFLOAT16: "<u2", _INT8: "i1", _INT32: "<i4", _UINT8: "u1",
+}  # fmt: skip
 _ALIGNMENT = 64
 _HEADER = struct.Struct("<8sII3Q")
 _UNCHECKED = 16  # bytes before the part that the checksum covers
@@ -210,17 +216,29 @@ class _ProgramWriter:
                 operation.groups, len(operation.regions), _code(operation.activation),
                 *(region.hidden for region in operation.regions),
             ]  # fmt: skip
-            record.tensors = [
-                (self.weights, operation.projection), (_INT32, operation.permutation),
-                (_UINT8, operation.region_index),
-            ]  # fmt: skip
-            for region in operation.regions:
-                record.tensors += [(self.weights, region.core), (self.weights, region.decoder), (_FLOAT32, region.bias)]
+            if isinstance(operation, QuantisedConvolution):
+                self._quantised_convolution(operation, record)
+            else:
+                record.tensors = [
+                    (self.weights, operation.projection), (_INT32, operation.permutation),
+                    (_UINT8, operation.region_index),
+                ]  # fmt: skip
+                for region in operation.regions:
+                    record.tensors += [
+                        (self.weights, region.core), (self.weights, region.decoder), (_FLOAT32, region.bias),
+                    ]  # fmt: skip
         elif isinstance(operation, Linear):
             record.ints = [0 if operation.encoder is None else len(operation.encoder), _code(operation.activation)]
-            record.tensors = [
-                (self.weights, operation.encoder), (self.weights, operation.weight), (_FLOAT32, operation.bias),
-            ]  # fmt: skip
+            if isinstance(operation, QuantisedLinear):
+                record.floats = [*_pair(operation.input_values), *_pair(operation.hidden_values)]
+                record.tensors = [
+                    (_INT8, operation.encoder), (_FLOAT32, operation.encoder_scale),
+                    (_INT8, operation.weight), (_FLOAT32, operation.weight_scale), (_FLOAT32, operation.bias),
+                ]  # fmt: skip
+            else:
+                record.tensors = [
+                    (self.weights, operation.encoder), (self.weights, operation.weight), (_FLOAT32, operation.bias),
+                ]  # fmt: skip
         elif isinstance(operation, Pool):
             record.ints = [
                 _POOLS.index(operation.mode), *operation.kernel, *operation.stride, *operation.pad,
@@ -250,6 +268,20 @@ class _ProgramWriter:
         if activation is not None:
             record.floats += [activation.a, activation.b]
         return record
+
+    @staticmethod
+    def _quantised_convolution(operation: QuantisedConvolution, record: _Record) -> None:
+        record.floats = [*_pair(operation.input_values), *_pair(operation.projected_values)]
+        record.tensors = [
+            (_INT8, operation.projection), (_FLOAT32, operation.projection_scale), (_INT32, operation.permutation),
+            (_UINT8, operation.region_index),
+        ]  # fmt: skip
+        for region in operation.regions:
+            record.floats += _pair(region.hidden_values)
+            record.tensors += [
+                (_INT8, region.core), (_FLOAT32, region.core_scale), (_INT8, region.decoder),
+                (_FLOAT32, region.decoder_scale), (_FLOAT32, region.bias),
+            ]  # fmt: skip
 
     def _tensor(self, code: int, numbers: _Number | None) -> bytes:
         if numbers is None:
@@ -338,8 +370,10 @@ class _Decoder:
 
     def _operation(self) -> Operation:
         at = (self.inputs, self.output)
-        if self.code == Convolution.code:
+        if self.code in (Convolution.code, QuantisedConvolution.code):
             return self._convolution()
+        if self.code == QuantisedLinear.code:
+            return self._quantised_linear()
         if self.code == Linear.code:
             hidden, activation = self._int(), self._activation()
             size = self._input().size
@@ -387,6 +421,10 @@ class _Decoder:
         channels, outputs = self._input().channels, self._channels()
         seen = (projected or channels) // groups
         hidden = [self._int() for _ in range(count)]
+        if self.code == QuantisedConvolution.code:
+            return self._quantised_convolution(
+                kernel, stride, pad, dilation, up, groups, projected, seen, hidden, activation
+            )  # fmt: skip
         projection = self._tensor((projected, channels)) if projected else self._absent()
         permutation = self._optional((channels,))
         index = self._optional(self.values[self.output].grid)
@@ -399,6 +437,55 @@ class _Decoder:
             self.inputs, self.output, kernel, stride, pad, dilation, tuple(regions), up, groups, projection,
             permutation, index, activation,
         )  # fmt: skip
+
+    def _quantised_convolution(
+        self, kernel: Triple, stride: Triple, pad: Triple, dilation: Triple, up: Triple, groups: int, projected: int,
+        seen: int, hidden: Sequence[int], activation: Activation,
+    ) -> QuantisedConvolution:  # fmt: skip
+        channels, outputs = self._input().channels, self._channels()
+        input_values, projected_values = self._quantisation(), self._quantisation_if(bool(projected))
+        projection, projection_scale = self._int8((projected, channels), bool(projected))
+        permutation = self._optional((channels,))
+        index = self._optional(self.values[self.output].grid)
+        regions = []
+        for width in hidden:
+            core = self._int8((width or outputs, *kernel, seen), width >= 0)
+            decoder = self._int8((outputs, width), width > 0)
+            bias, values = self._tensor((outputs,)), self._quantisation_if(width > 0)
+            regions.append(QuantisedRegion(core[0], decoder[0], bias, core[1], decoder[1], values))
+        return QuantisedConvolution(
+            self.inputs, self.output, kernel, stride, pad, dilation, tuple(regions), up, groups, projection,
+            permutation, index, activation, projection_scale, input_values, projected_values,
+        )  # fmt: skip
+
+    def _quantised_linear(self) -> QuantisedLinear:
+        hidden, activation = self._int(), self._activation()
+        size, outputs = self._input().size, self._channels()
+        input_values, hidden_values = self._quantisation(), self._quantisation_if(bool(hidden))
+        encoder, encoder_scale = self._int8((hidden, size), bool(hidden))
+        weight, weight_scale = self._int8((outputs, hidden or size), True)
+        return QuantisedLinear(
+            self.inputs, self.output, weight, self._tensor((outputs,)), encoder, activation, weight_scale,
+            encoder_scale, input_values, hidden_values,
+        )  # fmt: skip
+
+    def _int8(self, shape: Sequence[int], present: bool) -> tuple[Any, Any]:
+        """Return a matrix and the scales of its rows."""
+        if present:
+            return self._tensor(shape), self._tensor(shape[:1])
+        return self._absent(), self._absent()
+
+    def _quantisation(self) -> Quantisation:
+        scale, zero = self._float(), self._float()
+        if zero not in range(256):
+            raise ValueError(f"operation {self.code} has the zero point {zero}")
+        return Quantisation(scale, int(zero))
+
+    def _quantisation_if(self, present: bool) -> Quantisation | None:
+        found = self._quantisation()
+        if not present and found != Quantisation(0.0, 0):
+            raise ValueError(f"operation {self.code} quantises what it does not have")
+        return found if present else None
 
     def _input(self) -> Shape:
         if not self.inputs:
@@ -461,12 +548,16 @@ class _Decoder:
         return numbers
 
 
+def _pair(values: Quantisation | None) -> list[float]:
+    return [0.0, 0.0] if values is None else [values.scale, float(values.zero)]
+
+
 def _code(activation: Activation) -> int:
     return ACTIVATIONS.index(activation.name)
 
 
 def _narrow(numbers: _Number, code: int) -> _Number:
-    if code in (_INT32, _UINT8):
+    if code in (_INT8, _INT32, _UINT8):
         return np.ascontiguousarray(numbers, _STORED[code])
     floats = np.ascontiguousarray(numbers, "<f4")
     if not np.isfinite(floats).all():
@@ -534,6 +625,8 @@ def _complaints(operation: Operation, inputs: Sequence[Shape], output: Shape) ->
         yield f"has the unknown activation {activation.name}"
     if isinstance(operation, Convolution):
         yield from _convolution_complaints(operation, first, output)
+    if isinstance(operation, Convolution | Linear):
+        yield from _weight_complaints(operation)
     if isinstance(operation, Convolution | Linear) and len(inputs) == 2 and inputs[1] != output:
         yield "adds a value of another shape"
     if isinstance(operation, Linear):
@@ -615,6 +708,40 @@ def _convolution_complaints(operation: Convolution, first: Shape, output: Shape)
             yield "has a decoder of another shape"
 
 
+def _weight_complaints(operation: Convolution | Linear) -> Iterator[str]:
+    """Types of the matrices, and the scales of quantised ones: each matrix with what it reads and its rows' scales."""
+    if isinstance(operation, Linear):
+        parts: list[tuple[_Number | None, _Number | None, Quantisation | None]] = []
+        if isinstance(operation, QuantisedLinear):
+            read = operation.input_values if operation.encoder is None else operation.hidden_values
+            parts = [
+                (operation.encoder, operation.encoder_scale, operation.input_values),
+                (operation.weight, operation.weight_scale, read),
+            ]
+        matrices = [operation.encoder, operation.weight]
+    else:
+        parts = []
+        matrices = [operation.projection, *(matrix for r in operation.regions for matrix in (r.core, r.decoder))]
+        if isinstance(operation, QuantisedConvolution):
+            read = operation.input_values if operation.projection is None else operation.projected_values
+            parts = [(operation.projection, operation.projection_scale, operation.input_values)]
+            for region in operation.regions:
+                parts.append((region.core, region.core_scale, read))
+                parts.append((region.decoder, region.decoder_scale, region.hidden_values))
+    quantised = isinstance(operation, QuantisedConvolution | QuantisedLinear)
+    if any(matrix is not None and (matrix.dtype == np.int8) != quantised for matrix in matrices):
+        yield "has weights of another type"
+    for matrix, scale, values in parts:
+        if matrix is None:
+            if scale is not None:
+                yield "has scales of a matrix that is not there"
+        elif scale is None or scale.shape != (len(matrix),) or not (np.isfinite(scale) & (scale > 0)).all():
+            yield "has impossible scales of its weights"
+        elif values is None or not 0 < values.scale < np.inf or not 0 <= values.zero <= 255:
+            yield "has an impossible scale or zero point"
+
+
 _INPUTS: dict[type[Operation], tuple[int, int]] = {
-    Convolution: (1, 2), Linear: (1, 2), Binary: (2, 2), Concat: (1, _LONGEST),
+    Convolution: (1, 2), Linear: (1, 2), QuantisedConvolution: (1, 2), QuantisedLinear: (1, 2), Binary: (2, 2),
+    Concat: (1, _LONGEST),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from hscc.engine.program import (
     Pad,
     Pool,
     Program,
+    Quantisation,
     RegionWeights,
     Reshape,
     Resize,
@@ -30,8 +32,14 @@ from hscc.engine.program import (
     Softmax,
 )
 
+Watch: TypeAlias = Callable[[int, str, int, torch.Tensor], None]
+Seen: TypeAlias = Callable[[str, int, torch.Tensor], None] | None
+_EXACT = 1 << 24  # float32 holds every integer up to here
 
-def run_program(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+
+def run_program(
+    program: Program, inputs: Sequence[torch.Tensor], watch: Watch | None = None
+) -> list[torch.Tensor]:  # fmt: skip
     """Run a program.
 
     Parameters
@@ -39,7 +47,12 @@ def run_program(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.
     program : Program
         A consistent one.
     inputs : sequence of Tensor
-        Of the shapes (N, C, ...) that the program's inputs have, of one floating-point type; all is computed in it.
+        Of the shapes (N, C, ...) that the program's inputs have, of one floating-point type; all is computed in it,
+        but for quantised operations, whose sums of integers are exact and whose other steps are float32's.
+    watch : callable, optional
+        Called with what each matrix of a convolution or linear layer reads: place of the operation, "input",
+        "projected" or "hidden", the region, and the values of shape (N, C, ...); of a region, (C, values of its
+        positions).
 
     Returns
     -------
@@ -52,7 +65,14 @@ def run_program(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.
     last_use = {value: place for place, operation in enumerate(program.operations) for value in operation.inputs}
     for place, operation in enumerate(program.operations):
         values = [computed[value] for value in operation.inputs]
-        output = _RUNNERS[type(operation)](operation, values, program.values[operation.output])
+        seen = None if watch is None else partial(watch, place)
+        shape = program.values[operation.output]
+        if isinstance(operation, Convolution):
+            output = _convolution(operation, values, shape, seen)
+        elif isinstance(operation, Linear):
+            output = _linear(operation, values, seen)
+        else:
+            output = _RUNNERS[type(operation)](operation, values, shape)
         activation = getattr(operation, "activation", None)
         computed[operation.output] = output if activation is None else activate(activation, output)
         for value in operation.inputs:
@@ -81,11 +101,16 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor, float, float], torch.Tensor]] = 
 }
 
 
-def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
+def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shape, seen: Seen) -> torch.Tensor:
     given, *residual = inputs
-    tensor = partial(_tensor, like=given)
+    _show(seen, "input", 0, given)
+    values = getattr(operation, "input_values", None)
+    given = centred(given, values)
     if operation.projection is not None:
-        given = F.conv3d(given, tensor(operation.projection)[:, :, None, None, None])
+        between = getattr(operation, "projected_values", None)
+        scale = getattr(operation, "projection_scale", None)
+        given, values = _product(_pointwise, given, operation.projection, scale, values, between), between
+        _show(seen, "projected", 0, given)
     if operation.permutation is not None:
         given = given[:, torch.from_numpy(np.array(operation.permutation, np.int64))]
     # Output o reads at floor(o / up): so many places per axis are computed, then repeated.
@@ -95,34 +120,92 @@ def _convolution(operation: Convolution, inputs: list[torch.Tensor], shape: Shap
         reach = (places[axis] - 1) * operation.stride[axis] + (operation.kernel[axis] - 1) * operation.dilation[axis]
         borders += [operation.pad[axis], reach + 1 - operation.pad[axis] - int(given.shape[axis + 2])]
     padded = F.pad(given, borders)
-
-    def of_region(region: RegionWeights) -> torch.Tensor:
-        bias = tensor(region.bias).view(1, -1, 1, 1, 1)
-        if region.core is None:
-            return bias.expand(len(given), -1, *shape.grid)
-        core = tensor(region.core).permute(0, 4, 1, 2, 3)
-        output = F.conv3d(padded, core, None, operation.stride, 0, operation.dilation, operation.groups)
-        if region.decoder is not None:
-            output = F.conv3d(output, tensor(region.decoder)[:, :, None, None, None])
-        for axis, up in enumerate(operation.up):
-            output = output.repeat_interleave(up, axis + 2).narrow(axis + 2, 0, shape.grid[axis])
-        return output + bias
-
-    output = of_region(operation.regions[0])
+    index = None
     if operation.region_index is not None:
         index = torch.from_numpy(np.array(operation.region_index, np.int64))
+
+    def convolve(x: torch.Tensor, core: torch.Tensor) -> torch.Tensor:
+        return F.conv3d(
+            x, core.permute(0, 4, 1, 2, 3), None, operation.stride, 0, operation.dilation, operation.groups
+        )  # fmt: skip
+
+    def repeat(output: torch.Tensor) -> torch.Tensor:
+        for axis, up in enumerate(operation.up):
+            output = output.repeat_interleave(up, axis + 2).narrow(axis + 2, 0, shape.grid[axis])
+        return output
+
+    def of_region(number: int, region: RegionWeights) -> torch.Tensor:
+        bias = _tensor(region.bias, given).view(1, -1, 1, 1, 1)
+        if region.core is None:
+            return bias.expand(len(given), -1, *shape.grid)
+        between = getattr(region, "hidden_values", None)
+        output = _product(convolve, padded, region.core, getattr(region, "core_scale", None), values, between)
+        if region.decoder is not None:
+            if seen is not None:
+                hidden = repeat(output).transpose(0, 1)
+                seen("hidden", number, hidden.flatten(1) if index is None else hidden[:, :, index == number].flatten(1))
+            scale = getattr(region, "decoder_scale", None)
+            output = _product(_pointwise, output, region.decoder, scale, between)
+        return repeat(output) + bias
+
+    output = of_region(0, operation.regions[0])
+    if index is not None:
         for number, region in enumerate(operation.regions):
-            output = torch.where(index == number, of_region(region), output)
+            output = torch.where(index == number, of_region(number, region), output)
     return output + residual[0] if residual else output
 
 
-def _linear(operation: Linear, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
+def _linear(operation: Linear, inputs: list[torch.Tensor], seen: Seen) -> torch.Tensor:
     features = inputs[0].movedim(1, -1).flatten(1)
+    _show(seen, "input", 0, features)
+    values = getattr(operation, "input_values", None)
+    features = centred(features, values)
     if operation.encoder is not None:
-        features = features @ _tensor(operation.encoder, features).T
-    output = features @ _tensor(operation.weight, features).T + _tensor(operation.bias, features)
-    output = output[:, :, None, None, None]
+        between = getattr(operation, "hidden_values", None)
+        scale = getattr(operation, "encoder_scale", None)
+        features, values = _product(F.linear, features, operation.encoder, scale, values, between), between
+        _show(seen, "hidden", 0, features.T)
+    output = _product(F.linear, features, operation.weight, getattr(operation, "weight_scale", None), values)
+    output = (output + _tensor(operation.bias, features))[:, :, None, None, None]
     return output + inputs[1] if len(inputs) == 2 else output
+
+
+def _show(seen: Seen, stage: str, region: int, values: torch.Tensor) -> None:
+    if seen is not None:
+        seen(stage, region, values)
+
+
+def _product(
+    run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], given: torch.Tensor, weight: np.ndarray,
+    scale: np.ndarray | None = None, values: Quantisation | None = None, to: Quantisation | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Run a product; with int8 weights exact sums of centred integers, then one factor per output row.
+
+    With `to` the result is centred integers again.
+    """
+    if scale is None or values is None:
+        return run(given, _tensor(weight, given))
+    largest_sum = 255 * np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1).max()
+    integers = torch.float32 if largest_sum <= _EXACT else torch.float64
+    sums = run(given.to(integers), torch.from_numpy(np.array(weight)).to(integers)).float()
+    factors = values.scale * scale.astype(np.float64) / (1 if to is None else to.scale)
+    made = sums * torch.from_numpy(factors.astype(np.float32)).view(-1, *[1] * (given.ndim - 2))
+    return (made if to is None else _cut(made, to)).to(given.dtype)
+
+
+def centred(given: torch.Tensor, values: Quantisation | None) -> torch.Tensor:
+    """Integers that stand for real numbers, less the one that stands for zero, as floats; unchanged without values."""
+    if values is None:
+        return given
+    return _cut(given.float() * float(np.float32(1 / values.scale)), values).to(given.dtype)
+
+
+def _cut(given: torch.Tensor, values: Quantisation) -> torch.Tensor:
+    return given.round().clamp(-values.zero, 255 - values.zero)
+
+
+def _pointwise(given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return F.conv3d(given, weight[:, :, None, None, None])
 
 
 def _pool(operation: Pool, inputs: list[torch.Tensor], shape: Shape) -> torch.Tensor:
@@ -227,7 +310,7 @@ def _tensor(numbers: np.ndarray, like: torch.Tensor) -> torch.Tensor:
 
 
 _RUNNERS: dict[type[Operation], Callable[..., torch.Tensor]] = {
-    Convolution: _convolution, Linear: _linear, Pool: _pool, AdaptivePool: _adaptive_pool, Binary: _binary,
+    Pool: _pool, AdaptivePool: _adaptive_pool, Binary: _binary,
     Affine: _affine, Concat: _concat, Resize: _resize, Select: _select, Softmax: _softmax, Pad: _pad, Norm: _norm,
     Reshape: _reshape,
 }  # fmt: skip

@@ -78,19 +78,19 @@ class JointFit:
         self._target = self.half @ (weight @ covariance)
         self.energy = float((self._target * (self.half @ weight)).sum(dtype=torch.float64))
         by_tap = covariance.reshape(self.channels, taps, self.channels, taps).diagonal(dim1=1, dim2=3)
-        self.channel_roots = _roots(by_tap.mean(-1))
+        self.roots = channel_roots(by_tap.mean(-1))
 
     def loss(self, terms: Sequence[Term]) -> float:
         """Loss of one output position with the best decoder."""
         rows = _stacked(terms)
         cross = (rows @ self._target.T).double()
-        return self.energy - float((_inverse(rows @ self.covariance @ rows.T) @ cross * cross).sum())
+        return self.energy - float((inverse_of(rows @ self.covariance @ rows.T) @ cross * cross).sum())
 
     def decoder(self, terms: Sequence[Term]) -> torch.Tensor:
         """Best decoder of the terms, shape (C_out, sum of s)."""
         rows = _stacked(terms)
         codes = rows @ self.covariance
-        inverse = _inverse(codes @ rows.T)
+        inverse = inverse_of(codes @ rows.T)
         decoder: torch.Tensor = ((codes @ self.weight.T).double().T @ inverse).to(rows.dtype)
         return decoder
 
@@ -108,9 +108,9 @@ class JointFit:
         if terms:
             rest = rest - self.decoder(terms) @ _stacked(terms)
         matrix = channel_directions(rest, self.covariance, self.sensitivity, self.taps)[:directions].contiguous()
-        half = _projected(self.covariance, matrix)
-        inner = _projected(half.T.contiguous(), matrix)
-        best = ((rest @ half.T).double() @ _inverse(inner)).to(rest.dtype)
+        half = project_rows(self.covariance, matrix)
+        inner = project_rows(half.T.contiguous(), matrix)
+        best = ((rest @ half.T).double() @ inverse_of(inner)).to(rest.dtype)
         weighted = self.half @ best
         spread = weighted @ inner @ weighted.T
         _, vectors = torch.linalg.eigh((spread + spread.T) / 2)
@@ -147,7 +147,7 @@ class JointFit:
         """Return what rows save, and its gradient by them."""
         codes = rows @ self.covariance
         cross = (rows @ self._target.T).double()
-        solved = _inverse(codes @ rows.T) @ cross
+        solved = inverse_of(codes @ rows.T) @ cross
         kept = (solved @ solved.T).to(rows.dtype)
         return float((solved * cross).sum()), 2 * (solved.to(rows.dtype) @ self._target - kept @ codes)
 
@@ -159,7 +159,7 @@ class _Packing:
     """
 
     def __init__(self, terms: Sequence[Term], fit: JointFit) -> None:
-        self.root, self.inverse = fit.channel_roots
+        self.root, self.inverse = fit.roots
         self.shapes = [(term.directions.shape, term.core.shape) for term in terms]
         self.dtype = terms[0].core.dtype
 
@@ -205,13 +205,13 @@ def _as_vector(parts: Sequence[torch.Tensor]) -> Vector:
     return torch.cat(list(parts)).double().numpy()
 
 
-def _projected(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+def project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Apply directions to the channels of the first axis (C taps, n), giving (r taps, n)."""
     channels = matrix.shape[1]
     return (matrix @ sums.reshape(channels, -1)).reshape(-1, sums.shape[1])
 
 
-def _inverse(gram: torch.Tensor) -> torch.Tensor:
+def inverse_of(gram: torch.Tensor) -> torch.Tensor:
     """Inverse in double precision of a Gram matrix that rounding may have made singular."""
     double = gram.double()
     unit = double.diagonal().clamp_min(1e-60).rsqrt()
@@ -236,7 +236,7 @@ def _lifted(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
     return matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
-def _roots(activity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def channel_roots(activity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Square root of the channels' covariance and its inverse."""
     values, vectors = torch.linalg.eigh((activity + activity.T) / 2)
     values = values.clamp_min(max(float(values[-1]), 1e-30) * _SILENT).sqrt()

@@ -103,7 +103,7 @@ class LayerContext:
     def __init__(self, model: nn.Module, layer: Layer, calibration: Calibration, weighting: LossWeighting) -> None:
         self.layer, self.weighting, self.images = layer, weighting, calibration.images
         self.moments = calibration.moments[layer.name]
-        self.model = model
+        self.model, self.cache = model, calibration.cache
         self._shared: dict[object, object] = {}
         self._latest: tuple[object, list[RegionContext]] = (None, [])
 
@@ -149,8 +149,8 @@ class LayerContext:
             self._latest = (key, [self._region(tiles, whole, projection, halved) for tiles in regions])
         return self._latest[1]
 
-    def of_directions(self, regions: list[Tiles], matrix: torch.Tensor) -> list[RegionContext]:
-        """Return the contexts of some regions behind a projection of one's own; they serve to measure only.
+    def of_directions(self, regions: list[Tiles], matrix: torch.Tensor, halved: bool = False) -> list[RegionContext]:
+        """Return the contexts of some regions behind a projection of one's own.
 
         Parameters
         ----------
@@ -158,10 +158,12 @@ class LayerContext:
             Of output positions.
         matrix : Tensor, shape (r, C_in)
             Directions of the input channels.
+        halved : bool
+            As in `of_structure`.
         """
         projected = project_moments(self.moments, self.weight, matrix)
         whole = regions == [WHOLE_TILES]
-        return [self._behind(projected, len(matrix), *self._dense(tiles, whole, False)) for tiles in regions]
+        return [self._behind(projected, len(matrix), *self._dense(tiles, whole, halved)) for tiles in regions]
 
     def forget(self) -> None:
         """Drop the latest regions' covariances; what is small or slow to compute stays."""

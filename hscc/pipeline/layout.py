@@ -18,6 +18,7 @@ LATENCY = Path("artifacts/latency")
 LATENCY_TABLE = LATENCY / "table.json"
 CELLS = Path("artifacts/cells")
 QUANTISED = Path("artifacts/quantised")
+ENGINE_FILE = "model.hscc"  # beside model.onnx of an int8 variant
 
 BENCH_JSON = Path("reports/bench.json")
 BENCH_CSV = Path("reports/bench.csv")

@@ -11,7 +11,8 @@ from hscc.factorisation.factors import Encoder, RegionFactors, region_factors
 from hscc.factorisation.joint import Term
 from hscc.factorisation.projection import balance_projection
 from hscc.factorisation.region_context import LayerContext, RegionContext, dense_bias
-from hscc.factorisation.spectra import Spectrum
+from hscc.factorisation.shared_projection import refined_projection
+from hscc.factorisation.spectra import Spectrum, spectrum
 from hscc.search.candidates import block_columns
 from hscc.structures.base import State
 from hscc.structures.low_rank import LowRank
@@ -20,7 +21,7 @@ from hscc.structures.low_rank import LowRank
 def factor_ranks(
     context: LayerContext, structure: LowRank, spectra: Sequence[Spectrum], rounds: int
 ) -> tuple[float, State]:
-    """Factors by the spectra of a structure's blocks, refined where projection, core and decoder are single.
+    """Factors by the spectra of a structure's blocks, with what is behind a projection refined together with it.
 
     Parameters
     ----------
@@ -51,11 +52,13 @@ def factor_ranks(
     ]
     matrix = context.projected(structure.projection).matrix[: structure.projection] if structure.projection else None
     found = _assembled(context, structure, contexts, rows, matrix)
-    single = len(structure.regions) == len(structure.regions[0].blocks) == 1
-    if rounds and matrix is not None and single and context.weighting.by == "output":
+    if not rounds or matrix is None or context.weighting.by != "output":
+        return found
+    if len(structure.regions) == 1:
         refined = factor_terms(context, structure, [Term(matrix, rows[0][0])], rounds)
-        return min(found, refined, key=lambda result: result[0])
-    return found
+    else:
+        refined = _factor_regions(context, structure, rounds)
+    return min(found, refined, key=lambda result: result[0])
 
 
 def factor_terms(
@@ -81,10 +84,31 @@ def factor_terms(
     dict
         State of the replacement.
     """
-    fitted = context.joint_fit().refined(terms, rounds) if rounds else list(terms)
+    key = (context.layer.name, structure, context.weighting, rounds)
+    fitted = context.cache.refined(key, lambda: context.joint_fit().refined(terms, rounds)) if rounds else list(terms)
     matrix = torch.cat([term.directions for term in fitted])
     contexts = context.of_directions([structure.regions[0].tiles], matrix)
     return _assembled(context, structure, contexts, [[term.core for term in fitted]], matrix)
+
+
+def _factor_regions(context: LayerContext, structure: LowRank, rounds: int) -> tuple[float, State]:
+    """Factors of several regions behind one projection, which is refined for them."""
+    tiles = [region.tiles for region in structure.regions]
+    ranks = [region.rank for region in structure.regions]
+    wide = context.projected(structure.projection).matrix
+
+    def refine() -> torch.Tensor:
+        contexts = context.of_regions(tiles, len(wide))
+        return refined_projection(contexts, ranks, structure.projection, context.layer.taps, rounds) @ wide
+
+    matrix = context.cache.refined((context.layer.name, structure, context.weighting, rounds), refine)
+    contexts = context.of_directions(tiles, matrix, halved=True)
+    columns = torch.arange(structure.projection * context.layer.taps)
+    rows = [
+        [spectrum(known.weight, known.moments, known.norm, columns, known.outputs).encoder(known.weight, rank)]
+        for known, rank in zip(contexts, ranks, strict=True)
+    ]
+    return _assembled(context, structure, contexts, rows, matrix)
 
 
 def _assembled(

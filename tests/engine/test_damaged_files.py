@@ -29,6 +29,10 @@ from hscc.engine.program import (
     Pad,
     Pool,
     Program,
+    Quantisation,
+    QuantisedConvolution,
+    QuantisedLinear,
+    QuantisedRegion,
     RegionWeights,
     Reshape,
     Resize,
@@ -105,6 +109,12 @@ def network() -> Program:
     def weights(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
 
+    def bytes_(*shape: int) -> np.ndarray:
+        return rng.integers(-128, 128, shape).astype(np.int8)
+
+    def scales(rows: int) -> np.ndarray:
+        return rng.uniform(0.001, 0.01, rows).astype(np.float32)
+
     def add(shape: Shape, make: Callable[[int], Operation]) -> int:
         output = program.value(shape)
         program.operations.append(make(output))
@@ -139,7 +149,26 @@ def network() -> Program:
     k = add(Shape(3, 1, 4, 3), lambda o: Pad((j,), o, (0, 1, 0), (0, 0, -1), 0.5))
     m = add(Shape(9, 1, 1, 4), lambda o: Reshape((k,), o))
     n = add(Shape(5), lambda o: Linear((m,), o, weights(5, 2), weights(5), weights(2, 36), relu))
-    p = add(Shape(5), lambda o: Softmax((n,), o))
+    low = QuantisedRegion(
+        bytes_(3, 1, 3, 3, 1), bytes_(4, 3), weights(4), scales(3), scales(4), Quantisation(0.03, 100)
+    )
+    high = QuantisedRegion(bytes_(4, 1, 3, 3, 1), None, weights(4), scales(4))
+    eight = add(
+        grid,
+        lambda o: QuantisedConvolution(
+            (a, b), o, (1, 3, 3), ones, pad, ones, (low, QuantisedRegion(None, None, weights(4)), high), (1, 1, 2),
+            projection=bytes_(1, 4), region_index=index, projection_scale=scales(1), input_values=Quantisation(0.02, 7),
+            projected_values=Quantisation(0.01, 255),
+        ),
+    )  # fmt: skip
+    small = add(
+        Shape(5),
+        lambda o: QuantisedLinear(
+            (eight, n), o, bytes_(5, 3), weights(5), bytes_(3, 168), weight_scale=scales(5), encoder_scale=scales(3),
+            hidden_values=Quantisation(0.1, 128),
+        ),
+    )  # fmt: skip
+    p = add(Shape(5), lambda o: Softmax((small,), o))
     program.outputs = [p, h]
     return program
 

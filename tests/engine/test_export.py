@@ -10,6 +10,7 @@ from torch import nn
 import hscc
 from hscc.engine.library import available
 from hscc.engine.program_file import load_program
+from hscc.engine.reference import run_program
 from hscc.errors import ExportError
 from hscc.export.card import DeploymentCard
 from hscc.export.preprocessing import Preprocessing
@@ -71,3 +72,42 @@ def test_a_network_that_behaves_otherwise_when_it_is_run_again(tmp_path: Path) -
 
     with pytest.raises(ExportError, match="differs"):
         hscc.export_engine(Counting(), tmp_path / "a.hscc", input_shape=(3, 2, 2))
+
+
+def test_int8(tmp_path: Path) -> None:
+    network = tiny_network()
+    batches = [tiny_images(8), tiny_images(8)]
+    done = hscc.export_engine(network, tmp_path / "a.hscc", input_shape=(3, 18, 18), precision="int8", images=batches)
+    whole = hscc.export_engine(network, tmp_path / "b.hscc", input_shape=(3, 18, 18))
+    assert done.divergence is not None and done.divergence.kl is not None and done.divergence.kl < 1e-3
+    assert whole.divergence is None and done.size < whole.size and done.difference <= 1e-4
+    assert any(kind.startswith("Quantised") for kind in done.operations)
+    with torch.no_grad():
+        wanted = network.eval()(batches[0])
+    (found,) = run_program(load_program(done.path), [batches[0]])
+    assert float((found.flatten(1) - wanted).abs().mean() / wanted.abs().mean()) < 0.1
+
+
+def test_int8_needs_images(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="images"):
+        hscc.export_engine(tiny_network(), tmp_path / "a.hscc", input_shape=(3, 18, 18), precision="int8")
+    with pytest.raises(ExportError, match="int5"):
+        hscc.export_engine(tiny_network(), tmp_path / "a.hscc", input_shape=(3, 18, 18), precision="int5")  # type: ignore[arg-type]
+
+
+def test_int8_of_two_inputs(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.first(x).relu() + self.second(y)
+
+    pairs = [(torch.randn(4, 4, 6, 6), torch.randn(4, 4, 6, 6)) for _ in range(2)]
+    for images in (pairs, pairs[0]):
+        done = hscc.export_engine(
+            Two(), tmp_path / "a.hscc", input_shape=[(4, 6, 6), (4, 6, 6)], precision="int8", images=images
+        )
+        assert done.operations == {"QuantisedConvolution": 2} and done.divergence is not None
+        assert done.divergence.kl is None and done.divergence.mean < 0.02

@@ -22,8 +22,14 @@ def instruction_sets() -> list[str]:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
         return ["portable"]
-    wide = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"} <= set(flags)
-    return ["portable", *(["avx2"] if {"avx2", "fma"} <= set(flags) else []), *(["avx512"] if wide else [])]
+    narrow, wide = {"avx2", "fma"}, {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
+    needs: dict[str, set[str]] = {
+        "portable": set(),
+        "avx2": narrow,
+        "avx512": wide,
+        "avx512vnni": wide | {"avx512_vnni"},
+    }
+    return [name for name, needed in needs.items() if needed <= set(flags)]
 
 
 def run(program: Path, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +42,14 @@ def test_agree_with_plain_loops_and_stay_inside_their_memory(instructions: str) 
     program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
     answer = run(program, 0, HSCC_ENGINE_ISA=instructions)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert answer.stdout.startswith(instructions)
+    assert answer.stdout.startswith(f"{instructions}:")
+
+
+def test_int8_gives_the_same_on_all_instruction_sets() -> None:
+    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    answers = [run(program, 500, HSCC_ENGINE_ISA=instructions) for instructions in instruction_sets()]
+    assert len({answer.stdout.partition("checksum")[2] for answer in answers}) == 1, answers
+    assert all("checksum" in answer.stdout for answer in answers), answers
 
 
 def test_threads_do_not_race() -> None:

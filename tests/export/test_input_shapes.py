@@ -40,7 +40,7 @@ def compressed(channels: int, rows: int, columns: int) -> nn.Module:
     model = network_of(channels)
     images = torch.rand(64, channels, rows, columns, generator=torch.Generator().manual_seed(1))
     method = hscc.HSCC(regions=2, clusters=2, projection=None)  # no search: it is tested elsewhere
-    return hscc.compress(model, [images], method, hscc.Budget(macs=2), cells=2).eval()
+    return hscc.compress(model, [images], method, hscc.Budget(macs=2, only=True), cells=2).eval()
 
 
 def answers(path: Path, picture: np.ndarray) -> np.ndarray:
@@ -90,11 +90,11 @@ def test_other_channels_than_a_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_plan_keeps_the_shape_where_its_layers_do_not_tell_it() -> None:
     model = nn.Sequential(nn.Conv2d(2, 2, 3, groups=2, padding=1), *network_of(2))
     images = torch.rand(64, 2, 20, 20, generator=torch.Generator().manual_seed(1))
-    plan = hscc.compress(model, [images], hscc.Tucker(), hscc.Budget(macs=2), cells=2).hscc_plan
+    plan = hscc.compress(model, [images], hscc.Tucker(), hscc.Budget(macs=2, only=True), cells=2).hscc_plan
     assert plan.input_shape == (2, 20, 20) and hscc.Plan.from_json(plan.to_json()) == plan
     strided = nn.Sequential(nn.Conv2d(3, 3, 3, groups=3, stride=2), *network_of(3))
     images = torch.rand(64, 3, 41, 31, generator=torch.Generator().manual_seed(1))
-    plan = hscc.compress(strided, [images], hscc.Tucker(), hscc.Budget(macs=2), cells=2).hscc_plan
+    plan = hscc.compress(strided, [images], hscc.Tucker(), hscc.Budget(macs=2, only=True), cells=2).hscc_plan
     assert plan.input_shape == (3, 41, 31) and hscc.Plan.from_json(plan.to_json()) == plan
 
 

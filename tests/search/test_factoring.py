@@ -13,19 +13,24 @@ from torch import nn
 
 from hscc.api import apply, plan
 from hscc.budgets.budget import Budget
-from hscc.budgets.latency_table import layer_graphs
+from hscc.budgets.layer_graphs import layer_graphs
 from hscc.calibration.collect import Calibration, calibrate
 from hscc.calibration.layers import find_layers
+from hscc.factorisation.joint import JointFit
 from hscc.factorisation.region_context import LayerContext, whole_layer
 from hscc.factorisation.spectra import LossWeighting, region_norm
 from hscc.methods import HSCC, AdaptiveTucker
+from hscc.partitions.regions import grid_tiles
 from hscc.plans import Plan
 from hscc.search.candidates import TermsOption, layer_options
 from hscc.search.factoring import factor_terms
+from hscc.search.low_rank import factor_low_rank
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 from hscc.structures.block_terms import BlockTerms, block_terms
+from hscc.structures.low_rank import Block, LowRank, Region
 
 TERMS = HSCC(regions=1, clusters=1, projection=None, rank_multiple=1, terms=((4, 6), (6, 8)))
+REGIONAL = HSCC(regions=2, clusters=1, projection=3, rank_multiple=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +57,12 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def calibration(network: nn.Module, images: torch.Tensor) -> Calibration:
-    return calibrate(network, [images], cells=1)
+    return calibrate(network, [images], cells=2)
 
 
 @pytest.fixture(scope="module")
 def made(calibration: Calibration, network: nn.Module) -> Plan:
-    return plan(network, calibration, TERMS, Budget(2))
+    return plan(network, calibration, TERMS, Budget(2, only=True))
 
 
 def with_terms(made: Plan) -> dict[str, BlockTerms]:
@@ -68,7 +73,7 @@ def test_block_terms_are_chosen_where_they_lose_least(
     calibration: Calibration, network: nn.Module, made: Plan
 ) -> None:  # fmt: skip
     assert with_terms(made)
-    assert made.loss < plan(network, calibration, replace(TERMS, terms=None), Budget(2)).loss
+    assert made.loss < plan(network, calibration, replace(TERMS, terms=None), Budget(2, only=True)).loss
 
 
 def test_the_predicted_loss_of_block_terms_is_that_on_the_images(
@@ -109,8 +114,8 @@ def test_block_terms_export_as_three_plain_convolutions(calibration: Calibration
 @settings(max_examples=15, deadline=None)
 @given(st.floats(1.5, 8), st.sampled_from([AdaptiveTucker(rank_multiple=1), replace(TERMS, projection="auto"), TERMS]))
 def test_refinement_never_loses_more(calibration: Calibration, network: nn.Module, ratio: float, method) -> None:
-    refined = plan(network, calibration, replace(method, refine=30), Budget(ratio))
-    rough = plan(network, calibration, replace(method, refine=False), Budget(ratio))
+    refined = plan(network, calibration, replace(method, refine=30), Budget(ratio, only=True))
+    rough = plan(network, calibration, replace(method, refine=False), Budget(ratio, only=True))
     same = [entry.structure for entry in refined.layers] == [entry.structure for entry in rough.layers]
     for after, before in zip(refined.layers, rough.layers, strict=True):
         assert after.loss <= before.loss * (1 + 1e-9) or not same
@@ -119,7 +124,7 @@ def test_refinement_never_loses_more(calibration: Calibration, network: nn.Modul
 
 def test_refinement_improves_tucker(calibration: Calibration, network: nn.Module) -> None:
     refined, rough = (
-        plan(network, calibration, AdaptiveTucker(refine=refine), Budget(4)).loss for refine in (True, False)
+        plan(network, calibration, AdaptiveTucker(refine=refine), Budget(4, only=True)).loss for refine in (True, False)
     )
     assert refined < 0.999 * rough
 
@@ -134,3 +139,45 @@ def test_more_terms_lose_less_and_start_the_refinement(calibration: Calibration,
     for count, fit in enumerate(option.fits, start=1):
         loss, _ = factor_terms(context, option.structure.with_terms(count), fit, 0)
         assert loss == pytest.approx(energy - option.saved[:count].sum(), rel=1e-6)
+
+
+def test_a_second_plan_finds_the_refined_terms_of_the_first(
+    calibration: Calibration, network: nn.Module, made: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("refined again")
+
+    monkeypatch.setattr(JointFit, "refined", refuse)
+    again = plan(network, calibration, TERMS, made.budget)
+    assert again.layers == made.layers
+    calibration.cache.forget_spectra()
+    with pytest.raises(AssertionError, match="refined again"):
+        plan(network, calibration, TERMS, made.budget)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 7), st.lists(st.integers(0, 6), min_size=4, max_size=4).filter(any))
+def test_a_projection_that_regions_share_is_never_worse_refined(
+    calibration: Calibration, network: nn.Module, directions: int, ranks: list[int]
+) -> None:
+    assert factored(calibration, network, directions, ranks, 60) <= factored(
+        calibration, network, directions, ranks, 0
+    ) * (1 + 1e-9)
+
+
+def test_refinement_improves_a_projection_that_regions_share(calibration: Calibration, network: nn.Module) -> None:
+    rough, refined = (factored(calibration, network, 4, [6, 5, 4, 3], rounds) for rounds in (0, 150))
+    assert refined < 0.99 * rough
+
+
+def factored(
+    calibration: Calibration, network: nn.Module, directions: int, ranks: list[int], rounds: int
+) -> float:  # fmt: skip
+    """Predicted loss of 2 x 2 regions behind a projection."""
+    layer = calibration.layers[1]
+    regions = [
+        Region((tile,), (Block(tuple(range(directions)), rank),))
+        for tile, rank in zip(grid_tiles(2, 2, 2), ranks, strict=True)
+    ]
+    structure = LowRank(2, tuple(regions), projection=directions)
+    return factor_low_rank(network, layer, calibration, LossWeighting(), structure, rounds)[0]

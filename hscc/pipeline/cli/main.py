@@ -318,6 +318,10 @@ def export(
     size: Annotated[int | None, typer.Option(min=1, help="With --folder: side of its input in pixels.")] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B,...", help="With --folder: names of its outputs.")] = None,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write torch's archive FILE.pt2 beside it.")] = False,
+    precision: Annotated[
+        Literal["fp32", "int8"],
+        typer.Option(help="int8: the engine's file in 8-bit integers, calibrated on training images."),
+    ] = "fp32",
     workspace: Workspace = HERE,
 ) -> None:
     """Write a network as one ONNX file that takes pictures of any size and gives probabilities, or for the engine.
@@ -329,7 +333,11 @@ def export(
     from hscc.pipeline.commands import export as stage
 
     if folder is None:
-        stage.run(read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2)
+        stage.run(
+            read_params(workspace), workspace, out=out, cell=cell, baseline=baseline, pt2=pt2, precision=precision
+        )
+    elif precision == "int8":
+        raise ParamsError("--precision int8 needs training images and --folder has none; call hscc.export_engine.")
     elif cell or baseline or size is None or not classes:
         raise ParamsError("--folder goes with --size and --classes and without --cell and --baseline.")
     else:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
-from hscc.engine.export import export_engine
+from hscc.engine.export import EngineExport, export_engine
 from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import NOTICE, DeploymentCard, card_of
 from hscc.export.onnx_file import export_onnx
@@ -20,22 +21,32 @@ from hscc.files import file_sha256
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
-from hscc.pipeline.cell_spec import parse_cell
+from hscc.pipeline.cell_spec import Precision, parse_cell
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
+from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
+from hscc.training.images import to_input
+
+_BATCH = 16  # calibration images at a time
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported: the network in torch, its bare ONNX file, its input's size and its card."""
+    """What is exported: the network in torch, its bare ONNX file, its input's size and its card.
+
+    With `calibration`, batches of training images, the engine's file is of int8.
+    """
 
     model: nn.Module
     network: Path | None
     size: int
     card: DeploymentCard
+    calibration: list[torch.Tensor] = field(default_factory=list)
 
 
 def run(
@@ -46,13 +57,14 @@ def run(
     cell: str | None = None,
     baseline: str | None = None,
     pt2: bool = False,
+    precision: Precision = "fp32",
 ) -> None:
     """Write a cell or a baseline of the graph as one file from pictures to probabilities.
 
     Parameters
     ----------
     params : Params
-        ``data.protocol`` is used.
+        ``data.protocol`` is used, and ``quantise`` for int8.
     workspace : Path
         Folder of ``dvc.yaml``.
     out : Path
@@ -62,6 +74,8 @@ def run(
         ``hscc register`` chose.
     pt2 : bool
         Whether to write the ``.pt2`` form beside it too.
+    precision : {"fp32", "int8"}
+        Of the arithmetic of a file for the engine; int8 is calibrated on training images.
 
     Raises
     ------
@@ -72,13 +86,29 @@ def run(
     """
     if cell and baseline:
         raise ParamsError("--cell and --baseline exclude one another; give one of them.")
+    if precision == "int8" and out.suffix != ".hscc":
+        raise ParamsError(
+            f"--precision int8 is for the engine and --out {out} is no .hscc file; `hscc quantise` makes ONNX."
+        )
     protocol = baseline or params.data.protocol
     network = (
         read_baseline(workspace / layout.baseline(protocol), protocol)
         if baseline
         else _read_cell(cell or _registered(workspace), protocol, workspace)
     )
-    write(_subject(network, workspace), sample_pictures(workspace, protocol), out, pt2)
+    subject = _subject(network, workspace)
+    if precision == "int8":
+        subject = replace(subject, calibration=_calibration(params, subject.size, protocol, workspace))
+    write(subject, sample_pictures(workspace, protocol), out, pt2)
+
+
+def _calibration(params: Params, size: int, protocol: str, workspace: Path) -> list[torch.Tensor]:
+    """Batches of the training images that the stage quantise takes too."""
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    images = load_images(manifest, workspace / layout.DATA, size, workspace / layout.IMAGE_CACHE)
+    train = rows_of(manifest, protocol, "train")
+    rows = train[balanced_sample(labels_of(manifest)[train], params.quantise.images, params.quantise.seed)]
+    return [to_input(np.asarray(images[rows[start : start + _BATCH]])) for start in range(0, len(rows), _BATCH)]
 
 
 def run_folder(folder: Path, size: int, classes: tuple[str, ...], out: Path, pt2: bool = False) -> None:
@@ -122,6 +152,9 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
             archive = out.with_suffix(".pt2")
             differences[archive] = export_pt2(subject.model, archive, preprocessing, subject.card, pictures=pictures)
     for path, difference in differences.items():
+        if subject.calibration and path == out:
+            print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of its arithmetic in torch")
+            continue
         checked = f"{len(pictures)} test images and drawn pictures" if pictures else "drawn pictures"
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
 
@@ -130,10 +163,25 @@ def _write(subject: Subject, preprocessing: Preprocessing, pictures: list[Pictur
     if out.suffix == ".onnx":
         return export_onnx(subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network)
     shape = preprocessing.input_shape
+    if subject.calibration:
+        done = export_engine(
+            subject.model, out, preprocessing, subject.card, input_shape=shape, images=subject.calibration,
+            precision="int8",
+        )  # fmt: skip
+        _tell_int8(done)
+        return done.difference
     images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
     return export_engine(
         subject.model, out, preprocessing, subject.card, input_shape=shape, images=images
     ).difference  # fmt: skip
+
+
+def _tell_int8(done: EngineExport) -> None:
+    assert done.divergence is not None
+    kl = "" if done.divergence.kl is None else f", KL {done.divergence.kl:.1e}"
+    print(f"int8 differs from float32 by {done.divergence.mean:.1%} on average on training images{kl}", flush=True)
+    for name in done.kept_float:
+        print(f"in float32: {name}", flush=True)
 
 
 def _registered(workspace: Path) -> str:

@@ -107,7 +107,7 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
 
 @contextmanager
 def _subjects(networks: Sequence[Network], side: int, runtimes: Sequence[str]) -> Iterator[list[Subject]]:
-    """Networks with a file for the engine, where it is timed and they are not int8."""
+    """Networks with a file for the engine, where it is timed; int8 variants have theirs beside the ONNX file."""
     subjects = [
         Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, side)
         for network in networks
@@ -120,7 +120,8 @@ def _subjects(networks: Sequence[Network], side: int, runtimes: Sequence[str]) -
 
 def _with_engine_file(subject: Subject, folder: Path) -> Subject:
     if subject.module is None:
-        return subject
+        file = subject.file.with_name(layout.ENGINE_FILE)
+        return replace(subject, engine=file) if file.is_file() else subject
     path = folder / f"{subject.name}.hscc"
     export_engine(load_module(subject.module), path, input_shape=(3, subject.side, subject.side))
     return replace(subject, engine=path)

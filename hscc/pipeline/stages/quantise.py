@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.progress import track
 
+from hscc.engine.export import export_engine
+from hscc.errors import ExportError
 from hscc.export.quantisation import quantise
 from hscc.files import file_sha256, replacing
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, deployable, read_own
+from hscc.pipeline.benchmark.runtimes import load_module
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
@@ -22,6 +27,7 @@ from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.metrics import kl_divergence
 from hscc.pipeline.statistics.predictions import as_input, predict
 from hscc.pipeline.tracking import StageRun, stage_run
+from hscc.timing.runtimes import ENGINE, RUNTIMES
 
 BATCH = 16  # images at a time through the network with all its activations kept
 
@@ -65,6 +71,8 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         folder = target / network.name
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen))
+        if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
+            _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen)))
         logits = predict(model, threads, images, val)
         scores = {
             "val_accuracy": float((logits.argmax(axis=1) == labels[val]).mean()),
@@ -74,6 +82,17 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         source = {"precision": "int8", "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
         facts = {**source, **scores}
         (folder / "metrics.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArray[np.float32]]) -> None:
+    """Write the variant for the engine, which has its own int8; without it the engine is not timed."""
+    given = [torch.from_numpy(batch) for batch in batches]
+    try:
+        export_engine(
+            load_module(network.model.parent), target, input_shape=given[0].shape[1:], images=given, precision="int8"
+        )  # fmt: skip
+    except ExportError as error:
+        print(f"warning: {error} It has no int8 variant for the engine.", file=sys.stderr)
 
 
 def _batches(images: Images, rows: Rows) -> Iterator[npt.NDArray[np.float32]]:

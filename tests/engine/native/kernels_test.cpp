@@ -1,10 +1,11 @@
-// Convolutions and linear layers of drawn shapes against plain loops. Arguments: first seed, number of cases.
-// Exit code 0 where all agree.
+// Convolutions and linear layers of drawn shapes, of float32 and of int8, against plain loops. Arguments: first seed,
+// number of cases. Prints a checksum of the outputs of int8. Exit code 0 where all agree.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 
 #include "kernels.h"
@@ -154,9 +155,60 @@ Case draw_linear() {
     return c;
 }
 
+// The same operation with bytes for weights, scales behind them, and stages of bytes between the products.
+Case quantised(const Case& c) {
+    Case q;
+    const bool linear = c.record.kind == Kind::linear;
+    const auto& i = c.record.ints;
+    q.record = c.record;
+    q.record.kind = linear ? Kind::linear8 : Kind::conv8;
+    q.record.tensors.clear();
+    q.shapes = c.shapes;
+    q.text = "int8 " + c.text;
+    const auto matrix = [&](const Tensor& t, int rows) {
+        std::vector<int8_t> bytes(t.count);
+        for (int8_t& b : bytes) b = int8_t(draw(-128, 127));
+        add(q, DType::i8, bytes);
+        std::vector<float> scales = numbers(t.absent() ? 0 : size_t(rows), 0.02f);
+        for (float& s : scales) s = (std::fabs(s) + 0.001f) / std::sqrt(float(t.count / uint64_t(rows)));
+        add(q, DType::f32, scales);
+    };
+    const auto copy = [&](const Tensor& t) {
+        if (t.dtype == DType::f32) return add(q, t.dtype, read_floats(t));
+        add(q, t.dtype, std::vector<uint8_t>(t.data, t.data + t.count * (t.dtype == DType::i32 ? 4 : 1)));
+        q.record.tensors.back().count = t.count;
+    };
+    const int O = c.shapes[2].channels;
+    size_t stages = 2;
+    if (linear) {
+        matrix(c.record.tensors[0], i[0]);
+        matrix(c.record.tensors[1], O);
+        copy(c.record.tensors[2]);
+    } else {
+        matrix(c.record.tensors[0], i[15]);
+        copy(c.record.tensors[1]);
+        copy(c.record.tensors[2]);
+        for (int r = 0; r < i[17]; r++) {
+            const int S = i[19 + size_t(r)];
+            matrix(c.record.tensors[3 + 3 * size_t(r)], S > 0 ? S : O);
+            matrix(c.record.tensors[4 + 3 * size_t(r)], O);
+            copy(c.record.tensors[5 + 3 * size_t(r)]);
+        }
+        stages += size_t(i[17]);
+    }
+    std::vector<float> floats;
+    for (size_t s = 0; s < stages; s++) {
+        floats.push_back(0.004f + 0.004f * float(draw(0, 100)) / 100);
+        floats.push_back(float(chance(10) ? 0 : chance(10) ? 255 : draw(0, 255)));
+    }
+    q.record.floats.insert(q.record.floats.begin(), floats.begin(), floats.end());
+    point(q);
+    return q;
+}
+
 float activated(const Record& r, int act, double x) {
     float v = float(x);
-    activate(act, r.floats[0], r.floats[1], &v, 1);
+    activate(act, r.floats[r.floats.size() - 2], r.floats.back(), &v, 1);
     return v;
 }
 
@@ -234,6 +286,123 @@ void plain_linear(const Case& c, int batch, const std::vector<std::vector<float>
     }
 }
 
+// Bytes between two products.
+struct Bytes {
+    float scale;
+    int zero;
+    int of(float v) const { return std::clamp(int(std::nearbyint(std::clamp(v, -256.0f, 256.0f))) + zero, 0, 255); }
+};
+
+// A matrix of bytes with its scales.
+struct Matrix {
+    const int8_t* weights;
+    std::vector<float> scales;
+    explicit Matrix(const Tensor* t) : weights(reinterpret_cast<const int8_t*>(t[0].data)), scales(read_floats(t[1])) {}
+    float number(int64_t sum, size_t row, Bytes from) const { return float(sum) * float(double(from.scale) * scales[row]); }
+    int byte(int64_t sum, size_t row, Bytes from, Bytes to) const {
+        return to.of(float(sum) * float(double(from.scale) * scales[row] / double(to.scale)));
+    }
+    // Row times bytes that lie side by side.
+    int64_t sum(size_t row, const std::vector<int>& x, Bytes from) const {
+        int64_t total = 0;
+        for (size_t k = 0; k < x.size(); k++) total += int64_t(x[k] - from.zero) * weights[row * x.size() + k];
+        return total;
+    }
+};
+
+Bytes stage(const Case& c, size_t place) { return {c.record.floats[2 * place], int(c.record.floats[2 * place + 1])}; }
+
+std::vector<int> input_bytes(const std::vector<float>& x, Bytes stage) {
+    std::vector<int> bytes;
+    for (const float v : x) bytes.push_back(stage.of(v / stage.scale));
+    return bytes;
+}
+
+void plain_convolution8(const Case& c, int batch, const std::vector<std::vector<float>>& values, std::vector<float>& out) {
+    const auto& i = c.record.ints;
+    const auto& tensors = c.record.tensors;
+    const Shape &x = c.shapes[0], &y = c.shapes[2];
+    const int r = i[15], groups = i[16], C = x.channels, O = y.channels, ci = r ? r : C, cg = ci / groups;
+    const Bytes first = stage(c, 0), mapped = r ? stage(c, 1) : first;
+    const auto given = input_bytes(values[0], first);
+    const int32_t* permutation = tensors[2].absent() ? nullptr : reinterpret_cast<const int32_t*>(tensors[2].data);
+    std::vector<int> map;
+    for (size_t p = 0; p < size_t(batch) * x.positions(); p++)
+        for (int q = 0; q < ci; q++) {
+            const std::vector<int> v(given.begin() + int64_t(p) * C, given.begin() + int64_t(p + 1) * C);
+            map.push_back(!r ? v[permutation ? permutation[q] : q] : Matrix(&tensors[0]).byte(Matrix(&tensors[0]).sum(q, v, first), q, first, mapped));
+        }
+    std::vector<Matrix> cores, decoders;
+    std::vector<std::vector<float>> biases;
+    for (int region = 0; region < i[17]; region++) {
+        cores.emplace_back(&tensors[4 + 5 * region]);
+        decoders.emplace_back(&tensors[6 + 5 * region]);
+        biases.push_back(read_floats(tensors[8 + 5 * region]));
+    }
+    const size_t taps = size_t(i[0]) * i[1] * i[2];
+    size_t at = 0;
+    for (int b = 0; b < batch; b++)
+        for (int z = 0; z < y.depth; z++)
+            for (int v = 0; v < y.rows; v++)
+                for (int u = 0; u < y.columns; u++, at++) {
+                    const int region = tensors[3].absent() ? 0 : tensors[3].data[at % y.positions()];
+                    const int S = i[19 + region], outputs = S ? S : O;
+                    const Matrix &core = cores[region], &decoder = decoders[region];
+                    const Bytes between = stage(c, 2 + region);
+                    std::vector<int64_t> sums(std::max(outputs, 0));
+                    for (int o = 0; o < outputs; o++)
+                        for (size_t t = 0; t < taps; t++) {
+                            const int tz = int(t) / i[2] / i[1], ty = int(t) / i[2] % i[1], tx = int(t) % i[2];
+                            const int iz = z / i[12] * i[3] - i[6] + tz * i[9], iy = v / i[13] * i[4] - i[7] + ty * i[10], ix = u / i[14] * i[5] - i[8] + tx * i[11];
+                            if (iz < 0 || iy < 0 || ix < 0 || iz >= x.depth || iy >= x.rows || ix >= x.columns) continue;
+                            const int* m = &map[(((size_t(b) * x.depth + iz) * x.rows + iy) * x.columns + ix) * ci];
+                            for (int k = 0; k < cg; k++)
+                                sums[o] += int64_t(m[o / (outputs / groups) * cg + k] - mapped.zero) * core.weights[(o * taps + t) * cg + k];
+                        }
+                    std::vector<int> hidden;
+                    for (int s = 0; s < S; s++) hidden.push_back(core.byte(sums[s], s, mapped, between));
+                    for (int o = 0; o < O; o++) {
+                        float sum = S < 0 ? 0.0f : S ? decoder.number(decoder.sum(o, hidden, between), o, between) : core.number(sums[o], o, mapped);
+                        sum += biases[region][o];
+                        if (c.record.inputs.size() > 1) sum += values[1][at * O + o];
+                        out[at * O + o] = activated(c.record, i[18], sum);
+                    }
+                }
+}
+
+void plain_linear8(const Case& c, int batch, const std::vector<std::vector<float>>& values, std::vector<float>& out) {
+    const int S = c.record.ints[0], I = int(c.shapes[0].size()), O = c.shapes[2].channels;
+    const Matrix encoder(&c.record.tensors[0]), weight(&c.record.tensors[2]);
+    const auto bias = read_floats(c.record.tensors[4]);
+    for (int b = 0; b < batch; b++) {
+        Bytes from = stage(c, 0);
+        auto x = input_bytes({values[0].begin() + int64_t(b) * I, values[0].begin() + int64_t(b + 1) * I}, from);
+        if (S) {
+            std::vector<int> hidden;
+            for (int s = 0; s < S; s++) hidden.push_back(encoder.byte(encoder.sum(s, x, from), s, from, stage(c, 1)));
+            x = hidden;
+            from = stage(c, 1);
+        }
+        for (int o = 0; o < O; o++) {
+            float sum = weight.number(weight.sum(o, x, from), o, from) + bias[o];
+            if (c.record.inputs.size() > 1) sum += values[1][size_t(b) * O + o];
+            out[size_t(b) * O + o] = activated(c.record, c.record.ints[1], sum);
+        }
+    }
+}
+
+std::unique_ptr<Op> make(const Case& c) {
+    switch (c.record.kind) {
+        case Kind::linear: return make_linear(c.record, c.shapes);
+        case Kind::linear8: return make_linear8(c.record, c.shapes);
+        case Kind::conv8: return make_conv8(c.record, c.shapes);
+        default: return make_conv(c.record, c.shapes);
+    }
+}
+
+// Of all outputs of int8 whose activation is the same on every machine.
+uint64_t checksum = 14695981039346656037u;
+
 float* aligned(size_t bytes) { return static_cast<float*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)); }
 
 // Values as the executor lays them out, with NaN in the 64 numbers behind: what is computed must not depend on them.
@@ -245,8 +414,9 @@ float* value(const std::vector<float>& numbers) {
 }
 
 bool agrees(const Case& c, int batch, Threads& threads) {
-    const bool linear = c.record.kind == Kind::linear;
-    const auto op = linear ? make_linear(c.record, c.shapes) : make_conv(c.record, c.shapes);
+    const auto op = make(c);
+    const bool linear = c.record.kind == Kind::linear || c.record.kind == Kind::linear8;
+    const bool bytes = c.record.kind == Kind::linear8 || c.record.kind == Kind::conv8;
     std::vector<std::vector<float>> values;
     std::vector<float*> pointers;
     for (const Shape& s : c.shapes) {
@@ -255,12 +425,15 @@ bool agrees(const Case& c, int batch, Threads& threads) {
     }
     const size_t n = values[2].size();
     std::vector<float> expected(n), bound(n), first;
-    (linear ? plain_linear : plain_convolution)(c, batch, values, expected, bound);
+    if (bytes)
+        (linear ? plain_linear8 : plain_convolution8)(c, batch, values, expected);
+    else
+        (linear ? plain_linear : plain_convolution)(c, batch, values, expected, bound);
     bool good = true;
     for (int repeat = 0; repeat < 2; repeat++) {
-        const size_t bytes = op->scratch_bytes(batch, threads.count());
-        uint8_t* scratch = reinterpret_cast<uint8_t*>(aligned(bytes));
-        std::memset(scratch, 0xff, bytes);  // NaN: nothing may be read before it is written
+        const size_t size = op->scratch_bytes(batch, threads.count());
+        uint8_t* scratch = reinterpret_cast<uint8_t*>(aligned(size));
+        std::memset(scratch, 0xff, size);  // NaN: nothing may be read before it is written
         for (size_t i = 0; i < n; i++) pointers[2][i] = NAN;
         op->run(Run{batch, pointers, threads, scratch});
         std::free(scratch);
@@ -273,12 +446,14 @@ bool agrees(const Case& c, int batch, Threads& threads) {
                 break;
             }
         for (size_t i = 0; i < n; i++)
-            if (!(std::fabs(first[i] - expected[i]) <= 2e-6f * bound[i])) {
+            if (!(std::fabs(first[i] - expected[i]) <= 2e-6f * (bytes ? 1 + std::fabs(expected[i]) : bound[i]))) {
                 std::printf("%s, batch %d: number %zu is %g instead of %g (bound %g)\n", c.text.c_str(), batch, i, first[i], expected[i], bound[i]);
                 good = false;
                 break;
             }
     }
+    if (bytes && c.record.ints[linear ? 1 : 18] <= 3)
+        for (size_t i = 0; i < n * sizeof(float); i++) checksum = (checksum ^ reinterpret_cast<const uint8_t*>(first.data())[i]) * 1099511628211u;
     for (float* p : pointers) std::free(p);
     return good;
 }
@@ -286,7 +461,7 @@ bool agrees(const Case& c, int batch, Threads& threads) {
 // A damaged record must be refused, or run; it must not crash.
 void damage(Case c, Threads& threads) {
     for (int n = draw(1, 3); n > 0; n--) {
-        const int what = draw(0, 5);
+        const int what = draw(0, 6);
         auto& ints = c.record.ints;
         if (what <= 1 && !ints.empty())
             ints[draw(0, int(ints.size()) - 1)] = chance(50) ? draw(-3, 9) : chance(50) ? INT32_MAX - draw(0, 2) : draw(INT32_MIN, INT32_MAX);
@@ -296,11 +471,13 @@ void damage(Case c, Threads& threads) {
             c.record.tensors[draw(0, int(c.record.tensors.size()) - 1)].count = 0;
         else if (what == 4)
             c.record.inputs.push_back(draw(-1, 4));
+        else if (what == 5 && !c.record.floats.empty())
+            c.record.floats[draw(0, int(c.record.floats.size()) - 1)] = chance(50) ? float(draw(-3, 300)) : chance(50) ? INFINITY : 1e-42f;
         else
             ints.resize(draw(0, int(ints.size()) + 2));
     }
     try {
-        const auto op = c.record.kind == Kind::linear ? make_linear(c.record, c.shapes) : make_conv(c.record, c.shapes);
+        const auto op = make(c);
         const size_t bytes = op->scratch_bytes(1, threads.count());
         if (bytes > size_t(1) << 26) return;
         std::vector<float*> pointers;
@@ -321,7 +498,8 @@ int main(int argc, char** argv) {
     Threads one(1), three(3);
     for (int i = 0; i < cases && bad < 10; i++) {
         generator.seed(unsigned(seed + i));
-        const Case c = chance(25) ? draw_linear() : draw_convolution();
+        Case c = chance(25) ? draw_linear() : draw_convolution();
+        if (chance(50)) c = quantised(c);
         const int batch = chance(20) ? draw(10, 40) : draw(1, 4);
         try {
             if (!agrees(c, batch, chance(50) ? one : three)) std::printf("seed %d\n", seed + i), bad++;
@@ -333,6 +511,6 @@ int main(int argc, char** argv) {
         point(damaged);
         damage(damaged, one);
     }
-    std::printf("%s: %d cases, %d bad\n", kernels().name, cases, bad);
+    std::printf("%s: %d cases, %d bad, checksum %016llx\n", kernels().name, cases, bad, static_cast<unsigned long long>(checksum));
     return bad != 0;
 }

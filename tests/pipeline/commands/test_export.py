@@ -14,6 +14,8 @@ from PIL import Image
 from torch import nn
 
 import hscc
+from hscc.engine.program import QuantisedConvolution
+from hscc.engine.program_file import load_program
 from hscc.errors import ArtifactError, ParamsError
 from hscc.export.card import DeploymentCard
 from hscc.export.onnx_file import read_card
@@ -62,21 +64,22 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _write_images(root: Path) -> None:
     rng = np.random.default_rng(0)
     rows = []
-    for index, shape in enumerate([(40, 50, 3), (90, 41), (33, 33, 3)]):
+    for index, shape in enumerate([(40, 50, 3), (90, 41), (33, 33, 3), *[(40, 40)] * 6]):
+        split = "test" if index < 3 else "train"
         path = Path("Testing") / CLASSES[0] / f"{index}.png"
         (root / layout.DATA / path).parent.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
         image.save(root / layout.DATA / path)
-        rows.append(_row(path, index, image))
+        rows.append(_row(path, index, image, split))
     pd.DataFrame(rows).to_csv(root / layout.MANIFEST, index=False)
 
 
-def _row(path: Path, index: int, image: Image.Image) -> dict[str, object]:
+def _row(path: Path, index: int, image: Image.Image, split: str) -> dict[str, object]:
     return {
         "path": path.as_posix(), "label": CLASSES[0], "official_split": "Testing", "width": image.width,
         "height": image.height, "mode": image.mode, "bytes": 1, "sha256": f"{index:064x}", "phash": "0" * 16,
-        "decodable": True, "group": index, "conflict": False, "split_grouped": "test", "split_pooled": "test",
-        "split_official": "test",
+        "decodable": True, "group": index, "conflict": False, "split_grouped": split, "split_pooled": split,
+        "split_official": split,
     }  # fmt: skip
 
 
@@ -172,3 +175,13 @@ def test_what_is_not_there_is_named(
 def test_another_ending_is_refused(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"must end in \.onnx"):
         export.run(PARAMS, workspace, out=tmp_path / "x.pt2", cell="tucker-macs2-seed0")
+
+
+def test_int8_for_the_engine(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.hscc"
+    export.run(PARAMS, workspace, out=out, cell=CELL, precision="int8")
+    program = load_program(out)
+    assert any(isinstance(op, QuantisedConvolution) for op in program.operations)
+    assert program.card["protocol"] == "grouped" and "int8" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match="hscc"):
+        export.run(PARAMS, workspace, out=tmp_path / "small.onnx", cell=CELL, precision="int8")

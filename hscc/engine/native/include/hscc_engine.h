@@ -38,7 +38,7 @@ typedef struct hscc_engine hscc_engine;
 /* Version of the library, "major.minor.patch". */
 HSCC_API const char* hscc_version(void);
 
-/* Instruction set that the library uses on this processor: "avx512", "avx2" or "portable". The environment variable
+/* Instruction set that the library uses on this processor: "avx512vnni", "avx512", "avx2" or "portable". The environment variable
  * HSCC_ENGINE_ISA, read once, forces one of them; "" if this processor does not have it, and hscc_open then fails. */
 HSCC_API const char* hscc_isa(void);
 

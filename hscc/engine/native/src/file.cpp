@@ -161,6 +161,8 @@ const char* kind_name(Kind kind) {
         case Kind::pad: return "pad";
         case Kind::norm: return "norm";
         case Kind::reshape: return "reshape";
+        case Kind::conv8: return "conv8";
+        case Kind::linear8: return "linear8";
     }
     return nullptr;
 }

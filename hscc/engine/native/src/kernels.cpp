@@ -13,8 +13,9 @@ namespace {
 bool runs_here(const Kernels* k) {
     if (!k) return false;
 #if defined(__x86_64__)
-    if (!std::strcmp(k->name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    if (!std::strncmp(k->name, "avx512", 6))
+        return (!std::strcmp(k->name, "avx512") || __builtin_cpu_supports("avx512vnni")) &&
+               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
     if (!std::strcmp(k->name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
@@ -23,10 +24,10 @@ bool runs_here(const Kernels* k) {
 
 const Kernels& choose() {
     const char* wanted = std::getenv("HSCC_ENGINE_ISA");
-    for (const Kernels* k : {kernels_avx512(), kernels_avx2(), kernels_portable()})
+    for (const Kernels* k : {kernels_vnni(), kernels_avx512(), kernels_avx2(), kernels_portable()})
         if (runs_here(k) && (!wanted || !*wanted || !std::strcmp(wanted, k->name))) return *k;
     throw Error("HSCC_ENGINE_ISA is " + std::string(wanted) +
-                ", which this machine cannot run; set it to avx512, avx2 or portable, or unset it.");
+                ", which this machine cannot run; set it to avx512vnni, avx512, avx2 or portable, or unset it.");
 }
 
 }  // namespace

@@ -55,6 +55,33 @@ struct DepthwiseRow {
     float low, high;
 };
 
+// As Panel, of 8-bit integers: [fours][vectors * width][4].
+struct BytePanel {
+    const int8_t* weights;
+    const int32_t* offsets;  // of the first of each four inputs that lie side by side, in bytes from where a patch begins
+    int fours;
+    int vectors;
+    int valid;
+    int input;
+    int output;
+    const int32_t* start;    // of the sums, whole vectors: what the inputs' zero point adds is taken off here
+    const float* scale;      // of the sums, whole vectors
+    const float* bias;       // whole vectors; read where numbers are written
+};
+
+// As Block; writes bytes for the next product, or numbers.
+struct ByteBlock {
+    int positions;
+    const uint8_t* const* in;
+    uint8_t* const* bytes;         // null: numbers are written
+    int zero;                      // zero point of the bytes
+    bool whole_vectors;            // `bytes` has room for whole vectors
+    float* const* out;
+    const float* const* residual;
+    bool clip;
+    float low, high;
+};
+
 struct Kernels {
     const char* name;
     int width;  // numbers in a vector
@@ -62,9 +89,13 @@ struct Kernels {
     void (*depthwise)(const DepthwiseRow&);
     // Each of n positions times a small matrix [outputs][channels].
     void (*mix)(const float* in, int channels, const float* weights, float* out, int out_stride, int outputs, int n);
+    void (*multiply_bytes)(const BytePanel&, const ByteBlock&);
+    // out[i] = x[i] / scale, rounded half to even, plus zero, cut to 0..255.
+    void (*quantise)(const float* x, float scale, int zero, uint8_t* out, ptrdiff_t n);
 };
 
 // Null where the file was compiled for another machine.
+const Kernels* kernels_vnni();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx2();
 const Kernels* kernels_portable();

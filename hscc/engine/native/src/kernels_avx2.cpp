@@ -29,11 +29,19 @@ static inline __attribute__((always_inline)) __m256 load_some(const float* p, in
 static inline __attribute__((always_inline)) __m256 load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+static inline __attribute__((always_inline)) long long narrow(__m256i v) {
+    const __m128i shorts = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    return _mm_cvtsi128_si64(_mm_packus_epi16(shorts, shorts));
+}
 }  // namespace
+#define DOT_PAIRS(x, w) reinterpret_cast<Ints>(_mm256_madd_epi16(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)))
+#define NARROW(v) reinterpret_cast<Bytes>(narrow(reinterpret_cast<__m256i>(v)))
+#include "vectors.inc"
 #include "kernels.inc"
+#include "kernels8.inc"
 
 const Kernels* kernels_avx2() {
-    static const Kernels table = {"avx2", WIDTH, multiply, depthwise, mix};
+    static const Kernels table = {"avx2", WIDTH, multiply, depthwise, mix, multiply_bytes, quantise};
     return &table;
 }
 }  // namespace hscc

@@ -27,10 +27,15 @@ static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) 
     return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 }  // namespace
+#define DOT_PAIRS(x, w) reinterpret_cast<Ints>(_mm512_madd_epi16(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)))
+#define NARROW(v) reinterpret_cast<Bytes>(_mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<__m512i>(v)))
+#define STORE_SOME_BYTES(p, v, n) _mm_mask_storeu_epi8(p, __mmask16((1u << (n)) - 1), reinterpret_cast<__m128i>(v))
+#include "vectors.inc"
 #include "kernels.inc"
+#include "kernels8.inc"
 
 const Kernels* kernels_avx512() {
-    static const Kernels table = {"avx512", WIDTH, multiply, depthwise, mix};
+    static const Kernels table = {"avx512", WIDTH, multiply, depthwise, mix, multiply_bytes, quantise};
     return &table;
 }
 }  // namespace hscc

@@ -8,10 +8,12 @@
 #endif
 
 namespace hscc {
+#include "vectors.inc"
 #include "kernels.inc"
+#include "kernels8.inc"
 
 const Kernels* kernels_portable() {
-    static const Kernels table = {"portable", WIDTH, multiply, depthwise, mix};
+    static const Kernels table = {"portable", WIDTH, multiply, depthwise, mix, multiply_bytes, quantise};
     return &table;
 }
 }  // namespace hscc

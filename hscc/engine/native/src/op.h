@@ -33,6 +33,7 @@ struct Tensor {
 
 enum class Kind : uint32_t {
     conv = 1, linear, pool, adaptive_pool, binary, affine, concat, resize, select, softmax, pad, norm, reshape,
+    conv8, linear8,
 };
 
 // One operation as the file has it. Each operation's constructor checks its own numbers and throws Error.
@@ -81,6 +82,8 @@ public:
 // `shapes` holds all values of the program. Weights are packed here; the record's tensors may go away afterwards.
 std::unique_ptr<Op> make_conv(const Record&, const std::vector<Shape>& shapes);    // conv.cpp
 std::unique_ptr<Op> make_linear(const Record&, const std::vector<Shape>& shapes);  // linear.cpp
+std::unique_ptr<Op> make_conv8(const Record&, const std::vector<Shape>& shapes);   // conv8.cpp
+std::unique_ptr<Op> make_linear8(const Record&, const std::vector<Shape>& shapes); // linear8.cpp
 std::unique_ptr<Op> make_simple(const Record&, const std::vector<Shape>& shapes);  // simple_ops.cpp, all other kinds
 
 // Numbers of a tensor as float32 (f32, f16, bf16).

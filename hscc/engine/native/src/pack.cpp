@@ -15,19 +15,6 @@ namespace {
 
 constexpr size_t LARGE_PAGE = size_t(2) << 20;
 
-// Vectors of each panel: pairs, and three where a single one would be left.
-std::vector<int> panel_widths(int vectors, int most) {
-    if (most < 3) {
-        std::vector<int> widths(vectors / most, most);
-        if (vectors % most) widths.push_back(vectors % most);
-        return widths;
-    }
-    if (vectors == 1) return {1};
-    std::vector<int> widths(vectors / 2, 2);
-    if (vectors % 2) widths.back() = 3;
-    return widths;
-}
-
 // The 16 bits of a number that has come from such bits.
 uint16_t encode(float number, Format format) {
     uint32_t bits;
@@ -40,7 +27,19 @@ uint16_t encode(float number, Format format) {
 
 }  // namespace
 
-Buffer::Buffer(size_t count) {
+std::vector<int> panel_widths(int vectors, int most) {
+    if (most < 3) {
+        std::vector<int> widths(vectors / most, most);
+        if (vectors % most) widths.push_back(vectors % most);
+        return widths;
+    }
+    if (vectors == 1) return {1};
+    std::vector<int> widths(vectors / 2, 2);
+    if (vectors % 2) widths.back() = 3;
+    return widths;
+}
+
+WeightBuffer::WeightBuffer(size_t count) {
     if (count > std::numeric_limits<size_t>::max() / 8) throw std::bad_alloc();
     const size_t bytes = count * sizeof(float) + WEIGHTS_SLACK;
     const size_t alignment = bytes >= 2 * LARGE_PAGE ? LARGE_PAGE : 64;
@@ -53,14 +52,14 @@ Buffer::Buffer(size_t count) {
     data_.reset(static_cast<float*>(p));
 }
 
-void Buffer::Free::operator()(float* p) const { std::free(p); }
+void WeightBuffer::Free::operator()(float* p) const { std::free(p); }
 
 Packed::Packed(int outputs, int k, const std::function<float(int, int)>& weight, const int32_t* offsets, int input,
                int output, const float* bias, Format format, int most_vectors) {
     const int width = kernels().width;
     const int vectors = (outputs + width - 1) / width;
     const size_t count = size_t(vectors) * width * k;
-    weights_ = Buffer(format == Format::f32 ? count : (count + 1) / 2);
+    weights_ = WeightBuffer(format == Format::f32 ? count : (count + 1) / 2);
     bytes_ = count * (format == Format::f32 ? sizeof(float) : sizeof(uint16_t));
     float* const floats = weights_.data();
     uint16_t* const halves = reinterpret_cast<uint16_t*>(floats);

@@ -10,10 +10,10 @@
 namespace hscc {
 
 // Numbers at an address that is a multiple of 64 (of 2 MB where there are many, so that the system may use large pages).
-class Buffer {
+class WeightBuffer {
 public:
-    Buffer() = default;
-    explicit Buffer(size_t count);
+    WeightBuffer() = default;
+    explicit WeightBuffer(size_t count);
     float* data() { return data_.get(); }
     const float* data() const { return data_.get(); }
 
@@ -38,7 +38,7 @@ public:
     size_t bytes() const { return bytes_; }
 
 private:
-    Buffer weights_;
+    WeightBuffer weights_;
     std::vector<Panel> panels_;
     size_t bytes_ = 0;
 };
@@ -65,6 +65,9 @@ struct Activation {
     Activation(const char* operation, int code, const std::vector<float>& floats);
     bool after() const { return code != 0 && !clip; }
 };
+
+// How many vectors each panel of a matrix has: pairs, and three where a single one would be left.
+std::vector<int> panel_widths(int vectors, int most);
 
 // Whole numbers 0, 1, 2, ... for inputs that lie side by side.
 std::vector<int32_t> counting(int n);

@@ -92,6 +92,16 @@ int64_t plan(const File& file, std::vector<int64_t>& offsets) {
     return total;
 }
 
+std::unique_ptr<Op> make_op(const Record& record, const std::vector<Shape>& shapes) {
+    switch (record.kind) {
+        case Kind::conv: return make_conv(record, shapes);
+        case Kind::linear: return make_linear(record, shapes);
+        case Kind::conv8: return make_conv8(record, shapes);
+        case Kind::linear8: return make_linear8(record, shapes);
+        default: return make_simple(record, shapes);
+    }
+}
+
 double gibibytes(double bytes) { return bytes / double(1 << 30); }
 
 std::string rounded(double x) {
@@ -143,9 +153,7 @@ Program::Program(File file, int threads)
     for (size_t i = 0; i < file.records.size(); i++) {
         const Record& record = file.records[i];
         try {
-            ops_.push_back(record.kind == Kind::conv     ? make_conv(record, shapes_)
-                           : record.kind == Kind::linear ? make_linear(record, shapes_)
-                                                         : make_simple(record, shapes_));
+            ops_.push_back(make_op(record, shapes_));
         } catch (const Error& error) {
             throw Error("operation " + std::to_string(i) + " (" + kind_name(record.kind) + "): " + error.what());
         }

@@ -643,7 +643,7 @@ void transpose(Threads& threads, int batch, int64_t rows, int64_t columns, const
 const Loops& loops() {
     static const Loops& chosen = [&]() -> const Loops& {
 #if defined(__x86_64__)
-        if (!std::strcmp(kernels().name, "avx512")) return avx512_loops;
+        if (!std::strncmp(kernels().name, "avx512", 6)) return avx512_loops;
         if (!std::strcmp(kernels().name, "avx2")) return avx2_loops;
 #endif
         return portable_loops;
