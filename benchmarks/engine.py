@@ -3,16 +3,18 @@
     python -m benchmarks.engine methods --budgets 4,6,10
     python -m benchmarks.engine regions
     python -m benchmarks.engine equal-time --budgets 6,10
+    python -m benchmarks.engine cells hscc-macs10-seed0,tucker_adaptive-macs10-seed0
 
-`methods` and `equal-time` use the outputs of the stages train and calibrate and the validation split of the workspace
-they run in; the test split stays unread. `regions` needs nothing. Nothing else should run meanwhile; all ratios are
-medians of calls in turn.
+`methods`, `equal-time` and `cells` use the outputs of the stages train and calibrate (`cells` of compress too) and the
+validation split of the workspace they run in; the test split stays unread. `regions` needs nothing. Nothing else should
+run meanwhile; all ratios are medians of calls in turn.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated
@@ -32,20 +34,22 @@ from hscc.calibration.storage import load_calibration
 from hscc.export.to_onnx import runtime_onnx
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.loading import read_splits
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
+from hscc.structures.base import SIMD_WIDTH
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, time_pair
 from hscc.timing.sessions import open_graph
 from hscc.training.distillation import teacher_logits
+from hscc.training.images import Split, batches, to_input
 
 app = typer.Typer(add_completion=False)
 _BATCHES, _THREADS = (1, 16), 2
 _PAIRS, _SECONDS = 41, 4.0
-_ROUNDS = 4  # of planning for a time, each corrected by what was measured
-_EQUAL = 0.02  # relative difference of two times that counts as none
+_ROUNDS = 3  # of planning, each corrected by the time that was measured
+_EQUAL = 0.03  # relative difference of two times that counts as none
 
 Budgets = Annotated[str, typer.Option(help="Times fewer MACs, separated by commas.")]
 Methods = Annotated[str, typer.Option(help="Names in hscc.METHODS, separated by commas.")]
@@ -68,7 +72,7 @@ class Workspace:
         return load_calibration(Path(layout.MOMENTS))
 
     @cached_property
-    def validation(self):
+    def validation(self) -> Split:
         """The validation split."""
         _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
         return read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))[1]
@@ -78,15 +82,30 @@ class Workspace:
         """Logits of the dense network on the validation split."""
         return teacher_logits(self.dense, self.validation)
 
+    def batches(self) -> Iterator[np.ndarray]:
+        """Validation images as the network takes them, 32 at a time."""
+        return (images.numpy() for images, _ in batches(self.validation))
+
+    def calibration_images(self) -> list[torch.Tensor]:
+        """Training images to quantise with, as many as the stage quantise takes."""
+        params = read_params()
+        _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
+        train, _ = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))
+        rows = train.rows[balanced_sample(train.labels, params.quantise.images, params.quantise.seed)]
+        return [to_input(np.asarray(train.images[rows[start : start + 32]])) for start in range(0, len(rows), 32)]
+
     def divergence(self, network: nn.Module) -> tuple[float, float]:
         """KL divergence from the dense network on the validation split, and its standard error."""
         logits = teacher_logits(network, self.validation)
         terms = F.kl_div(logits.log_softmax(1), self.targets.log_softmax(1), log_target=True, reduction="none").sum(1)
         return float(terms.mean()), float(terms.std() / len(terms) ** 0.5)
 
-    def plan(self, method: str, budget: hscc.Budget) -> hscc.Plan:
-        """Plan at a budget with seed 0."""
-        return hscc.plan(self.dense, self.calibration, hscc.METHODS[method], budget, 0)
+    def plan(self, name: str, macs: float, multiple: int | None = None) -> hscc.Plan:
+        """Plan at a budget of MACs with seed 0, with ranks in multiples of a number instead of the method's."""
+        method = hscc.METHODS[name]
+        if multiple:
+            method = replace(method, rank_multiple=multiple)
+        return hscc.plan(self.dense, self.calibration, method, hscc.Budget(macs=macs), 0)
 
 
 def _engine_calls(network: nn.Module, shape: tuple[int, ...]) -> dict[int, Call]:
@@ -134,7 +153,7 @@ def methods(
     for ratio in map(float, budgets.split(",")):
         table.add_section()
         for name in names.split(","):
-            plan = space.plan(name, hscc.Budget(macs=ratio))
+            plan = space.plan(name, ratio)
             small = hscc.apply(space.dense, plan).eval()
             onnx, engine = _onnx_calls(small, shape), _engine_calls(small, shape)
             in_onnx = [_faster(dense_onnx[batch], onnx[batch]) for batch in _BATCHES]
@@ -204,12 +223,57 @@ def _regional(layer: Layer, directions: int, rank: int, side: int) -> nn.Module:
 
 
 @app.command()
+def cells(names: Annotated[str, typer.Argument(help="Cells that were compressed, separated by commas.")]) -> None:
+    """Size, time and fidelity of fine-tuned cells in the engine, in float32 and in int8, on the validation split."""
+    space = Workspace(read_params().data.protocol)
+    shape = space.calibration.input_shape
+    dense_calls = _onnx_calls(space.dense, shape)
+    labels = torch.from_numpy(space.validation.labels)
+    dense_right = (space.targets.argmax(1) == labels).float()
+    images = space.calibration_images()
+    table = new_table(
+        f"{this_machine('engine')}, {_THREADS} threads; times faster than the dense network in ONNX Runtime; "
+        f"validation accuracy of dense {100 * float(dense_right.mean()):.1f} %",
+        "cell, precision",
+        "MACs, MB, KL, accuracy - dense, b1, b16, layers in float32",
+    )
+    for name in names.split(","):
+        small = hscc.load(Path(layout.cell(name))).eval()
+        saved = small.hscc_plan.dense_macs / small.hscc_plan.macs
+        for precision in ("float32", "int8"):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "network.hscc"
+                chosen = {"precision": "int8", "images": images} if precision == "int8" else {}
+                made = hscc.export_engine(small, path, input_shape=shape, **chosen)
+                engine = hscc.Engine(path, threads=_THREADS)
+            logits = torch.cat([torch.from_numpy(engine(batch)) for batch in space.batches()])
+            terms = F.kl_div(logits.log_softmax(1), space.targets.log_softmax(1), log_target=True, reduction="none")
+            gained = (logits.argmax(1) == labels).float() - dense_right
+            error = 196 * float(gained.std()) / len(gained) ** 0.5
+            table.add_row(
+                name,
+                precision,
+                f"{saved:.1f}x",
+                f"{made.size / 1e6:.2f}",
+                f"{float(terms.sum(1).mean()):.4f}",
+                f"{100 * float(gained.mean()):+.1f} ± {error:.1f}",
+                *(f"{_faster(dense_calls[batch], partial(engine, _images(batch, shape))):.1f}x" for batch in _BATCHES),
+                f"{len(made.kept_float)}",
+            )
+        Console(stderr=True).print(f"{name}: done")
+    Console(width=130).print(table)
+
+
+@app.command()
 def equal_time(
     budgets: Budgets = "6,10",
     reference: Annotated[str, typer.Option(help="Method whose time the others are given.")] = "tucker_adaptive",
-    names: Methods = "hscc,global_svd_adaptive",
+    names: Methods = "hscc",
 ) -> None:
-    """Divergence of other methods in the time that a reference method takes in the engine at a budget of MACs."""
+    """Divergence of other methods in the time that a reference method takes in the engine at a budget of MACs.
+
+    Ranks are multiples of the SIMD width, since others cost the time of the next multiple.
+    """
     space = Workspace(read_params().data.protocol)
     shape = space.calibration.input_shape
     table = new_table(
@@ -217,34 +281,24 @@ def equal_time(
         "batch, method",
         "MACs, time / reference, KL, KL / reference",
     )
-    for batch in _BATCHES:
-        latency = hscc.new_table(threads=_THREADS, batches=(batch,))
-        for ratio in map(float, budgets.split(",")):
+    for ratio in map(float, budgets.split(",")):
+        plan = space.plan(reference, ratio, SIMD_WIDTH)
+        base = hscc.apply(space.dense, plan).eval()
+        base_calls = _engine_calls(base, shape)
+        base_mean, base_error = space.divergence(base)
+        for batch in _BATCHES:
             table.add_section()
-            plan = space.plan(reference, hscc.Budget(macs=ratio))
-            base = hscc.apply(space.dense, plan).eval()
-            base_call = _engine_calls(base, shape)[batch]
-            base_mean, base_error = space.divergence(base)
-            saved = plan.dense_macs / plan.macs
-            table.add_row(
-                f"{batch}",
-                method_label(reference),
-                f"{saved:.1f}x",
-                "1.00",
-                f"{base_mean:.4f} ± {base_error:.4f}",
-                "1.00",
-            )
-            dense_call = _engine_calls(space.dense, shape)[batch]
+            saved, mean = f"{plan.dense_macs / plan.macs:.1f}x", f"{base_mean:.4f} ± {base_error:.4f}"
+            table.add_row(f"{batch}", method_label(reference), saved, "1.00", mean, "1.00")
             for name in names.split(","):
-                wanted = _faster(dense_call, base_call)
+                asked = ratio
                 for _ in range(_ROUNDS):
-                    budget = hscc.Budget(latency=wanted)
-                    made = hscc.plan(space.dense, space.calibration, hscc.METHODS[name], budget, 0, latency=latency)
+                    made = space.plan(name, asked, SIMD_WIDTH)
                     small = hscc.apply(space.dense, made).eval()
-                    slower = _faster(_engine_calls(small, shape)[batch], base_call)
+                    slower = 1 / _faster(base_calls[batch], _engine_calls(small, shape)[batch])
                     if abs(slower - 1) < _EQUAL:
                         break
-                    wanted *= slower
+                    asked *= slower
                 mean, error = space.divergence(small)
                 table.add_row(
                     f"{batch}",

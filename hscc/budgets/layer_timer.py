@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from torch import nn
@@ -23,7 +24,6 @@ from hscc.timing.alternation import Times, alternate
 from hscc.timing.runtimes import ENGINE, RUNTIMES, EngineRuntime, EngineSession, OnnxReader, Session
 
 _REPEATS = 11
-_SECONDS = 0.3  # and no further pair after so long, beyond the first 5
 _LEAST = 1e-4  # milliseconds
 
 
@@ -36,7 +36,14 @@ class LayerTimer(ABC):
         The layer.
     table : LatencyTable
         Takes the dense layer's times.
+
+    Attributes
+    ----------
+    seconds : float
+        After so long no further pair of calls begins, beyond the first 5.
     """
+
+    seconds: ClassVar[float] = 0.3
 
     def __init__(self, layer: Layer, table: LatencyTable) -> None:
         self.layer, self.table = layer, table
@@ -59,14 +66,18 @@ class LayerTimer(ABC):
         """Lines of a structure by batch size."""
         if structure == DENSE:
             return self.dense
-        levels = structure.rank_levels(self.layer) or [(0, structure)]
+        levels = self.levels(structure)
         shares: dict[int, list[Times]] = {batch: [] for batch in self.table.batches}
         for session in self.sessions([timed for _, timed in levels]):
             for batch, known in shares.items():
-                base, other = alternate(self.dense_session.bind(batch), session.bind(batch), _REPEATS, _SECONDS)
+                base, other = alternate(self.dense_session.bind(batch), session.bind(batch), _REPEATS, self.seconds)
                 # As a share of the dense layer of the same moments: the clock's drift cancels.
                 known.append(other / base)
         return {batch: self._line(batch, [rank for rank, _ in levels], known) for batch, known in shares.items()}
+
+    def levels(self, structure: Structure) -> list[tuple[int, Structure]]:
+        """Ranks with the structures that are timed at them."""
+        return structure.rank_levels(self.layer) or [(0, structure)]
 
     @cached_property
     def dense_session(self) -> Session:
@@ -83,6 +94,11 @@ class LayerTimer(ABC):
         """`around` by batch size."""
         return {batch: self.around(batch) for batch in self.table.batches}
 
+    def times(self, session: Session, batch: int) -> Times:
+        """Milliseconds of calls of a session."""
+        call = session.bind(batch)
+        return np.concatenate(alternate(call, call, _REPEATS, self.seconds))
+
     def _line(self, batch: int, ranks: list[int], shares: list[Times]) -> Line:
         whole = self.dense[batch].fixed + self.outside[batch]
         milliseconds = [max(float(np.median(share)) * whole - self.outside[batch], _LEAST) for share in shares]
@@ -92,7 +108,7 @@ class LayerTimer(ABC):
     def _dense_line(self, batch: int) -> Line:
         known = self.table.lines.get(batch, {})
         if self.key not in known:
-            times = _times(self.dense_session, batch)
+            times = self.times(self.dense_session, batch)
             self.table.lines.setdefault(batch, {})[self.key] = Line(
                 max(float(np.median(times)) - self.outside[batch], _LEAST), iqr=_iqr(times)
             )
@@ -101,6 +117,13 @@ class LayerTimer(ABC):
 
 class EngineLayerTimer(LayerTimer):
     """Times layers in the engine, each as a program of its own."""
+
+    seconds = 0.06
+
+    def levels(self, structure: Structure) -> list[tuple[int, Structure]]:
+        """See `LayerTimer`: the ends, for the engine's time is a line over the rank."""
+        levels = super().levels(structure)
+        return levels if len(levels) < 3 else [levels[0], levels[-1]]
 
     def sessions(self, structures: Sequence[Structure]) -> Iterator[Session]:
         """See `LayerTimer`."""
@@ -111,14 +134,19 @@ class EngineLayerTimer(LayerTimer):
 
     def around(self, batch: int) -> float:
         """See `LayerTimer`: the call from Python, and the changes of layout at the borders of a network."""
-        session = self.dense_session
-        assert isinstance(session, EngineSession)
-        images = np.zeros((batch, *session.engine.input_shapes[0]), np.float32)
-        began = time.perf_counter()
-        found = session.engine.profile(images, calls=_REPEATS)
-        wall = (time.perf_counter() - began) * 1e3 / (_REPEATS + 1)  # and one call that is not counted
-        inside = sum(row.milliseconds for row in found if row.operation not in ("input", "output"))
-        return float(np.median(_times(session, batch))) * max(1 - inside / wall, 0.0)
+        known = self.table.lines.setdefault(batch, {})
+        key = f"around {self.key}"
+        if key not in known:
+            session = self.dense_session
+            assert isinstance(session, EngineSession)
+            images = np.zeros((batch, *session.engine.input_shapes[0]), np.float32)
+            began = time.perf_counter()
+            found = session.engine.profile(images, calls=_REPEATS)
+            wall = (time.perf_counter() - began) * 1e3 / (_REPEATS + 1)  # and one call that is not counted
+            inside = sum(row.milliseconds for row in found if row.operation not in ("input", "output"))
+            times = self.times(session, batch)
+            known[key] = Line(float(np.median(times)) * max(1 - inside / wall, 0.0), iqr=_iqr(times))
+        return known[key].fixed
 
 
 class OnnxLayerTimer(LayerTimer):
@@ -150,14 +178,9 @@ class OnnxLayerTimer(LayerTimer):
         known = self.table.lines.setdefault(batch, {})
         key = f"frame of {channels} x {grid[0]} x {grid[1]}"
         if key not in known:
-            times = _times(self.runtime.open_graph(frame_graph(channels, grid), self.table.threads), batch)
+            times = self.times(self.runtime.open_graph(frame_graph(channels, grid), self.table.threads), batch)
             known[key] = Line(float(np.median(times)), iqr=_iqr(times))
         return known[key].fixed
-
-
-def _times(session: Session, batch: int) -> Times:
-    call = session.bind(batch)
-    return np.concatenate(alternate(call, call, _REPEATS, _SECONDS))
 
 
 def _iqr(values: Times) -> float:

@@ -22,7 +22,8 @@ from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
 from hscc.pipeline.cell_spec import Precision, parse_cell
-from hscc.pipeline.data.loading import balanced_sample, read_splits
+from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
 from hscc.pipeline.params import Params
@@ -103,10 +104,11 @@ def run(
 
 def _calibration(params: Params, size: int, protocol: str, workspace: Path) -> list[torch.Tensor]:
     """Batches of the training images that the stage quantise takes too."""
-    train, _ = read_splits(read_manifest(workspace / layout.MANIFEST), size, protocol, workspace)
-    rows = train.rows[balanced_sample(train.labels, params.quantise.images, params.quantise.seed)]
-    starts = range(0, len(rows), _BATCH)
-    return [to_input(np.asarray(train.images[rows[start : start + _BATCH]])) for start in starts]
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    images = load_images(manifest, workspace / layout.DATA, size, workspace / layout.IMAGE_CACHE)
+    train = rows_of(manifest, protocol, "train")
+    rows = train[balanced_sample(labels_of(manifest)[train], params.quantise.images, params.quantise.seed)]
+    return [to_input(np.asarray(images[rows[start : start + _BATCH]])) for start in range(0, len(rows), _BATCH)]
 
 
 def run_folder(folder: Path, size: int, classes: tuple[str, ...], out: Path, pt2: bool = False) -> None:

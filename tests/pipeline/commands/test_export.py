@@ -64,21 +64,22 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _write_images(root: Path) -> None:
     rng = np.random.default_rng(0)
     rows = []
-    for index, shape in enumerate([(40, 50, 3), (90, 41), (33, 33, 3)]):
+    for index, shape in enumerate([(40, 50, 3), (90, 41), (33, 33, 3), *[(40, 40)] * 6]):
+        split = "test" if index < 3 else "train"
         path = Path("Testing") / CLASSES[0] / f"{index}.png"
         (root / layout.DATA / path).parent.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
         image.save(root / layout.DATA / path)
-        rows.append(_row(path, index, image))
+        rows.append(_row(path, index, image, split))
     pd.DataFrame(rows).to_csv(root / layout.MANIFEST, index=False)
 
 
-def _row(path: Path, index: int, image: Image.Image) -> dict[str, object]:
+def _row(path: Path, index: int, image: Image.Image, split: str) -> dict[str, object]:
     return {
         "path": path.as_posix(), "label": CLASSES[0], "official_split": "Testing", "width": image.width,
         "height": image.height, "mode": image.mode, "bytes": 1, "sha256": f"{index:064x}", "phash": "0" * 16,
-        "decodable": True, "group": index, "conflict": False, "split_grouped": "test", "split_pooled": "test",
-        "split_official": "test",
+        "decodable": True, "group": index, "conflict": False, "split_grouped": split, "split_pooled": split,
+        "split_official": split,
     }  # fmt: skip
 
 
