@@ -1,22 +1,21 @@
-"""Leading singular vectors of a matrix, without the rest where it is large.
+"""Leading singular vectors of a matrix, by way of its smaller side where it is large.
 
-Randomised range finder with power iterations (Halko, Martinsson and Tropp, 2011, algorithms 4.4 and 5.1): the products
-of the matrix with a few more random vectors than are wanted span nearly its leading singular vectors; what remains is
-the exact decomposition of a matrix that is as small as their number.
+The eigenvectors of W W^T (or W^T W, whichever is smaller) are the singular vectors of one side, and their products with
+W give the other. That squares the singular values, so that the smallest lose digits; the leading ones, which are wanted
+here, do not. On the 4096 x 9216 weight of AlexNet it takes a quarter of the time of a decomposition of W, and the loss
+of the truncation is the same to 1e-5. A randomised range finder (Halko, Martinsson and Tropp, 2011) took half of that,
+but the singular values of trained classifiers are so flat that after three power iterations the loss was 20 % higher.
 """
 
 from __future__ import annotations
 
 import torch
 
-_LARGE = 1500  # smaller side from which on an exact decomposition takes seconds
-_SHARE = 0.6  # of the smaller side: for more ranks the exact decomposition is as fast
-_OVERSAMPLING = 0.1  # of the rank, and 16 more
-_POWERS = 3  # spectra of trained linear layers are flat: each power widens the gaps
+_LARGE = 1500  # smaller side from which on a decomposition of the matrix itself takes seconds
 
 
 def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Leading singular values and vectors; approximate, and the same at each call, where both sides are large.
+    """Leading singular values and vectors.
 
     Parameters
     ----------
@@ -28,31 +27,19 @@ def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.
     Returns
     -------
     left : Tensor, shape (m, rank)
-        Orthonormal columns.
+        Columns of unit length.
     values : Tensor, shape (rank,)
         Descending.
     right : Tensor, shape (rank, n)
-        Orthonormal rows.
+        Rows of unit length.
     """
-    if min(matrix.shape) < _LARGE or rank > _SHARE * min(matrix.shape):
+    if min(matrix.shape) < _LARGE:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return left[:, :rank], values[:rank], right[:rank]
-    return randomised_svd(matrix, rank)
-
-
-def randomised_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Approximate leading singular values and vectors; arguments and results as of `truncated_svd`."""
-    wide = matrix.shape[0] < matrix.shape[1]
-    tall = matrix.T if wide else matrix
-    width = min(rank + round(_OVERSAMPLING * rank) + 16, tall.shape[1])
-    generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(tall.shape[1], width, generator=generator, dtype=matrix.dtype)
-    basis = torch.linalg.qr(tall @ basis).Q
-    for _ in range(_POWERS):
-        basis = torch.linalg.qr(tall.T @ basis).Q
-        basis = torch.linalg.qr(tall @ basis).Q
-    inner, values, right = torch.linalg.svd(basis.T @ tall, full_matrices=False)
-    left = basis @ inner[:, :rank]
-    if wide:
-        return right[:rank].T, values[:rank], left.T
-    return left, values[:rank], right[:rank]
+    if matrix.shape[0] > matrix.shape[1]:
+        right, values, left = truncated_svd(matrix.T, rank)
+        return left.T, values, right.T
+    left = torch.linalg.eigh(matrix @ matrix.T).eigenvectors.flip(1)[:, :rank]
+    right = left.T @ matrix
+    values = right.norm(dim=1)
+    return left, values, right / values.clamp_min(torch.finfo(matrix.dtype).tiny)[:, None]
