@@ -89,7 +89,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     before, images = fingerprint(dense), smooth(count)
     with pytest.warns(UserWarning, match="the smallest regions need"):
         calibration = hscc.calibrate(dense, images.split(5), cells=2)
-    made = hscc.plan(dense, calibration, method, hscc.Budget(macs=2))
+    made = hscc.plan(dense, calibration, method, hscc.Budget(macs=2, only=True))
     yield Case(dense, before, images, calibration, method, made, hscc.apply(dense, made))
 
 
@@ -113,7 +113,7 @@ def test_it_runs_as_the_dense_network_does(case: Case) -> None:
 
 
 def test_a_generous_budget_changes_little_also_on_images_not_seen(case: Case) -> None:
-    generous = hscc.plan(case.dense, case.calibration, case.method, hscc.Budget(macs=1.01))
+    generous = hscc.plan(case.dense, case.calibration, case.method, hscc.Budget(macs=1.01, only=True))
     small = hscc.apply(case.dense, generous)
     assert generous.macs < generous.dense_macs
     assert difference(case.dense, small, case.images) < 1e-3
@@ -148,7 +148,7 @@ def test_modes_are_kept_module_by_module() -> None:
     for module in dense[8:]:
         module.eval()  # frozen while the rest is trained
     calibration = hscc.calibrate(dense, [smooth(60)], cells=1)
-    small = hscc.apply(dense, hscc.plan(dense, calibration, hscc.GlobalSVD(), hscc.Budget(macs=3)))
+    small = hscc.apply(dense, hscc.plan(dense, calibration, hscc.GlobalSVD(), hscc.Budget(macs=3, only=True)))
     modes = {name: module.training for name, module in small.named_modules()}
     assert all(modes[name] == module.training for name, module in dense.named_modules())
     assert modes["4.decoder"] and not modes["12.decoder"]
@@ -158,7 +158,7 @@ def test_modes_are_kept_module_by_module() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
 def test_the_device_is_kept() -> None:
     dense = build("smallcnn", 4).cuda()
-    small = hscc.compress(dense, [smooth(60)], hscc.HSCC(), hscc.Budget(macs=3), cells=2)
+    small = hscc.compress(dense, [smooth(60)], hscc.HSCC(), hscc.Budget(macs=3, only=True), cells=2)
     assert {tensor.device.type for tensor in small.state_dict().values()} == {"cuda"}
     assert torch.isfinite(small(smooth(2).cuda())).all()
 
@@ -306,7 +306,7 @@ def test_an_unusual_network_is_compressed_where_it_can_be(name: str, budget: hsc
 def test_a_pruned_network_is_told_what_to_do() -> None:
     dense = Unusual(prune.l1_unstructured(conv(), "weight", 0.5), plainly, 24)
     with pytest.raises(CompressionError, match=r"prune\.remove"):
-        hscc.compress(dense, [smooth(100, 16, 16)], hscc.HSCC(), hscc.Budget(macs=1.5), cells=1)
+        hscc.compress(dense, [smooth(100, 16, 16)], hscc.HSCC(), hscc.Budget(macs=1.5, only=True), cells=1)
 
 
 def test_a_layer_with_most_of_the_weights_counts_however_few_its_macs() -> None:

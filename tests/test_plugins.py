@@ -62,7 +62,7 @@ def test_a_method_of_another_package_is_planned_with(
     install(packages, "plug_a", "[hscc.methods]\nmine = plug_a.m:Mine\nstrong = plug_a.m:STRONG\n", m=METHODS)
     assert {"mine", "strong", "hscc"} <= set(hscc.METHODS) and "mine" in hscc.METHODS
     assert "plug_a.m" not in sys.modules  # listing the names imports nothing
-    plan = hscc.plan(network, calibration, hscc.METHODS["strong"], hscc.Budget(macs=2))
+    plan = hscc.plan(network, calibration, hscc.METHODS["strong"], hscc.Budget(macs=2, only=True))
     assert (plan.method, plan.settings["strength"]) == ("strong", 2)
     again = hscc.Plan.from_json(plan.to_json())
     assert hscc.apply(network, again, calibration).hscc_plan == again
@@ -86,7 +86,7 @@ def test_an_entry_point_that_cannot_be_used_names_its_package_and_harms_no_other
     with pytest.raises(HSCCError, match=r"hscc\.methods: 'broken' of plug_c cannot be used"):
         hscc.METHODS["broken"]
     assert isinstance(hscc.METHODS["hscc"], hscc.HSCC)
-    assert hscc.plan(network, calibration, hscc.Tucker(), hscc.Budget(macs=2)).method == "tucker"
+    assert hscc.plan(network, calibration, hscc.Tucker(), hscc.Budget(macs=2, only=True)).method == "tucker"
 
 
 def test_a_name_of_two_packages_or_of_this_one_is_refused(packages: Path) -> None:
@@ -119,7 +119,7 @@ class Unregistered(hscc.Tucker):
 
 
 def test_a_method_without_a_name_is_called_by_its_class(network: nn.Module, calibration: Calibration) -> None:
-    assert hscc.plan(network, calibration, Unregistered(), hscc.Budget(macs=2)).method == "Unregistered"
+    assert hscc.plan(network, calibration, Unregistered(), hscc.Budget(macs=2, only=True)).method == "Unregistered"
 
 
 def test_a_module_named_in_the_parameters_enters_its_methods(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def irregular(dense: nn.Module, images: torch.Tensor) -> nn.Module:
     with pytest.warns(UserWarning, match="few"):
         calibration = calibrate(dense, images.split(12), cells=4)
     method = RandomRegions(regions=(3,), clusters=(2,), rank_multiple=1)
-    return apply(dense, plan(dense, calibration, method, Budget(macs=1.5), 0)).eval()
+    return apply(dense, plan(dense, calibration, method, Budget(macs=1.5, only=True), 0)).eval()
 
 
 def by_hand(small: nn.Module, found: Plan, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
@@ -101,7 +101,14 @@ def test_a_network_without_clusters_has_nothing_to_weigh(
 ) -> None:
     calibration = calibrate(dense, images.split(12), cells=1)
     small = apply(
-        dense, plan(dense, calibration, RandomRegions(regions=(1,), clusters=(1,), rank_multiple=1), Budget(macs=2), 0)
+        dense,
+        plan(
+            dense,
+            calibration,
+            RandomRegions(regions=(1,), clusters=(1,), rank_multiple=1),
+            Budget(macs=2, only=True),
+            0,
+        ),
     )
     made = small.hscc_plan
     assert isinstance(made, Plan)
