@@ -131,7 +131,7 @@ def _results(
         machine=bench.machine,
         versions=versions(),
         clock=_noise(bench),
-        requirements=Requirements(**params.register_.model_dump(exclude={"name"})),
+        requirements=Requirements(**params.register_.model_dump(exclude={"name", "runtime"})),
         run_ids={"evaluate": run_id},
         headline=headline_figures(rows),
         rows=tuple(rows),
