@@ -213,7 +213,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 def test_export_gets_its_network_from_the_graph(exports: list, tmp_path: Path) -> None:
     arguments = ["export", "--cell", "hscc-macs6-seed0", "--out", "a.onnx", "--pt2", "--workspace", str(tmp_path)]
     assert runner.invoke(cli.app, arguments).exit_code == 0
-    named = {"out": Path("a.onnx"), "cell": "hscc-macs6-seed0", "baseline": None, "pt2": True}
+    named = {"out": Path("a.onnx"), "cell": "hscc-macs6-seed0", "baseline": None, "pt2": True, "precision": "fp32"}
     assert exports == [(("params", tmp_path), named)]
 
 
