@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hscc.factorisation.projection import channel_directions
+from hscc.factorisation.projection import channel_directions, lifted_factor, project_rows
 from hscc.factorisation.spectra import matrix_root
 
 Vector = npt.NDArray[np.float64]
@@ -205,35 +205,15 @@ def _as_vector(parts: Sequence[torch.Tensor]) -> Vector:
     return torch.cat(list(parts)).double().numpy()
 
 
-def project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Apply directions to the channels of the first axis (C taps, n), giving (r taps, n)."""
-    channels = matrix.shape[1]
-    return (matrix @ sums.reshape(channels, -1)).reshape(-1, sums.shape[1])
-
-
 def inverse_of(gram: torch.Tensor) -> torch.Tensor:
     """Inverse in double precision of a Gram matrix that rounding may have made singular."""
     double = gram.double()
     unit = double.diagonal().clamp_min(1e-60).rsqrt()
     scaled = double * torch.outer(unit, unit)
-    factor = _lifted_factor(scaled, 10 * torch.finfo(gram.dtype).eps)
+    ridge = 10 * torch.finfo(gram.dtype).eps * max(float(scaled.diagonal().mean()), 1e-30)
+    factor = lifted_factor(scaled, ridge)
     inverse: torch.Tensor = torch.cholesky_inverse(factor) * torch.outer(unit, unit)
     return inverse
-
-
-def _lifted_factor(matrix: torch.Tensor, ridge: float = 1e-7) -> torch.Tensor:
-    """Cholesky factor after lifting the diagonal by a share of its mean: as little as makes it possible."""
-    ridge *= max(float(matrix.diagonal().mean()), 1e-30)
-    factor: torch.Tensor
-    factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
-    while int(failed):
-        ridge *= 10
-        factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
-    return factor
-
-
-def _lifted(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
-    return matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
 def channel_roots(activity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

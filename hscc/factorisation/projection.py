@@ -129,10 +129,10 @@ def project_moments(moments: LayerMoments, weight: torch.Tensor, matrix: torch.T
     assert moments.second is not None
     seconds, crosses = [], []
     for second in moments.second:
-        half = _project_rows(second, matrix)
-        seconds.append(_project_rows(half.T.contiguous(), matrix))
+        half = project_rows(second, matrix)
+        seconds.append(project_rows(half.T.contiguous(), matrix))
         crosses.append(weight @ half.T)
-    total = _project_rows(moments.total.T.contiguous(), matrix).T
+    total = project_rows(moments.total.T.contiguous(), matrix).T
     return ProjectedMoments(matrix, moments.count, total, torch.stack(seconds), torch.stack(crosses))
 
 
@@ -196,21 +196,29 @@ def balance_projection(matrix: torch.Tensor, regions: Sequence[Sequence[torch.Te
     return scale
 
 
-def _project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+def project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Apply the directions to the channels of the first axis (C taps, n), giving (r taps, n)."""
     channels = matrix.shape[1]
     taps = len(sums) // channels
     return (matrix @ sums.reshape(channels, -1)).reshape(len(matrix) * taps, -1)
 
 
+def lifted_factor(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
+    """Cholesky factor of a matrix whose diagonal is lifted by a ridge, ten times as much until there is one."""
+    factor: torch.Tensor
+    factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
+    while int(failed):
+        ridge *= 10
+        factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
+    return factor
+
+
 def _regression(cross: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     """Least squares: cross covariance^-1, shape (C_out, r taps)."""
     damped = covariance.double()
     ridge = torch.finfo(cross.dtype).eps * float(damped.diagonal().sum().clamp_min(1e-30))
-    factor, failed = torch.linalg.cholesky_ex(_lifted(damped, ridge))
-    while int(failed):  # sums in single precision are not quite positive definite where inputs depend on each other
-        ridge *= 10
-        factor, failed = torch.linalg.cholesky_ex(_lifted(damped, ridge))
+    # Sums in single precision are not quite positive definite where inputs depend on each other.
+    factor = lifted_factor(damped, ridge)
     best: torch.Tensor = torch.cholesky_solve(cross.T.double(), factor).T
     return best.to(cross.dtype).contiguous()
 

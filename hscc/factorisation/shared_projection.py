@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from hscc.factorisation.joint import Vector, channel_roots, inverse_of, project_rows
+from hscc.factorisation.joint import Vector, channel_roots, inverse_of
+from hscc.factorisation.projection import project_rows
 from hscc.factorisation.region_context import RegionContext
 from hscc.factorisation.spectra import spectrum
 
