@@ -146,6 +146,7 @@ def _measure_one(
     network = open_network(subject, runtime, clock.threads)
     form = subject.form(runtime)
     size = (form if form is not None and form.is_file() else subject.file).stat().st_size
+    digest = file_sha256(subject.file)
     rows = []
     for batch in clock.batches:
         timing = time_pair(reference(batch), network(batch), clock.repeats, clock.seconds)
@@ -166,7 +167,7 @@ def _measure_one(
                 peak_mb=peaks.running.get(batch),
                 load_mb=peaks.loading,
                 size_bytes=size,
-                model_sha256=file_sha256(subject.file),
+                model_sha256=digest,
                 speedup_over_onnxruntime=over.median if over else None,
                 speedup_over_onnxruntime_se=over.se if over else None,
             )
