@@ -15,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,6 @@ from benchmarks.common import new_table
 from hscc.budgets.latency_table import this_machine
 from hscc.calibration.layers import Layer
 from hscc.calibration.storage import load_calibration
-from hscc.export.to_onnx import runtime_onnx
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.loading import balanced_sample, read_splits
@@ -41,7 +40,7 @@ from hscc.pipeline.params import read_params
 from hscc.structures.base import SIMD_WIDTH
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, time_pair
-from hscc.timing.sessions import open_graph
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, find_runtime
 from hscc.training.distillation import teacher_logits
 from hscc.training.images import Split, batches, to_input
 
@@ -108,25 +107,10 @@ class Workspace:
         return hscc.plan(self.dense, self.calibration, method, hscc.Budget(macs=macs), 0)
 
 
-def _engine_calls(network: nn.Module, shape: tuple[int, ...]) -> dict[int, Call]:
-    """One run of a network in the engine at each batch size."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.hscc"
-        hscc.export_engine(network, path, input_shape=shape)
-        return {
-            batch: partial(hscc.Engine(path, threads=_THREADS), _images(batch, shape)) for batch in _BATCHES
-        }  # fmt: skip
-
-
-def _onnx_calls(network: nn.Module, shape: tuple[int, ...]) -> dict[int, Call]:
-    """One run of a network in ONNX Runtime at each batch size."""
-    session = open_graph(runtime_onnx(network, shape), _THREADS)
-    name = session.get_inputs()[0].name
-    return {batch: partial(session.run, None, {name: _images(batch, shape)}) for batch in _BATCHES}
-
-
-def _images(batch: int, shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
+def _calls(runtime: str, network: nn.Module, shape: tuple[int, ...]) -> dict[int, Call]:
+    """One run of a network in a runtime at each batch size."""
+    session = find_runtime(runtime).open_module(network, shape, _THREADS)
+    return {batch: session.bind(batch) for batch in _BATCHES}
 
 
 def _faster(old: Call, new: Call) -> float:
@@ -141,7 +125,7 @@ def methods(
     """Time and divergence of each method at equal MACs, before fine-tuning."""
     space = Workspace(read_params().data.protocol)
     shape = space.calibration.input_shape
-    dense_onnx, dense_engine = _onnx_calls(space.dense, shape), _engine_calls(space.dense, shape)
+    dense_onnx, dense_engine = _calls(ONNXRUNTIME, space.dense, shape), _calls(ENGINE, space.dense, shape)
     table = new_table(
         f"{this_machine('engine')}, {_THREADS} threads; times faster than the dense network in ONNX Runtime",
         "method",
@@ -155,7 +139,7 @@ def methods(
         for name in names.split(","):
             plan = space.plan(name, ratio)
             small = hscc.apply(space.dense, plan).eval()
-            onnx, engine = _onnx_calls(small, shape), _engine_calls(small, shape)
+            onnx, engine = _calls(ONNXRUNTIME, small, shape), _calls(ENGINE, small, shape)
             in_onnx = [_faster(dense_onnx[batch], onnx[batch]) for batch in _BATCHES]
             in_engine = [_faster(dense_onnx[batch], engine[batch]) for batch in _BATCHES]
             between = [_faster(onnx[batch], engine[batch]) for batch in _BATCHES]
@@ -185,9 +169,9 @@ def regions() -> None:
     for layer, directions, rank in _alexnet_layers():
         torch.manual_seed(0)
         shape = (layer.inputs, *layer.input_grid)
-        calls = [_engine_calls(_regional(layer, directions, rank, side), shape) for side in (1, 2, 4)]
+        calls = [_calls(ENGINE, _regional(layer, directions, rank, side), shape) for side in (1, 2, 4)]
         whole = hscc.structures.dense.DENSE.module(layer).eval()
-        dense = _engine_calls(nn.Sequential(whole, nn.ReLU()), shape)
+        dense = _calls(ENGINE, nn.Sequential(whole, nn.ReLU()), shape)
         table.add_row(
             f"{layer.inputs} -> {layer.outputs}, {layer.kernel[0]}x{layer.kernel[1]} at {layer.grid[0]}",
             f"{directions}, {rank}",
@@ -227,7 +211,7 @@ def cells(names: Annotated[str, typer.Argument(help="Cells that were compressed,
     """Size, time and fidelity of fine-tuned cells in the engine, in float32 and in int8, on the validation split."""
     space = Workspace(read_params().data.protocol)
     shape = space.calibration.input_shape
-    dense_calls = _onnx_calls(space.dense, shape)
+    dense_calls = _calls(ONNXRUNTIME, space.dense, shape)
     labels = torch.from_numpy(space.validation.labels)
     dense_right = (space.targets.argmax(1) == labels).float()
     images = space.calibration_images()
@@ -245,8 +229,8 @@ def cells(names: Annotated[str, typer.Argument(help="Cells that were compressed,
                 path = Path(folder) / "network.hscc"
                 chosen = {"precision": "int8", "images": images} if precision == "int8" else {}
                 made = hscc.export_engine(small, path, input_shape=shape, **chosen)
-                engine = hscc.Engine(path, threads=_THREADS)
-            logits = torch.cat([torch.from_numpy(engine(batch)) for batch in space.batches()])
+                session = find_runtime(ENGINE).open_file(path, _THREADS)
+            logits = torch.cat([torch.from_numpy(session(batch)) for batch in space.batches()])
             terms = F.kl_div(logits.log_softmax(1), space.targets.log_softmax(1), log_target=True, reduction="none")
             gained = (logits.argmax(1) == labels).float() - dense_right
             error = 196 * float(gained.std()) / len(gained) ** 0.5
@@ -257,7 +241,7 @@ def cells(names: Annotated[str, typer.Argument(help="Cells that were compressed,
                 f"{made.size / 1e6:.2f}",
                 f"{float(terms.sum(1).mean()):.4f}",
                 f"{100 * float(gained.mean()):+.1f} ± {error:.1f}",
-                *(f"{_faster(dense_calls[batch], partial(engine, _images(batch, shape))):.1f}x" for batch in _BATCHES),
+                *(f"{_faster(dense_calls[batch], session.bind(batch)):.1f}x" for batch in _BATCHES),
                 f"{len(made.kept_float)}",
             )
         Console(stderr=True).print(f"{name}: done")
@@ -284,7 +268,7 @@ def equal_time(
     for ratio in map(float, budgets.split(",")):
         plan = space.plan(reference, ratio, SIMD_WIDTH)
         base = hscc.apply(space.dense, plan).eval()
-        base_calls = _engine_calls(base, shape)
+        base_calls = _calls(ENGINE, base, shape)
         base_mean, base_error = space.divergence(base)
         for batch in _BATCHES:
             table.add_section()
@@ -295,7 +279,7 @@ def equal_time(
                 for _ in range(_ROUNDS):
                     made = space.plan(name, asked, SIMD_WIDTH)
                     small = hscc.apply(space.dense, made).eval()
-                    slower = 1 / _faster(base_calls[batch], _engine_calls(small, shape)[batch])
+                    slower = 1 / _faster(base_calls[batch], _calls(ENGINE, small, shape)[batch])
                     if abs(slower - 1) < _EQUAL:
                         break
                     asked *= slower
