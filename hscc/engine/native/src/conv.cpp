@@ -26,8 +26,6 @@ private:
     void pack_region(const Record& record, int number);
     void fill_rows(const float* in, uint8_t* map, int64_t first, int64_t last, uint8_t* own) const override;
     void run_task(const Task& task, const void* map, float* out, const float* residual, uint8_t* own) const override;
-    // Hidden numbers of a position: each group's fill whole vectors.
-    int padded(const Region& r) const { return r.hidden > 0 ? round_up(r.hidden / groups_, kernels().width) * groups_ : 0; }
 
     Packed projection_;
     std::vector<float> small_projection_;

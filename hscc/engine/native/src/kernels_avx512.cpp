@@ -10,26 +10,16 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw")
 #endif
 
-#define WIDTH 16
-#define REGISTERS 32
-#define MASKED_STORE
+#include "avx512.inc"
 #define NATIVE_F16
 
 namespace hscc {
 namespace {
-static inline __attribute__((always_inline)) void store_some(float* p, __m512 v, int n) {
-    _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), v);
-}
-static inline __attribute__((always_inline)) __m512 load_some(const float* p, int n) {
-    return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
-}
 static inline __attribute__((always_inline)) __m512 load_f16(const uint16_t* p) {
     return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 }  // namespace
 #define DOT_PAIRS(x, w) reinterpret_cast<Ints>(_mm512_madd_epi16(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)))
-#define NARROW(v) reinterpret_cast<Bytes>(_mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<__m512i>(v)))
-#define STORE_SOME_BYTES(p, v, n) _mm_mask_storeu_epi8(p, __mmask16((1u << (n)) - 1), reinterpret_cast<__m128i>(v))
 #include "vectors.inc"
 #include "kernels.inc"
 #include "kernels8.inc"

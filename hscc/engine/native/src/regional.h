@@ -69,6 +69,8 @@ protected:
     void bias_alone(const Region& region, int positions, float* const* out, const float* const* residual) const;
     // Activations that the kernels leave to others.
     void finish(int positions, float* const* out, int first, int count) const;
+    // Hidden numbers of a position: each group's fill whole vectors.
+    int padded(const Region& r) const { return r.hidden > 0 ? round_up(r.hidden / groups_, kernels().width) * groups_ : 0; }
     // Positions of a block that keeps so many bytes of hidden numbers for each.
     static int block_positions(size_t hidden_bytes) {
         return hidden_bytes ? std::clamp(int(HIDDEN_BYTES / hidden_bytes), MOST_POSITIONS, BLOCK) : BLOCK;
