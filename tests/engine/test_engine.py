@@ -220,13 +220,16 @@ def test_two_engines_in_two_threads_and_one_engine_in_four(content: bytes) -> No
 
 def test_closing_waits_for_a_call(content: bytes) -> None:
     engine, images = Engine(content, threads=2), drawn(64, 4, 6, 7)
+    expected = engine(images)
+    wrong = []
 
     def call() -> None:
         for _ in range(50):
             try:
-                engine(images)
+                found = engine(images)
             except EngineError:
                 return
+            wrong.extend(pair for pair in zip(found, expected, strict=True) if not np.array_equal(*pair))
 
     threads = [threading.Thread(target=call) for _ in range(2)]
     for thread in threads:
@@ -234,6 +237,9 @@ def test_closing_waits_for_a_call(content: bytes) -> None:
     engine.close()
     for thread in threads:
         thread.join()
+    assert not wrong
+    with pytest.raises(EngineError):
+        engine(images)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
