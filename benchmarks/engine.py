@@ -42,7 +42,7 @@ from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, time_pair
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, find_runtime
 from hscc.training.distillation import teacher_logits
-from hscc.training.images import Split, batches, to_input
+from hscc.training.images import Split, batches
 
 app = typer.Typer(add_completion=False)
 _BATCHES, _THREADS = (1, 16), 2
@@ -90,8 +90,8 @@ class Workspace:
         params = read_params()
         _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
         train, _ = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))
-        rows = train.rows[balanced_sample(train.labels, params.quantise.images, params.quantise.seed)]
-        return [to_input(np.asarray(train.images[rows[start : start + 32]])) for start in range(0, len(rows), 32)]
+        images, _ = train.batch(balanced_sample(train.labels, params.quantise.images, params.quantise.seed))
+        return list(images.split(32))
 
     def divergence(self, network: nn.Module) -> tuple[float, float]:
         """KL divergence from the dense network on the validation split, and its standard error."""
