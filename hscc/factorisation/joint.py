@@ -29,6 +29,8 @@ Vector = npt.NDArray[np.float64]
 ROUNDS = 150  # of L-BFGS for several terms, where 40 lose half of the gain
 _FEWER = 3  # times fewer for one term, which is near its optimum at the start
 _MEMORY = 20  # steps that L-BFGS remembers
+_EXACT = 1e-4  # of the energy: what single precision leaves
+_EMPTY = 1e-30  # square of a row's length, relative to the longest, below which the row says nothing
 _SILENT = 1e-6  # variance of a channel direction, relative to the largest, below which it is not scaled further
 
 
@@ -129,6 +131,8 @@ class JointFit:
         from scipy.optimize import minimize  # here: it takes a moment to import
 
         start = self.loss(terms)
+        if start <= _EXACT * self.energy:
+            return list(terms)
         packing = _Packing(terms, self)
 
         def value(point: Vector) -> tuple[float, Vector]:
@@ -139,9 +143,12 @@ class JointFit:
         scale = max(self.energy, 1e-30)
         rounds = rounds if len(terms) > 1 else -(-rounds // _FEWER)
         options = {"maxiter": rounds, "maxcor": _MEMORY}
-        end = minimize(value, packing.point(terms), jac=True, method="L-BFGS-B", options=options)
-        better = packing.terms(end.x)
-        return better if self.loss(better) < start else list(terms)
+        try:
+            end = minimize(value, packing.point(terms), jac=True, method="L-BFGS-B", options=options)
+            better = packing.terms(end.x)
+            return better if self.loss(better) < start else list(terms)
+        except torch.linalg.LinAlgError:  # few images: the rows ran to where only rounding saves anything
+            return list(terms)
 
     def _saved(self, rows: torch.Tensor) -> tuple[float, torch.Tensor]:
         """Return what rows save, and its gradient by them."""
@@ -206,9 +213,10 @@ def _as_vector(parts: Sequence[torch.Tensor]) -> Vector:
 
 
 def inverse_of(gram: torch.Tensor) -> torch.Tensor:
-    """Inverse in double precision of a Gram matrix that rounding may have made singular."""
+    """Inverse in double precision of a Gram matrix that rounding may have made singular; rows of length 0 give 0."""
     double = gram.double()
-    unit = double.diagonal().clamp_min(1e-60).rsqrt()
+    lengths = double.diagonal()
+    unit = torch.where(lengths > _EMPTY * lengths.max(), lengths.rsqrt(), 0.0)
     scaled = double * torch.outer(unit, unit)
     ridge = 10 * torch.finfo(gram.dtype).eps * max(float(scaled.diagonal().mean()), 1e-30)
     factor = lifted_factor(scaled, ridge)

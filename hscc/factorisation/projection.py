@@ -204,10 +204,18 @@ def project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
 
 def lifted_factor(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Cholesky factor of a matrix whose diagonal is lifted by a ridge, ten times as much until there is one."""
+    """Cholesky factor of a matrix whose diagonal is lifted by a ridge, ten times as much until there is one.
+
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        If the matrix has no finite ridge that would do, because it holds a NaN or an infinity.
+    """
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
     while int(failed):
+        if not torch.isfinite(matrix).all():
+            raise torch.linalg.LinAlgError("A matrix with a NaN or an infinity has no Cholesky factor.")
         ridge *= 10
         factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
     return factor

@@ -55,10 +55,10 @@ class HSCC(Searched):
     terms : tuple of (int, int), "auto", or None
         Block terms, clusters behind the projection, as (directions, rank) of one: several projections with a core each
         and one decoder, see `hscc.factorisation.joint`. "auto" tries a few sizes where `clusters` and `projection` are
-        "auto" too and one region is among `regions`; None never does it.
+        "auto" too and one region is among `regions`; None never does it, which makes a plan several times faster.
     refine : bool or int
-        Whether projection, core and decoder of a layer without regions are refined together once its structure is
-        chosen; a number is that of the rounds.
+        Whether the factors behind a projection are refined together once a layer's structure is chosen; a number is
+        that of the rounds. It doubles the time of a plan.
 
     Raises
     ------
@@ -74,8 +74,8 @@ class HSCC(Searched):
     rank_multiple: int = 8
     region_similarity: float = 0.8
     superpixels: int = 8
-    terms: tuple[tuple[int, int], ...] | Literal["auto"] | None = "auto"
-    refine: bool | int = True
+    terms: tuple[tuple[int, int], ...] | Literal["auto"] | None = None
+    refine: bool | int = False
 
     def __post_init__(self) -> None:
         if self.weighting not in ("output", "activation", "none"):
@@ -159,7 +159,7 @@ def paper_preset() -> HSCC:
     The threshold is this low because channels of deep layers hardly fire together: at 0.5 the 384 channels of AlexNet's
     fourth convolution make 354 clusters, at 0.05 they make 44.
     """
-    return HSCC(regions=2, clusters=0.05, projection=None, weighting="activation", rank_multiple=1, refine=False)
+    return HSCC(regions=2, clusters=0.05, projection=None, weighting="activation", rank_multiple=1)
 
 
 def _is_list_of_regions(regions: object) -> bool:

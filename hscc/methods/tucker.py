@@ -28,7 +28,7 @@ class AdaptiveTucker(Searched):
 
     shrinkage: float = 0.3
     rank_multiple: int = 8
-    refine: bool | int = True
+    refine: bool | int = False
 
     def rounds(self) -> int:
         """See `Searched`."""
