@@ -30,27 +30,55 @@ BACKBONES: dict[str, tuple[Method, int]] = {
 SHAPE = (3, 64, 64)
 
 
-def thin_vgg16() -> nn.Module:
-    """VGG-16 whose three linear layers are narrower: they take most of the time, and AlexNet has wide ones."""
-    model = build("vgg16", 4)
-    model.classifier[0], model.classifier[3], model.classifier[6] = (
-        nn.Linear(25088, 256),
+def thin_alexnet() -> nn.Module:
+    """AlexNet whose linear layers are narrower: they take most of the time."""
+    model = build("alexnet", 4)
+    model.classifier[1], model.classifier[4], model.classifier[6] = (
+        nn.Linear(9216, 256),
         nn.Linear(256, 256),
         nn.Linear(256, 4),
     )
     return model
 
 
+def thin_vgg16() -> nn.Module:
+    from torchvision.models import vgg  # behind hscc's backbones, which make it work with any build of torch
+
+    widths = [size if size == "M" else size // 4 for size in vgg.cfgs["D"]]
+    model = vgg.VGG(vgg.make_layers(widths), num_classes=4)
+    model.classifier[0], model.classifier[3], model.classifier[6] = (
+        nn.Linear(128 * 49, 256),
+        nn.Linear(256, 256),
+        nn.Linear(256, 4),
+    )
+    return model
+
+
+def short_resnet18() -> nn.Module:
+    from torchvision.models import resnet
+
+    return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=4)
+
+
 def thin_resnet50() -> nn.Module:
-    from torchvision.models import resnet50  # behind hscc's backbones, which make it work with any build of torch
+    from torchvision.models import resnet
 
-    return resnet50(num_classes=4, width_per_group=16)
+    return resnet.ResNet(resnet.Bottleneck, [2, 1, 1, 1], num_classes=4, width_per_group=16)
 
 
-# The same wiring in less time: torchvision's own classes with fewer channels.
+def short_densenet121() -> nn.Module:
+    from torchvision.models import DenseNet
+
+    return DenseNet(32, (2, 4, 8, 4), 64, num_classes=4)
+
+
+# The same wiring in less time: torchvision's own classes with fewer channels and blocks.
 THIN: dict[str, Callable[[], nn.Module]] = {
+    "alexnet": thin_alexnet,
     "vgg16": thin_vgg16,
+    "resnet18": short_resnet18,
     "resnet50": thin_resnet50,
+    "densenet121": short_densenet121,
 }
 FEW = pytest.mark.filterwarnings("ignore:.*calibration images are few")
 
