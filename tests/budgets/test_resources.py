@@ -83,7 +83,7 @@ def test_every_resource_of_a_budget_is_kept(
     network: nn.Module, calibration: Calibration, written: float, macs: float | None, size: float | None
 ) -> None:
     budget = Budget(macs=macs, written=written, bytes=size)
-    made = plan(network, calibration, HSCC(regions=(1, 2), clusters=1, rank_multiple=1, projection=None), budget)
+    made = plan(network, calibration, HSCC(rank_multiple=1, projection=None), budget)
     used = (_count("written", calibration, made) + REST) * written / (_count("written", calibration) + REST)
     assert used <= 1
     if macs is size is None:
