@@ -54,5 +54,5 @@ def _leading_eigenvectors(gram: torch.Tensor, rank: int) -> torch.Tensor:
     with threadpool_limits(torch.get_num_threads()):
         _, vectors = eigh(gram.numpy(), subset_by_index=(size - rank, size - 1), driver="evr", check_finite=False)
     if vectors.shape[1] < rank:  # LAPACK's solver for a part of them finds none among equal eigenvalues
-        return torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :rank]
+        vectors = torch.linalg.eigh(gram).eigenvectors[:, size - rank :].numpy()
     return torch.from_numpy(vectors.copy()).flip(1)
