@@ -132,7 +132,7 @@ def rank_losses(
     outputs: torch.Tensor | None = None,
     weighted: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the eigenvalues of `spectrum` alone, in half the time; float64, shape (K,).
+    """Return the eigenvalues of `spectrum` alone, in half the time, without those that are rounding errors; float64, (K,).
 
     Parameters
     ----------
@@ -140,7 +140,10 @@ def rank_losses(
         As in `spectrum`.
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
-    return _leading(torch.linalg.eigvalsh(problem.gram), problem).double() * problem.positions
+    values = _descending(torch.linalg.eigvalsh(problem.gram), problem)
+    if problem.faint:
+        values = values[: max(1, int((values > problem.faint * values[0]).sum()))]
+    return values.double() * problem.positions
 
 
 def spectrum(
@@ -171,14 +174,13 @@ def spectrum(
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
     found, vectors = torch.linalg.eigh(problem.gram)
-    values = _leading(found, problem)
+    values = _descending(found, problem)
     directions = problem.directions(values, vectors.flip(1)[:, : len(values)])
     return Spectrum(values.double() * problem.positions, directions.contiguous())
 
 
-def _leading(values: torch.Tensor, problem: _Eigenproblem) -> torch.Tensor:
-    values = values.flip(0).clamp_min(0)[: problem.most]
-    return values[: max(1, int((values > problem.faint * values[0]).sum()))] if problem.faint else values
+def _descending(values: torch.Tensor, problem: _Eigenproblem) -> torch.Tensor:
+    return values.flip(0).clamp_min(0)[: problem.most]
 
 
 def _eigenproblem(
@@ -241,9 +243,11 @@ def _of_few_rows(
     gram = product @ outputs.T
 
     def directions(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        return (product.T @ vectors) * values.clamp_min(1e-30).rsqrt()
+        return (product.T @ vectors) * values.clamp_min(max(_FAINT * float(values[0]), 1e-30)).rsqrt()
 
-    return _Eigenproblem((gram + gram.T) / 2, positions, min(outputs.shape[1], features), directions, _FAINT)
+    return _Eigenproblem(
+        (gram + gram.T) / 2, positions, min(len(gram), outputs.shape[1], features), directions, _FAINT
+    )  # fmt: skip
 
 
 def matrix_root(matrix: torch.Tensor) -> torch.Tensor:
