@@ -132,7 +132,7 @@ def rank_losses(
     outputs: torch.Tensor | None = None,
     weighted: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the eigenvalues of `spectrum` alone, in half the time, without those that are rounding errors; float64, (K,).
+    """Return the eigenvalues of `spectrum` alone, in half the time and without rounding errors; float64, shape (K,).
 
     Parameters
     ----------
