@@ -102,7 +102,7 @@ def layer_options(
     layer = context.layer
     found = [
         option
-        for partition, grouping in space.pairs(layer.kind)
+        for partition, grouping in space.pairs(layer)
         for projection in _projections(layer, partition, grouping, space)
         if (option := _option(calibration, context, partition, grouping, projection)) is not None
     ]
