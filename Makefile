@@ -48,7 +48,7 @@ demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (6 mi
 	@python -m flows.demo
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 python -m pytest -q -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 python -m pytest -q -n 3 --dist loadscope
 
 lint: $(READY) ## Check style, types and the direction of imports
 	ruff check .
