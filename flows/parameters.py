@@ -112,7 +112,10 @@ Cells = Annotated[
 ]
 NamedSweep = Annotated[
     str | None,
-    WithJsonSchema({"anyOf": [{"type": "string", "enum": sweep_names()}, {"type": "null"}]}),
+    # An empty enum would refuse every name: a folder without sweeps.yaml offers none, and takes what is typed.
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"} | ({"enum": names} if (names := sweep_names()) else {}), {"type": "null"}]}
+    ),
     Field(
         json_schema_extra=_shown(
             "Sweep", "One of sweeps.yaml: its cells and other parameters instead of those of params.yaml. Empty: none."

@@ -165,11 +165,11 @@ def test_runs_of_two_deployments_do_not_share_a_checkout(stack: Stack, workspace
 
 
 def test_every_deployment_names_the_folder_it_was_made_in(stack: Stack, tmp_path: Path) -> None:
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", "sweeps.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     stack.deploy(tmp_path, "--all")
     names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-    assert names == {"nightly", "sweep", "validate-data", "promote"}
+    assert names == {"nightly", "sweep", "evidence", "validate-data", "promote"}
     for name in sorted(names):
         flow = "promote" if name == "promote" else "pipeline"
         made = stack.client.read_deployment_by_name(f"{flow}/{name}")
