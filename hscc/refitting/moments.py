@@ -1,0 +1,177 @@
+"""Moments of what a compressed layer reads and of what the dense layer gives, by region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hscc.calibration.layers import Layer, area, pad, tile_rectangle, unfold
+from hscc.calibration.moments import SKETCH_ROWS, add_gram, mirror_gram, shrink_rows
+from hscc.factorisation.chain import project_rows
+from hscc.structures.base import Tiles
+
+
+@dataclass(frozen=True)
+class PairMoments:
+    """Second moments of inputs x and targets y over one region, with a damping towards some weight W_0.
+
+    The least-squares problem of a weight M under G is tr G (M A M^T - 2 M C^T) with A = Cov(x) + damping I and
+    C = Cov(y, x) + damping W_0: as if noise of that variance was added to the input of the dense layer too.
+
+    Attributes
+    ----------
+    share : float
+        Of the layer's output positions, 0 to 1.
+    input_mean : Tensor, shape (d,)
+        Mean patch; zero for a layer without bias, whose moments are not centred.
+    target_mean : Tensor, shape (C_out,)
+        Mean target.
+    covariance : Tensor, shape (d, d), or None
+        A, damping included.
+    root : Tensor, shape (n, d), or None
+        In place of `covariance` for a wide layer with one position: R with A = R^T R + damping I.
+    damping : float
+        Of `root`; 0 where the covariance includes it.
+    cross : Tensor, shape (C_out, d)
+        C.
+    """
+
+    share: float
+    input_mean: torch.Tensor
+    target_mean: torch.Tensor
+    covariance: torch.Tensor | None
+    root: torch.Tensor | None
+    damping: float
+    cross: torch.Tensor
+
+    def times(self, matrix: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Return matrix @ A, shape (n, d), for a matrix (n, d), or for one of only some columns of it."""
+        if self.covariance is not None:
+            return matrix @ (self.covariance if columns is None else self.covariance[columns])
+        assert self.root is not None
+        root = self.root if columns is None else self.root[:, columns]
+        made = (matrix @ root.T) @ self.root
+        if columns is None:
+            return made.add_(matrix, alpha=self.damping)
+        made[:, columns] += self.damping * matrix
+        return made
+
+    def times_projection(self, projection: torch.Tensor) -> torch.Tensor:
+        """Return (P x I) @ A, shape (p s, d)."""
+        if self.covariance is not None:
+            return project_rows(projection, self.covariance)
+        assert self.root is not None
+        taps = self.root.shape[1] // projection.shape[1]
+        spread = torch.kron(projection, torch.eye(taps, dtype=projection.dtype))
+        return (project_rows(projection, self.root.T) @ self.root).add_(spread, alpha=self.damping)
+
+    def behind(self, projection: torch.Tensor | None) -> PairMoments:
+        """Moments of (P x I) x."""
+        if projection is None:
+            return self
+        mean, cross = project_rows(projection, self.input_mean[:, None])[:, 0], project_rows(projection, self.cross.T).T
+        if self.covariance is not None:
+            covariance = project_rows(projection, project_rows(projection, self.covariance).T)
+        else:
+            assert self.root is not None
+            codes = project_rows(projection, self.root.T)
+            taps = self.root.shape[1] // projection.shape[1]
+            noise = torch.kron(projection @ projection.T, torch.eye(taps, dtype=codes.dtype))
+            covariance = (codes @ codes.T).add_(noise, alpha=self.damping)
+        return PairMoments(self.share, mean, self.target_mean, covariance, None, 0.0, cross)
+
+
+class PairSums:
+    """Running sums of one layer's inputs and targets, one entry per region.
+
+    Parameters
+    ----------
+    layer : Layer
+        Geometry of the dense layer.
+    cells : int
+        Cells per side that tiles are counted in.
+    regions : sequence of Tiles
+        Tiles of each region.
+    like : Tensor
+        Of the device of the sums, and of their precision; at least float32.
+    """
+
+    def __init__(self, layer: Layer, cells: int, regions: Sequence[Tiles], like: torch.Tensor) -> None:
+        self.layer = layer
+        self.tiles = [[tile_rectangle(tile, layer.grid, cells) for tile in tiles] for tiles in regions]
+        features, outputs, number = layer.features, layer.outputs, len(regions)
+        options = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+        self.count = [0] * number
+        self.inputs, self.targets = (torch.zeros(number, size, **options) for size in (features, outputs))  # type: ignore[arg-type]
+        self.sketched = layer.positions == 1 and features > SKETCH_ROWS
+        squares = 0 if self.sketched else number
+        self.second = torch.zeros(squares, features, features, **options)  # type: ignore[arg-type]
+        self.cross = torch.zeros(squares, outputs, features, **options)  # type: ignore[arg-type]
+        self.rows: list[torch.Tensor] = []
+
+    def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add the compressed layer's inputs and the dense layer's outputs on the same images."""
+        padded, dtype = pad(self.layer, inputs.to(self.inputs.dtype)), self.inputs.dtype
+        for region, tiles in enumerate(self.tiles):
+            for tile in tiles:
+                if not area(tile):
+                    continue
+                x = unfold(self.layer, padded, tile).reshape(-1, self.layer.features)
+                part = targets if targets.ndim == 2 else targets[:, :, tile[0] : tile[1], tile[2] : tile[3]]
+                y = part.movedim(1, -1).reshape(-1, self.layer.outputs).to(dtype)
+                self.count[region] += len(x)
+                self.inputs[region] += x.sum(0)
+                self.targets[region] += y.sum(0)
+                if self.sketched:
+                    self._sketch(x, y)
+                else:
+                    add_gram(self.second[region], x)
+                    self.cross[region].addmm_(y.T, x)
+
+    def _sketch(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.rows.append(torch.cat((x, y, x.new_ones(len(x), 1)), dim=1))
+        if sum(map(len, self.rows)) >= 2 * SKETCH_ROWS:
+            self.rows = [shrink_rows(torch.cat(self.rows))]
+
+    def result(self, weight: torch.Tensor, ridge: float, centred: bool) -> list[PairMoments]:
+        """Return the moments, on the CPU; nothing can be added afterwards.
+
+        Parameters
+        ----------
+        weight : Tensor, shape (C_out, d)
+            What the damping draws to.
+        ridge : float
+            Damping in units of the mean variance of an input.
+        centred : bool
+            Whether a bias takes up the means.
+        """
+        weight = weight.detach().to("cpu", self.inputs.dtype)
+        for second in self.second:
+            mirror_gram(second)
+        return [self._region(index, weight, ridge, centred) for index in range(len(self.count))]
+
+    def _region(self, index: int, weight: torch.Tensor, ridge: float, centred: bool) -> PairMoments:
+        count, share = max(self.count[index], 1), self.count[index] / max(sum(self.count), 1)
+        x, y = (sums[index].cpu() / count for sums in (self.inputs, self.targets))
+        if not centred:
+            x, y = torch.zeros_like(x), torch.zeros_like(y)
+        if self.sketched:
+            rows = torch.cat(self.rows).cpu() / count**0.5
+            if centred:
+                ones = rows[:, -1].clone()
+                rows = rows - torch.outer(ones, ones @ rows)
+            root, targets = rows[:, : len(x)], rows[:, len(x) : -1]
+            damping = _damping(float(root.square().sum()), len(x), ridge)
+            cross = (targets.T @ root).add_(weight, alpha=damping)
+            return PairMoments(share, x, y, None, root, damping, cross)
+        covariance = (self.second[index].cpu() / count).addr_(x, x, alpha=-1)
+        damping = _damping(float(covariance.diagonal().sum()), len(x), ridge)
+        covariance.diagonal().add_(damping)
+        cross = (self.cross[index].cpu() / count).addr_(y, x, alpha=-1).add_(weight, alpha=damping)
+        return PairMoments(share, x, y, covariance, None, 0.0, cross)
+
+
+def _damping(energy: float, features: int, ridge: float) -> float:
+    return max(ridge * energy / features, 1e-12)  # an input that never varies leaves the dense weight in place
