@@ -15,10 +15,9 @@ from hscc.structures.base import Tiles
 
 @dataclass(frozen=True)
 class PairMoments:
-    """Second moments of inputs x and targets y over one region, with a damping towards some weight W_0.
+    """Second moments of inputs x and of outputs W x to be reached over one region.
 
-    The least-squares problem of a weight M under G is tr G (M A M^T - 2 M C^T) with A = Cov(x) + damping I and
-    C = Cov(y, x) + damping W_0: as if noise of that variance was added to the input of the dense layer too.
+    The least-squares problem of a weight M under G is tr G (M A M^T - 2 M C^T) with A = Cov(x) and C = W A.
 
     Attributes
     ----------
@@ -29,11 +28,9 @@ class PairMoments:
     target_mean : Tensor, shape (C_out,)
         Mean target.
     covariance : Tensor, shape (d, d), or None
-        A, damping included.
+        A.
     root : Tensor, shape (n, d), or None
-        In place of `covariance` for a wide layer with one position: R with A = R^T R + damping I.
-    damping : float
-        Of `root`; 0 where the covariance includes it.
+        In place of `covariance` for a wide layer with one position: R with A = R^T R.
     cross : Tensor, shape (C_out, d)
         C.
     """
@@ -43,7 +40,6 @@ class PairMoments:
     target_mean: torch.Tensor
     covariance: torch.Tensor | None
     root: torch.Tensor | None
-    damping: float
     cross: torch.Tensor
 
     def times(self, matrix: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
@@ -51,21 +47,14 @@ class PairMoments:
         if self.covariance is not None:
             return matrix @ (self.covariance if columns is None else self.covariance[columns])
         assert self.root is not None
-        root = self.root if columns is None else self.root[:, columns]
-        made = (matrix @ root.T) @ self.root
-        if columns is None:
-            return made.add_(matrix, alpha=self.damping)
-        made[:, columns] += self.damping * matrix
-        return made
+        return (matrix @ (self.root if columns is None else self.root[:, columns]).T) @ self.root
 
     def times_projection(self, projection: torch.Tensor) -> torch.Tensor:
         """Return (P x I) @ A, shape (p s, d)."""
         if self.covariance is not None:
             return project_rows(projection, self.covariance)
         assert self.root is not None
-        taps = self.root.shape[1] // projection.shape[1]
-        spread = torch.kron(projection, torch.eye(taps, dtype=projection.dtype))
-        return (project_rows(projection, self.root.T) @ self.root).add_(spread, alpha=self.damping)
+        return project_rows(projection, self.root.T) @ self.root
 
     def behind(self, projection: torch.Tensor | None) -> PairMoments:
         """Moments of (P x I) x."""
@@ -77,10 +66,8 @@ class PairMoments:
         else:
             assert self.root is not None
             codes = project_rows(projection, self.root.T)
-            taps = self.root.shape[1] // projection.shape[1]
-            noise = torch.kron(projection @ projection.T, torch.eye(taps, dtype=codes.dtype))
-            covariance = (codes @ codes.T).add_(noise, alpha=self.damping)
-        return PairMoments(self.share, mean, self.target_mean, covariance, None, 0.0, cross)
+            covariance = codes @ codes.T
+        return PairMoments(self.share, mean, self.target_mean, covariance, None, cross)
 
 
 class PairSums:
@@ -138,12 +125,14 @@ class PairSums:
     def result(self, weight: torch.Tensor, ridge: float, centred: bool) -> list[PairMoments]:
         """Return the moments, on the CPU; nothing can be added afterwards.
 
+        The weight W to be reached is the dense one plus a ridge regression of what the targets differ by.
+
         Parameters
         ----------
         weight : Tensor, shape (C_out, d)
-            What the damping draws to.
+            Of the dense layer.
         ridge : float
-            Damping in units of the mean variance of an input.
+            In units of the mean variance of an input.
         centred : bool
             Whether a bias takes up the means.
         """
@@ -163,14 +152,23 @@ class PairSums:
                 ones = rows[:, -1].clone()
                 rows = rows - torch.outer(ones, ones @ rows)
             root, targets = rows[:, : len(x)], rows[:, len(x) : -1]
-            damping = _damping(float(root.square().sum()), len(x), ridge)
-            cross = (targets.T @ root).add_(weight, alpha=damping)
-            return PairMoments(share, x, y, None, root, damping, cross)
+            # (R^T R + a I)^-1 R^T = R^T (R R^T + a I)^-1, which is as small as the number of images.
+            gram = (root @ root.T).double()
+            damped = gram + _damping(float(gram.diagonal().sum()), len(x), ridge) * torch.eye(len(gram), dtype=gram.dtype)
+            change = torch.linalg.solve(damped, (targets - root @ weight.T).double())
+            reached = root @ weight.T + (gram @ change).to(root.dtype)
+            return PairMoments(share, x, y, None, root, reached.T @ root)
         covariance = (self.second[index].cpu() / count).addr_(x, x, alpha=-1)
+        cross = (self.cross[index].cpu() / count).addr_(y, x, alpha=-1)
         damping = _damping(float(covariance.diagonal().sum()), len(x), ridge)
-        covariance.diagonal().add_(damping)
-        cross = (self.cross[index].cpu() / count).addr_(y, x, alpha=-1).add_(weight, alpha=damping)
-        return PairMoments(share, x, y, covariance, None, 0.0, cross)
+        linear = weight @ covariance
+        # (C - W_0 A) (A + a I)^-1 A = (C - W_0 A) - a (C - W_0 A) (A + a I)^-1
+        missing = (cross - linear).double()
+        damped = covariance.double()
+        damped.diagonal().add_(damping)
+        rest = torch.cholesky_solve(missing.T, torch.linalg.cholesky(damped)).T
+        cross = linear + (missing - damping * rest).to(linear.dtype)
+        return PairMoments(share, x, y, covariance, None, cross)
 
 
 def _damping(energy: float, features: int, ridge: float) -> float:

@@ -21,6 +21,7 @@ from hscc.factorisation.factors import Encoder, RegionFactors, balance
 from hscc.refitting.moments import PairMoments
 
 _JITTER = 1e-6  # of a unit diagonal, for codes that depend on each other
+_DAMPING = 1e-2  # of an encoder's step, in units of the mean variance of its inputs
 _STEPS = 20  # of conjugate gradients
 _CLOSE = 1e-3  # of the first residual's norm, where they stop
 
@@ -206,23 +207,28 @@ def _input_gram(moments: PairMoments, inputs: int, taps: int) -> torch.Tensor:
         return _traced(moments.covariance, inputs, inputs, taps) / taps
     assert moments.root is not None
     rows = moments.root.reshape(-1, inputs, taps).transpose(1, 2).reshape(-1, inputs)
-    return (rows.T @ rows / taps) + moments.damping * torch.eye(inputs, dtype=rows.dtype)
+    return rows.T @ rows / taps
 
 
 def _solve_inputs(moments: PairMoments, columns: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return right @ A_bb^-1 for the features of one block."""
+    """Return right @ (A_bb + a I)^-1 for the features of one block: a damped step."""
+    wide = right.double()
     if moments.covariance is not None:
         whole = len(columns) == len(moments.covariance)
-        own = moments.covariance if whole else moments.covariance[columns][:, columns]
-        return _solve(own, right.T).T
+        own = (moments.covariance if whole else moments.covariance[columns][:, columns]).double()
+        own = own + _step_damping(own) * torch.eye(len(own), dtype=own.dtype)
+        return torch.cholesky_solve(wide.T, torch.linalg.cholesky(own)).T.to(right.dtype)
     assert moments.root is not None
     # (R^T R + a I)^-1 = (I - R^T (R R^T + a I)^-1 R) / a: as small as the number of images.
     root = moments.root[:, columns].double()
     small = root @ root.T
-    small.diagonal().add_(moments.damping)
-    wide = right.double()
-    inner = torch.linalg.solve(small, root @ wide.T)
-    return ((wide - inner.T @ root) / moments.damping).to(right.dtype)
+    damping = _step_damping(small) * len(small) / len(columns)
+    inner = torch.linalg.solve(small + damping * torch.eye(len(small), dtype=small.dtype), root @ wide.T)
+    return ((wide - inner.T @ root) / damping).to(right.dtype)
+
+
+def _step_damping(covariance: torch.Tensor) -> float:
+    return max(_DAMPING * float(covariance.diagonal().mean()), 1e-12)
 
 
 def _factor(matrix: torch.Tensor) -> torch.Tensor:
