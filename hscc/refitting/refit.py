@@ -8,8 +8,9 @@ it also makes up for their errors.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -36,6 +37,10 @@ _SHRINKAGE = 0.3  # of a region's sensitivity towards its layer's, as the method
 _SWEEPS = 3  # of alternating least squares
 
 
+Kept = Literal["nothing", "decoders", "all"]
+_KEPT: tuple[Kept, ...] = ("nothing", "decoders", "all")
+
+
 @dataclass(frozen=True)
 class LayerRefit:
     """What the refit of one layer brought, on the held-out images.
@@ -44,22 +49,20 @@ class LayerRefit:
     ----------
     layer : str
         Name.
+    error_before, error_after : float
+        Mean squared error of an output position in the norm of the sensitivity, in squared logits: what decides.
     before, after : float
-        Mean KL divergence of the network from the dense one, in nats.
-    decoders, encoders : bool
-        Whether the new decoders, and the new factors altogether, were kept: they lowered the divergence.
+        Mean KL divergence of the network from the dense one, in nats, with this layer's change.
+    kept : str
+        "decoders", "all" factors, or "nothing" where neither lowered the error.
     """
 
     layer: str
+    error_before: float
+    error_after: float
     before: float
     after: float
-    decoders: bool
-    encoders: bool
-
-    @property
-    def accepted(self) -> bool:
-        """Whether anything changed."""
-        return self.decoders or self.encoders
+    kept: Kept
 
 
 @dataclass(frozen=True)
@@ -134,34 +137,36 @@ def refit(
     entries = {entry.layer.name: entry for entry in plan.layers if entry.structure != DENSE}
     records: list[LayerRefit] = []
     with torch.no_grad(), evaluating(dense), evaluating(refitted):
-        held_out = [batch.clone() for batch in held_out]
-        _check_images(fitting, held_out, calibration)
+        image = _check_images(fitting, held_out, calibration)
         targets = logits(dense, held_out)
-        first = best = divergence(logits(refitted, held_out), targets)
-        names = execution_order(refitted, list(entries), _on(refitted, held_out[0][:1]))
-        passes = [name for _ in range(max(rounds, 1)) for name in names]
-        for name in track(passes, "refitting"):
-            layer, structure = entries[name].layer, entries[name].structure
-            step = _Layer(refitted, dense, layer, structure, calibration)
-            chain = step.chain()
-            if chain is None:
+        first = before = least = divergence(logits(refitted, held_out), targets)
+        best = _states(refitted, entries)
+        names = execution_order(refitted, list(entries), _on(refitted, image))
+        for name in track([name for _ in range(max(rounds, 1)) for name in names], "refitting"):
+            step = _Layer(refitted, dense, entries[name].layer, entries[name].structure, calibration)
+            if (chain := step.chain()) is None:
                 continue
             moments = step.moments(chain, fitting, ridge)
-            before, kept = best, []
-            for everything in (False, True) if rounds else (False,):
-                if everything:
-                    tried = fit_all(chain, moments, step.sensitivity(), _SWEEPS)
-                else:
-                    tried = fit_decoders(chain, moments)
-                state = step.replace(tried)
-                after = divergence(logits(refitted, held_out), targets)
-                kept.append(after <= best)
-                if kept[-1]:
-                    chain, best = tried, after
-                else:
-                    step.module.load_state_dict(state)
-            records.append(LayerRefit(name, before, best, kept[0], rounds > 0 and kept[1]))
-    return Refitted(refitted, tuple(records), first, best)
+            chains = [chain, fit_decoders(chain, moments)]
+            if rounds:
+                chains.append(fit_all(chains[1], moments, step.sensitivity(), _SWEEPS))
+            errors = step.errors(chains, held_out)
+            chosen = errors.index(min(errors))
+            step.module.load_state_dict(step.structure.chain_state(step.layer, chains[chosen]))
+            after = divergence(logits(refitted, held_out), targets) if chosen else before
+            records.append(LayerRefit(name, errors[0], errors[chosen], before, after, _KEPT[chosen]))
+            before = after
+            if after < least:
+                least, best = after, _states(refitted, entries)
+        for name, state in best.items():
+            refitted.get_submodule(name).load_state_dict(state)
+    return Refitted(refitted, tuple(records), first, least)
+
+
+def _states(model: nn.Module, names: Iterable[str]) -> dict[str, State]:
+    return {
+        name: {key: value.clone() for key, value in model.get_submodule(name).state_dict().items()} for name in names
+    }
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,25 @@ class _Layer:
         dtype = torch.promote_types(like.dtype, torch.float32)
         return self.structure.chain(self.layer, copy.deepcopy(self.module).to("cpu", dtype))
 
-    def replace(self, chain: Chain) -> State:
-        """Put in factors and return the state before."""
-        state = {key: value.clone() for key, value in self.module.state_dict().items()}
-        self.module.load_state_dict(self.structure.chain_state(self.layer, chain))
-        return state
+    def errors(self, chains: Sequence[Chain], images: Iterable[torch.Tensor]) -> list[float]:
+        """Mean squared error of a position's output with each of some factors, in the norm of the sensitivity."""
+        modules = []
+        for chain in chains:
+            modules.append(copy.deepcopy(self.module))
+            modules[-1].load_state_dict(self.structure.chain_state(self.layer, chain))
+        moments = self.calibration.moments[self.layer.name]
+        norm = shrink_sensitivity(moments.sensitivity.sum(0), moments.sensitivity.sum(0), 0.0)
+        norm = norm.to(next(self.module.parameters()).device) / int(moments.count.sum())
+        totals, count = [0.0] * len(chains), 0
+        for batch in images:
+            for part in batch.split(_AT_ONCE):
+                inputs = layer_input(self.small, self.layer.name, part)
+                targets = layer_output(self.dense, self.layer.name, part)
+                for index, module in enumerate(modules):
+                    wrong = (module(inputs) - targets).movedim(1, -1).reshape(-1, self.layer.outputs).to(norm.dtype)
+                    totals[index] += float(((wrong @ norm) * wrong).sum(dtype=torch.float64))
+                count += targets.numel() // self.layer.outputs
+        return [total / count for total in totals]
 
     def moments(self, chain: Chain, images: Iterable[torch.Tensor], ridge: float) -> list[PairMoments]:
         """Moments of its inputs in the compressed network and of its outputs in the dense one."""
@@ -255,21 +274,28 @@ def _split(
     again = list(images) if isinstance(images, Iterator) else images
     if validation is None:
         return _Images(again, held_out=False), _Images(again, held_out=True)
-    return again, validation
+    return again, list(validation) if isinstance(validation, Iterator) else validation
 
 
-def _check_images(fitting: Iterable[torch.Tensor], held_out: list[torch.Tensor], calibration: Calibration) -> None:
-    if not held_out or next(iter(fitting), None) is None:
-        raise CompressionError(
-            f"the images to refit on are too few; pass at least {_HELD_OUT}, or some and validation images."
-        )
-    for batch in (*held_out, *fitting):
-        check_batch(batch)
-        if tuple(batch.shape[1:]) != calibration.input_shape:
+def _check_images(
+    fitting: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor], calibration: Calibration
+) -> torch.Tensor:
+    """Return one image."""
+    for batches in (fitting, held_out):
+        first = None
+        for batch in batches:
+            check_batch(batch)
+            if tuple(batch.shape[1:]) != calibration.input_shape:
+                raise CompressionError(
+                    f"images of shape {tuple(batch.shape[1:])} do not fit a calibration of {calibration.input_shape}; "
+                    "refit at the same input size."
+                )
+            first = batch[:1]
+        if first is None:
             raise CompressionError(
-                f"images of shape {tuple(batch.shape[1:])} do not fit a calibration of {calibration.input_shape}; "
-                "refit at the same input size."
+                f"the images to refit on are too few; pass at least {_HELD_OUT}, or some and validation images."
             )
+    return first
 
 
 def _on(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -144,11 +144,10 @@ def fit_projection(chain: Chain, moments: Sequence[PairMoments], sensitivity: Se
             total += _traced(hessian @ own.times_projection(change), directions, inputs, taps)
         return total
 
-    outer_factor, inner_factor = _factor(outer), _factor(inner)
+    left, right = _inverse(outer), _inverse(inner)
 
     def precondition(residual: torch.Tensor) -> torch.Tensor:
-        half = torch.cholesky_solve(residual.double(), outer_factor)
-        return torch.cholesky_solve(half.T, inner_factor).T.to(residual.dtype)
+        return (left @ residual.double() @ right).to(residual.dtype)
 
     change = _conjugate_gradients(curvature, gradient - curvature(projection), precondition)
     return replace(chain, projection=projection + change)
@@ -231,17 +230,19 @@ def _step_damping(covariance: torch.Tensor) -> float:
     return max(_DAMPING * float(covariance.diagonal().mean()), 1e-12)
 
 
-def _factor(matrix: torch.Tensor) -> torch.Tensor:
-    wide = (matrix.double() + matrix.T.double()) / 2
-    wide.diagonal().add_(_JITTER * max(float(wide.diagonal().mean()), 1e-30))
-    return torch.linalg.cholesky(wide)
+def _inverse(matrix: torch.Tensor) -> torch.Tensor:
+    """Inverse of a positive semidefinite matrix in float64, damped in units that make its diagonal one.
 
-
-def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solve a positive semidefinite system, in units that make its diagonal one."""
+    By eigenvalues: codes may depend on each other, and then rounding makes some eigenvalues negative.
+    """
     diagonal = matrix.diagonal().double()
     unit = diagonal.clamp_min(max(1e-12 * float(diagonal.max()), 1e-60)).rsqrt()
     scaled = matrix.double() * torch.outer(unit, unit)
-    scaled.diagonal().add_(_JITTER)
-    solved = torch.cholesky_solve(unit[:, None] * right.double(), torch.linalg.cholesky(scaled))
-    return (unit[:, None] * solved).to(right.dtype)
+    values, vectors = torch.linalg.eigh((scaled + scaled.T) / 2)
+    damped = vectors * (1 / (values.clamp_min(0.0) + _JITTER))
+    made: torch.Tensor = unit[:, None] * (damped @ vectors.T) * unit
+    return made
+
+
+def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return (_inverse(matrix) @ right.double()).to(right.dtype)
