@@ -154,7 +154,8 @@ class PairSums:
             root, targets = rows[:, : len(x)], rows[:, len(x) : -1]
             # (R^T R + a I)^-1 R^T = R^T (R R^T + a I)^-1, which is as small as the number of images.
             gram = (root @ root.T).double()
-            damped = gram + _damping(float(gram.diagonal().sum()), len(x), ridge) * torch.eye(len(gram), dtype=gram.dtype)
+            damped = gram.clone()
+            damped.diagonal().add_(_damping(float(gram.diagonal().sum()), len(x), ridge))
             change = torch.linalg.solve(damped, (targets - root @ weight.T).double())
             reached = root @ weight.T + (gram @ change).to(root.dtype)
             return PairMoments(share, x, y, None, root, reached.T @ root)

@@ -390,8 +390,9 @@ class ClusteredConv2d(_Clustered):
     def factors(self, region: Region) -> RegionFactors:
         """Read the weights."""
         kernels: list[torch.Tensor] = [encoder.weight.detach().flatten(1) for encoder in self.encoders]  # type: ignore[operator, union-attr]
-        rows = list(kernels[0].split([block.rank for block in region.blocks if block.rank])) if self.grouped else kernels
-        return _read_factors(region, rows, self.decoder)
+        if self.grouped:
+            kernels = list(kernels[0].split([block.rank for block in region.blocks if block.rank]))
+        return _read_factors(region, kernels, self.decoder)
 
     def fill(self, factors: RegionFactors) -> None:
         """Put in weights."""
