@@ -40,7 +40,7 @@ def _problem(sizes: dict[str, int]) -> tuple[Chain, list[PairMoments], list[torc
             root = torch.randn(OUTPUTS, OUTPUTS)
             norms.append(root @ root.T + 0.1 * torch.eye(OUTPUTS))
             if sizes["encoders"] or projection is None:
-                parts = list(torch.randperm(width).tensor_split(sizes["blocks"]))
+                parts = [part.sort().values for part in torch.randperm(width).tensor_split(sizes["blocks"])]
                 encoders = [torch.randn(1 + block % 2, len(part)) for block, part in enumerate(parts)]
             else:
                 parts, encoders = [], []
