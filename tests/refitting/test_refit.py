@@ -157,7 +157,11 @@ def test_a_chain_is_what_its_module_computes(structure: LowRank, bias: bool) -> 
             kernel = chain.weight(index, layer.features).reshape(7, 6, 3, 3)
             whole = nn.functional.conv2d(images, kernel, chain.regions[index].bias, padding=1)
             for top, bottom, left, right in region:
-                at = (slice(None), slice(None), *(slice(a * 6 // cells, b * 6 // cells) for a, b in ((top, bottom), (left, right))))
+                at = (
+                    slice(None),
+                    slice(None),
+                    *(slice(a * 6 // cells, b * 6 // cells) for a, b in ((top, bottom), (left, right))),
+                )
                 expected[at] = whole[at]
         torch.testing.assert_close(module(images), expected)
 

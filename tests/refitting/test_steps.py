@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -101,7 +103,7 @@ def test_every_step_lowers_the_loss(sizes: dict[str, int]) -> None:
         losses.append(loss(chain, moments, norms))
 
     tolerance = 1e-5 * max(map(abs, losses))
-    assert all(later <= earlier + tolerance for earlier, later in zip(losses, losses[1:], strict=False)), losses
+    assert all(later <= earlier + tolerance for earlier, later in pairwise(losses)), losses
 
 
 @settings(max_examples=15, deadline=None)
