@@ -132,7 +132,7 @@ class PairSums:
         weight : Tensor, shape (C_out, d)
             Of the dense layer.
         ridge : float
-            In units of the mean variance of an input.
+            In units of the mean variance of an input; of the directions that the images span where these are fewer.
         centred : bool
             Whether a bias takes up the means.
         """
@@ -155,7 +155,7 @@ class PairSums:
             # (R^T R + a I)^-1 R^T = R^T (R R^T + a I)^-1, which is as small as the number of images.
             gram = (root @ root.T).double()
             damped = gram.clone()
-            damped.diagonal().add_(_damping(float(gram.diagonal().sum()), len(x), ridge))
+            damped.diagonal().add_(_damping(float(gram.diagonal().sum()), len(gram), ridge))
             change = torch.linalg.solve(damped, (targets - root @ weight.T).double())
             reached = root @ weight.T + (gram @ change).to(root.dtype)
             return PairMoments(share, x, y, None, root, reached.T @ root)
@@ -165,12 +165,23 @@ class PairSums:
         linear = weight @ covariance
         # (C - W_0 A) (A + a I)^-1 A = (C - W_0 A) - a (C - W_0 A) (A + a I)^-1
         missing = (cross - linear).double()
-        damped = covariance.double()
-        damped.diagonal().add_(damping)
-        rest = torch.cholesky_solve(missing.T, torch.linalg.cholesky(damped)).T
+        factor, damping = damped_factor(covariance, damping)
+        rest = torch.cholesky_solve(missing.T, factor).T
         cross = linear + (missing - damping * rest).to(linear.dtype)
         return PairMoments(share, x, y, covariance, None, cross)
 
 
-def _damping(energy: float, features: int, ridge: float) -> float:
-    return max(ridge * energy / features, 1e-12)  # an input that never varies leaves the dense weight in place
+def damped_factor(covariance: torch.Tensor, damping: float) -> tuple[torch.Tensor, float]:
+    """Cholesky factor of A + damping I in float64, and the damping: more where rounding left A indefinite beyond it."""
+    wide = covariance.double()
+    if wide is covariance:
+        wide = wide.clone()
+    wide.diagonal().add_(damping)
+    while (found := torch.linalg.cholesky_ex(wide)).info.item():
+        wide.diagonal().add_(9 * damping)
+        damping *= 10
+    return found.L, damping
+
+
+def _damping(energy: float, directions: int, ridge: float) -> float:
+    return max(ridge * energy / directions, 1e-12)  # an input that never varies leaves the dense weight in place

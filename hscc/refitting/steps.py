@@ -18,7 +18,7 @@ import torch
 
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.factors import Encoder, RegionFactors, balance
-from hscc.refitting.moments import PairMoments
+from hscc.refitting.moments import PairMoments, damped_factor
 
 _JITTER = 1e-6  # of a unit diagonal, for codes that depend on each other
 _DAMPING = 1e-2  # of an encoder's step, in units of the mean variance of its inputs
@@ -214,14 +214,14 @@ def _solve_inputs(moments: PairMoments, columns: torch.Tensor, right: torch.Tens
     wide = right.double()
     if moments.covariance is not None:
         whole = len(columns) == len(moments.covariance)
-        own = (moments.covariance if whole else moments.covariance[columns][:, columns]).double()
-        own = own + _step_damping(own) * torch.eye(len(own), dtype=own.dtype)
-        return torch.cholesky_solve(wide.T, torch.linalg.cholesky(own)).T.to(right.dtype)
+        own = moments.covariance if whole else moments.covariance[columns][:, columns]
+        factor, _ = damped_factor(own, _step_damping(own))
+        return torch.cholesky_solve(wide.T, factor).T.to(right.dtype)
     assert moments.root is not None
     # (R^T R + a I)^-1 = (I - R^T (R R^T + a I)^-1 R) / a: as small as the number of images.
     root = moments.root[:, columns].double()
     small = root @ root.T
-    damping = _step_damping(small) * len(small) / len(columns)
+    damping = _step_damping(small)
     inner = torch.linalg.solve(small + damping * torch.eye(len(small), dtype=small.dtype), root @ wide.T)
     return ((wide - inner.T @ root) / damping).to(right.dtype)
 
