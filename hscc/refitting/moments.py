@@ -89,13 +89,14 @@ class PairSums:
         self.layer = layer
         self.tiles = [[tile_rectangle(tile, layer.grid, cells) for tile in tiles] for tiles in regions]
         features, outputs, number = layer.features, layer.outputs, len(regions)
-        options = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+        dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
         self.count = [0] * number
-        self.inputs, self.targets = (torch.zeros(number, size, **options) for size in (features, outputs))  # type: ignore[arg-type]
+        self.inputs = torch.zeros(number, features, dtype=dtype, device=device)
+        self.targets = torch.zeros(number, outputs, dtype=dtype, device=device)
         self.sketched = layer.positions == 1 and features > SKETCH_ROWS
         squares = 0 if self.sketched else number
-        self.second = torch.zeros(squares, features, features, **options)  # type: ignore[arg-type]
-        self.cross = torch.zeros(squares, outputs, features, **options)  # type: ignore[arg-type]
+        self.second = torch.zeros(squares, features, features, dtype=dtype, device=device)
+        self.cross = torch.zeros(squares, outputs, features, dtype=dtype, device=device)
         self.rows: list[torch.Tensor] = []
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:

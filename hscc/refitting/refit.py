@@ -281,8 +281,9 @@ def _check_images(
     fitting: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor], calibration: Calibration
 ) -> torch.Tensor:
     """Return one image."""
+    image = None
     for batches in (fitting, held_out):
-        first = None
+        count = 0
         for batch in batches:
             check_batch(batch)
             if tuple(batch.shape[1:]) != calibration.input_shape:
@@ -290,12 +291,13 @@ def _check_images(
                     f"images of shape {tuple(batch.shape[1:])} do not fit a calibration of {calibration.input_shape}; "
                     "refit at the same input size."
                 )
-            first = batch[:1]
-        if first is None:
+            count, image = count + len(batch), batch[:1]
+        if not count:
             raise CompressionError(
                 f"the images to refit on are too few; pass at least {_HELD_OUT}, or some and validation images."
             )
-    return first
+    assert image is not None
+    return image
 
 
 def _on(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

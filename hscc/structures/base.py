@@ -184,10 +184,10 @@ def sequential_state(kernels: Sequence[torch.Tensor], bias: torch.Tensor | None)
 
 def kernels_of(module: nn.Module) -> list[torch.Tensor]:
     """Kernels of an `nn.Sequential` of convolutions, in the order of execution."""
-    return [part.weight.detach() for part in module.children()]  # type: ignore[misc]
+    return [part.weight.detach() for part in module.children()]  # type: ignore[operator]
 
 
 def bias_of(module: nn.Module, layer: Layer) -> torch.Tensor:
     """Bias of the last convolution of an `nn.Sequential`; zeros where the layer has none."""
     last = list(module.children())[-1]
-    return last.bias.detach() if layer.bias else last.weight.new_zeros(layer.outputs)  # type: ignore[union-attr, operator, return-value]
+    return last.bias.detach() if layer.bias else last.weight.new_zeros(layer.outputs)  # type: ignore[operator]

@@ -180,7 +180,7 @@ class LowRank(Structure):
         taps = self.projected_layer(layer).taps
         columns = [[columns_of(block.channels, taps) for block in region.blocks] for region in self.regions]
         factors = [part.factors(region) for part, region in zip(_parts(module), self.regions, strict=True)]
-        projection = module[0].weight.detach().flatten(1) if isinstance(module, ProjectedConv2d) else None  # type: ignore[operator, union-attr]
+        projection = module[0].weight.detach().flatten(1) if isinstance(module, ProjectedConv2d) else None  # type: ignore[operator]
         return Chain(projection, columns, factors, biased=True)
 
     def chain_state(self, layer: Layer, chain: Chain) -> State:
@@ -345,7 +345,7 @@ class ClusteredLinear(_Clustered):
 
     def factors(self, region: Region) -> RegionFactors:
         """Read the weights."""
-        return _read_factors(region, [encoder.weight.detach() for encoder in self.encoders], self.decoder)  # type: ignore[operator, union-attr, misc]
+        return _read_factors(region, [encoder.weight.detach() for encoder in self.encoders], self.decoder)  # type: ignore[operator]
 
     def fill(self, factors: RegionFactors) -> None:
         """Put in weights."""
@@ -389,7 +389,7 @@ class ClusteredConv2d(_Clustered):
 
     def factors(self, region: Region) -> RegionFactors:
         """Read the weights."""
-        kernels: list[torch.Tensor] = [encoder.weight.detach().flatten(1) for encoder in self.encoders]  # type: ignore[operator, union-attr]
+        kernels: list[torch.Tensor] = [encoder.weight.detach().flatten(1) for encoder in self.encoders]  # type: ignore[operator]
         if self.grouped:
             kernels = list(kernels[0].split([block.rank for block in region.blocks if block.rank]))
         return _read_factors(region, kernels, self.decoder)
