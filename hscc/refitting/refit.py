@@ -98,8 +98,11 @@ def refit(
     """Refit a compressed network to its dense one; labels and gradients are not needed.
 
     In the order of execution each layer's decoders and biases are fitted by ridge regression, then its projection,
-    encoders and decoders in turn, in the norm of the output sensitivity. What raises the divergence on images held out
-    is not kept. Memory does not grow with the number of images; the networks are run on them once per layer.
+    encoders and decoders in turn, in the norm of the output sensitivity. Of a layer's old factors, new decoders and new
+    factors those with the least error of its output on held-out images are kept; and of the layers in order so many
+    that the divergence on these images is least, so it never rises. (It is not asked for at each layer alone: later
+    layers make up for what an earlier change moves.) Memory does not grow with the number of images; the networks are
+    run on them once per layer.
 
     Parameters
     ----------
@@ -136,7 +139,8 @@ def refit(
     refitted = copy.deepcopy(small)
     entries = {entry.layer.name: entry for entry in plan.layers if entry.structure != DENSE}
     records: list[LayerRefit] = []
-    with torch.no_grad(), evaluating(dense), evaluating(refitted):
+    # The caller may be inside inference_mode, whose tensors nothing could train afterwards.
+    with torch.inference_mode(False), torch.no_grad(), evaluating(dense), evaluating(refitted):
         image = _check_images(fitting, held_out, calibration)
         targets = logits(dense, held_out)
         first = before = least = divergence(logits(refitted, held_out), targets)

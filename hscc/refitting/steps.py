@@ -71,7 +71,8 @@ def fit_all(
         inner = [own.behind(chain.projection) for own in moments]
         fitted = []
         for factors, columns, own, norm in zip(chain.regions, chain.columns, inner, sensitivity, strict=True):
-            encoded = fit_encoders(factors, columns, own, norm) if columns else factors
+            # A wide layer with one position has fewer images than inputs: encoders would read what only these show.
+            encoded = fit_encoders(factors, columns, own, norm) if columns and own.root is None else factors
             fitted.append(_fit_decoder(encoded, columns, own))
         chain = replace(chain, regions=fitted)
     return replace(chain, regions=[_balanced(factors) for factors in chain.regions])
@@ -211,19 +212,11 @@ def _input_gram(moments: PairMoments, inputs: int, taps: int) -> torch.Tensor:
 
 def _solve_inputs(moments: PairMoments, columns: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return right @ (A_bb + a I)^-1 for the features of one block: a damped step."""
-    wide = right.double()
-    if moments.covariance is not None:
-        whole = len(columns) == len(moments.covariance)
-        own = moments.covariance if whole else moments.covariance[columns][:, columns]
-        factor, _ = damped_factor(own, _step_damping(own))
-        return torch.cholesky_solve(wide.T, factor).T.to(right.dtype)
-    assert moments.root is not None
-    # (R^T R + a I)^-1 = (I - R^T (R R^T + a I)^-1 R) / a: as small as the number of images.
-    root = moments.root[:, columns].double()
-    small = root @ root.T
-    damping = _step_damping(small)
-    inner = torch.linalg.solve(small + damping * torch.eye(len(small), dtype=small.dtype), root @ wide.T)
-    return ((wide - inner.T @ root) / damping).to(right.dtype)
+    assert moments.covariance is not None
+    whole = len(columns) == len(moments.covariance)
+    own = moments.covariance if whole else moments.covariance[columns][:, columns]
+    factor, _ = damped_factor(own, _step_damping(own))
+    return torch.cholesky_solve(right.double().T, factor).T.to(right.dtype)
 
 
 def _step_damping(covariance: torch.Tensor) -> float:

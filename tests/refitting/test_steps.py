@@ -146,7 +146,7 @@ def test_moments_kept_as_a_root_do_the_same(rows: int) -> None:
     whole = PairMoments(1.0, own.input_mean, own.target_mean, root.T @ root, None, own.cross @ root.T @ root)
     rooted = PairMoments(1.0, own.input_mean, own.target_mean, None, root, own.cross @ root.T @ root)
 
-    made, other = fit_all(chain, [whole], norms, 2), fit_all(chain, [rooted], norms, 2)
+    made, other = fit_decoders(chain, [whole]), fit_decoders(chain, [rooted])
 
     torch.testing.assert_close(made.weight(0, INPUTS * TAPS), other.weight(0, INPUTS * TAPS), rtol=1e-3, atol=1e-4)
 
