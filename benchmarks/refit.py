@@ -2,8 +2,8 @@
 
     python -m benchmarks.refit --names tucker_adaptive,hscc --budgets 6,12
 
-Uses the outputs of the stages train and calibrate of the workspace it runs in. It refits on training images; the figures
-are of the validation split, and the test split stays unread.
+Uses the outputs of the stages train and calibrate of the workspace it runs in. It refits on training images; the
+figures are of the validation split, and the test split stays unread.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
 from hscc.timing.runtimes import ONNXRUNTIME
+from hscc.training.augmentation import augment
 from hscc.training.distillation import teacher_logits
 from hscc.training.images import to_input
+
+
+_AUGMENTATION_SEED = 7
 
 
 @dataclass
@@ -39,6 +43,7 @@ class RefitWorkspace(Workspace):
     """A workspace with training images to refit on."""
 
     images: int
+    augmented: bool
     seed: int = 0
 
     @cached_property
@@ -47,6 +52,8 @@ class RefitWorkspace(Workspace):
         _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
         train, _ = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))
         images, _ = train.batch(balanced_sample(train.labels, self.images, self.seed))
+        if self.augmented:
+            images = augment(images, torch.Generator().manual_seed(_AUGMENTATION_SEED))
         return list(to_input(images).split(32))
 
     def figures(self, network: nn.Module) -> tuple[str, str]:
@@ -63,9 +70,10 @@ def main(
     images: Annotated[int, typer.Option(help="Training images to refit on; a quarter is held out.")] = 512,
     rounds: Annotated[int, typer.Option(help="Passes over the layers with all factors.")] = 1,
     ridge: Annotated[float, typer.Option(help="Damping towards the dense weights.")] = 1e-2,
+    augmented: Annotated[bool, typer.Option(help="Whether to augment the training images.")] = True,
 ) -> None:
     """Print the table."""
-    space = RefitWorkspace(read_params().data.protocol, images)
+    space = RefitWorkspace(read_params().data.protocol, images, augmented)
     accuracy = space.figures(space.dense)[1]
     title = (
         f"{space.protocol} protocol, {len(space.validation)} validation images, {images} training images, seed 0, "

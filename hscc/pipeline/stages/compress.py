@@ -30,6 +30,7 @@ from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
+from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
 from hscc.training.images import EVALUATION_BATCH, Split, to_input
@@ -133,8 +134,10 @@ def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: 
 
 
 def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Tensor]:
+    """Network inputs, augmented: the baseline knows its training images by heart and is too sure of them."""
     images, _ = train.batch(balanced_sample(train.labels, params.images, seed))
-    return list(to_input(images).split(EVALUATION_BATCH))
+    augmented = augment(images, torch.Generator().manual_seed(seed))
+    return list(to_input(augmented).split(EVALUATION_BATCH))
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Recipe:
