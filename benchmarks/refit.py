@@ -34,7 +34,6 @@ from hscc.training.augmentation import augment
 from hscc.training.distillation import teacher_logits
 from hscc.training.images import to_input
 
-
 _AUGMENTATION_SEED = 7
 
 

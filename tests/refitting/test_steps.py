@@ -140,7 +140,7 @@ def _gradient(chain: Chain, moments: list[PairMoments], norms: list[torch.Tensor
 @pytest.mark.parametrize("rows", [3, 40])
 def test_moments_kept_as_a_root_do_the_same(rows: int) -> None:
     torch.manual_seed(0)
-    chain, moments, norms = _problem({"regions": 1, "blocks": 2, "projection": 0, "encoders": True, "seed": 0})
+    chain, moments, _ = _problem({"regions": 1, "blocks": 2, "projection": 0, "encoders": True, "seed": 0})
     root = torch.randn(rows, INPUTS * TAPS, dtype=torch.float64)
     own = moments[0]
     whole = PairMoments(1.0, own.input_mean, own.target_mean, root.T @ root, None, own.cross @ root.T @ root)
