@@ -21,7 +21,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit fetch repro flow protocols server deploy worker ui lock clean
+.PHONY: help setup demo test lint audit fetch repro flow evidence protocols server deploy worker ui lock clean
 
 help: ## Say what there is
 	@printf '\nHSCC: compress a convolutional network, with the evidence.\n\n'
@@ -48,7 +48,7 @@ demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (6 mi
 	@python -m flows.demo
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 python -m pytest -q -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 python -m pytest -q -n 3 --dist loadscope
 
 lint: $(READY) ## Check style, types and the direction of imports
 	ruff check .
@@ -75,6 +75,9 @@ repro: fetch ## Fetch the MRI data set and run the graph on it
 flow: $(READY) ## Run the same graph under Prefect
 	@python -m flows.pipeline
 
+evidence: $(READY) ## Run the sweep that docs/results.md is printed from: methods, seeds, controls (many hours)
+	@python -m flows.sweeps evidence
+
 protocols: $(READY) ## Run the paper's methods under the other splits too, as DVC experiments (hours)
 	@python -m flows.protocols
 
@@ -86,7 +89,7 @@ server: $(READY) ## Start the Prefect server, UI on http://127.0.0.1:4200
 
 deploy worker: export PREFECT_API_URL ?= http://127.0.0.1:$(PREFECT_PORT)/api
 deploy worker: export PREFECT_HOME := $(CURDIR)/.prefect
-deploy: $(READY) ## Put the deployments of prefect.yaml on the server (nightly, sweep, validate-data, promote)
+deploy: $(READY) ## Put the deployments of prefect.yaml on the server (nightly, sweep, evidence, validate-data, promote)
 	@prefect work-pool inspect hscc >/dev/null 2>&1 || prefect work-pool create hscc --type process
 	@cd $(WORKSPACE) && prefect --no-prompt deploy --prefect-file $(CURDIR)/prefect.yaml --all
 

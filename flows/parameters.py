@@ -19,6 +19,7 @@ from pydantic import Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from flows.runners import Runner
+from flows.sweeps import overrides_of, sweep_names
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import cell_pattern
 from hscc.pipeline.known_names import known_names
@@ -109,6 +110,15 @@ Cells = Annotated[
         )
     ),
 ]
+NamedSweep = Annotated[
+    str | None,
+    WithJsonSchema({"anyOf": [{"type": "string", "enum": sweep_names()}, {"type": "null"}]}),
+    Field(
+        json_schema_extra=_shown(
+            "Sweep", "One of sweeps.yaml: its cells and other parameters instead of those of params.yaml. Empty: none."
+        )
+    ),
+]
 SplitProtocol = Annotated[
     Protocol | None,
     Field(json_schema_extra=_shown("Protocol", f"Split that calibrate, compress and register use. {AS_IT_IS}")),
@@ -142,7 +152,7 @@ Patience = Annotated[
 ]
 
 
-def overrides(cells: Sequence[str], protocol: str | None) -> dict[str, Any]:
+def overrides(cells: Sequence[str], protocol: str | None, sweep: str | None = None) -> dict[str, Any]:
     """Say what a run changes in ``params.yaml``.
 
     Parameters
@@ -151,16 +161,21 @@ def overrides(cells: Sequence[str], protocol: str | None) -> dict[str, Any]:
         Names of all cells of the sweep; empty for those of the file.
     protocol : str or None
         Split protocol; None for that of the file.
+    sweep : str or None
+        Name of a sweep in ``sweeps.yaml``; cells and protocol go before what it says.
 
     Returns
     -------
     dict of str to Any
         Values by dotted name, as ``dvc exp run --set-param`` names them.
     """
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = overrides_of(sweep) if sweep else {}
     if cells:
         # The cells that insight names may not be among these; without a name it takes the first with regions.
         changed |= {"compress.cells": list(cells), "insight.cells": []}
     if protocol:
         changed["data.protocol"] = protocol
+        trained = _read(layout.PARAMS, "train", "protocols")
+        if trained and protocol not in trained:
+            changed["train.protocols"] = [protocol]
     return changed

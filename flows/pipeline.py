@@ -57,15 +57,16 @@ def pipeline(
     max_workers: parameters.Workers = None,
     runner: parameters.Where = Runner.local,
     address: parameters.Address = None,
+    sweep: parameters.NamedSweep = None,
 ) -> State[None]:
     """Bring the stages of the graph in the current folder up to date.
 
     With other cells or another protocol the run is a DVC experiment: the workspace stays as it is, and
     `dvc exp show` lists what came out.
     """
-    changed = parameters.overrides(cells, protocol)
     workspace = Path.cwd()
     try:
+        changed = parameters.overrides(cells, protocol, sweep)
         open_repo(workspace).close()
         with (
             one_sentence(workspace),
@@ -137,6 +138,7 @@ def main(
         typer.Option(help="Cell of the sweep instead of those of params.yaml, such as hscc-macs9-seed0; repeatable."),
     ] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="Split protocol instead of that of params.yaml.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Named sweep of sweeps.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage, stale or not.")] = False,
     max_workers: Annotated[
         int | None, typer.Option(min=1, help="Most stages side by side [default: cores, as memory allows].")
@@ -147,7 +149,7 @@ def main(
     """Bring every stale stage of the graph up to date, as `dvc repro` does, under Prefect."""
     targets, cells = tuple(target or ()), tuple(cell or ())
     with contextlib.chdir(workspace):
-        state = pipeline(targets, cells, protocol, force, max_workers, runner, address, return_state=True)
+        state = pipeline(targets, cells, protocol, force, max_workers, runner, address, sweep, return_state=True)
     if not state.is_completed():
         typer.echo(f"error: {redact(str(state.message))}", err=True)
         sys.exit(1)

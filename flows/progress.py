@@ -59,7 +59,7 @@ class Progress:
             self.end()
             self._stage, self._since = begins[1], time.monotonic()
             name, _, item = self._stage.partition("@")
-            self._say(f"{' '.join((name, item)):<36}{SHOWN.get(name, '')} ... ")
+            self._say(f"{' '.join((name, item)):<42} {SHOWN.get(name, '')} ... ")
         elif _SKIPPED.match(text):
             self.skipped += 1
 

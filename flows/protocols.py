@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -21,7 +21,7 @@ from hscc.budgets.budget import Budget
 from hscc.errors import HSCCError
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
-from hscc.pipeline.params import read_params
+from hscc.pipeline.params import Protocol, read_params
 from hscc.pipeline.redaction import redact
 
 # The paper's methods, and what is made of its own here. One seed: another moves a network by less than the test set's
@@ -78,11 +78,11 @@ def main(
         Path, typer.Option(exists=True, file_okay=False, help="Folder that holds .dvc and dvc.yaml.")
     ] = Path("."),
 ) -> None:
-    """Run the paper's methods under every trained split protocol but that of params.yaml."""
+    """Run the paper's methods under every split protocol but that of params.yaml."""
     try:
         with contextlib.chdir(workspace):
-            params = read_params(layout.PARAMS)
-            others = [protocol for protocol in params.train.protocols if protocol != params.data.protocol]
+            own = read_params(layout.PARAMS).data.protocol
+            others = [protocol for protocol in get_args(Protocol) if protocol != own]
             for kept in run(Path.cwd(), others):
                 typer.echo(kept)
     except HSCCError as error:

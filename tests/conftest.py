@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from hscc.pipeline import telemetry
@@ -13,6 +14,7 @@ from hscc.pipeline import telemetry
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from xdist.scheduler.protocol import Scheduling
 
     from hscc.calibration.collect import Calibration
 
@@ -27,6 +29,63 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 telemetry.switch_off()
+
+# No property fails because a machine is busy.
+hypothesis.settings.register_profile(
+    "busy",
+    hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("busy")
+
+# What runs in one worker since it shares servers that take seconds to start, or the spectra of the tiny network's
+# calibration; every other file is a group of its own.
+_GROUPS = {
+    "tests/budgets/test_latency_table.py": "tiny",
+    "tests/budgets/test_resources.py": "tiny",
+    "tests/test_plans.py": "tiny",
+    "tests/test_storage.py": "tiny",
+    "tests/flows/test_approval_deployed.py": "deployed",
+    "tests/flows/test_deployment.py": "deployed",
+    "tests/flows/test_faults.py": "deployed",
+}
+# Groups that take longest begin first, so that no worker is left with one of them at the end.
+_FIRST = [
+    "deployed",
+    "flows",
+    "tests/engine/test_kernels.py",
+    "tiny",
+    "tests/test_any_cnn.py",
+    "tests/test_wheel.py",
+]
+
+
+def _group(nodeid: str) -> str:
+    path = nodeid.partition("::")[0]
+    return _GROUPS.get(path, "flows" if path.startswith("tests/flows/") else path)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests of a worker by `_FIRST`."""
+    if hasattr(config, "workerinput"):
+        rank = {group: number for number, group in enumerate(_FIRST)}
+        items.sort(key=lambda item: rank.get(_group(item.nodeid), len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "Scheduling | None":
+    """With ``--dist loadscope`` give each worker one of the groups above at a time."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False  # by the number of tests, which says little about their time
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

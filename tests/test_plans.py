@@ -43,7 +43,7 @@ budgets = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=45, deadline=None)
 @given(st.sampled_from(sorted(METHODS)), budgets)
 def test_no_budget_is_exceeded_on_the_real_modules(
     calibration: Calibration, network: nn.Module, name: str, budget: Budget
@@ -144,7 +144,7 @@ def assert_same_plan(network: nn.Module, calibration: Calibration, method: Metho
             assert torch.equal(value, hierarchical.weights[name][key])
 
 
-@pytest.mark.parametrize("ratio", [1.5, 3, 4, 6, 9])
+@pytest.mark.parametrize("ratio", [1.5, 4, 9])
 def test_auto_is_never_worse_than_a_structure_it_includes(
     calibration: Calibration, network: nn.Module, ratio: float
 ) -> None:

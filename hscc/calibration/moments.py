@@ -72,7 +72,7 @@ class RegionMoments:
     root : Tensor or None, shape (rows, d)
         R with R^T R = covariance, for single-position layers.
     covariance : Tensor or None, shape (d, d)
-        Covariance of the patches.
+        Covariance of the patches, where it was asked for.
     sensitivity : Tensor, shape (C_out, C_out)
         Mean of g g^T over the region's positions, unshrunk.
     """
@@ -84,7 +84,9 @@ class RegionMoments:
     sensitivity: torch.Tensor
 
 
-def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> RegionMoments:
+def region_moments(
+    moments: LayerMoments, cells: Sequence[int], images: int, covariance: bool = True
+) -> RegionMoments:  # fmt: skip
     """Sum the cells of a region and normalise.
 
     Parameters
@@ -95,6 +97,8 @@ def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> 
         Rows of the region.
     images : int
         Calibration images.
+    covariance : bool
+        Whether to sum the second moments of a layer with several positions too, which takes most of the time.
     """
     index = torch.as_tensor(list(cells))
     count = int(moments.count[index].sum())
@@ -103,16 +107,34 @@ def region_moments(moments: LayerMoments, cells: Sequence[int], images: int) -> 
         zero = torch.zeros(size, size, dtype=moments.total.dtype)
         return RegionMoments(0.0, moments.total[0] * 0, zero, None, moments.sensitivity[0] * 0)
     mean = moments.total[index].sum(0) / count
-    sensitivity = moments.sensitivity[index].sum(0) / count
+    sensitivity = _mean_over(moments.sensitivity, index, count)
     if moments.sketch is not None:
         root = _centred_root(moments.sketch, count)
         return RegionMoments(count / images, mean, None, root, sensitivity)
+    if not covariance:
+        return RegionMoments(count / images, mean, None, None, sensitivity)
     assert moments.second is not None
-    covariance = moments.second[index[0]] / count
-    for cell in index[1:]:
-        covariance.add_(moments.second[cell], alpha=1 / count)
-    covariance.addr_(mean, mean, alpha=-1.0)
-    return RegionMoments(count / images, mean, covariance, None, sensitivity)
+    spread = _mean_over(moments.second, index, count).addr_(mean, mean, alpha=-1.0)
+    return RegionMoments(count / images, mean, spread, None, sensitivity)
+
+
+def together(moments: LayerMoments) -> LayerMoments:
+    """Sum all cells of a layer into one."""
+    if len(moments.count) == 1:
+        return moments
+    second = None if moments.second is None else moments.second.sum(0, keepdim=True)
+    return LayerMoments(
+        moments.count.sum(0, keepdim=True), moments.total.sum(0, keepdim=True), second, moments.sketch,
+        moments.sensitivity.sum(0, keepdim=True),
+    )  # fmt: skip
+
+
+def _mean_over(sums: torch.Tensor, cells: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum the rows of some cells and divide, without a copy of them all."""
+    mean = sums[cells[0]] / count
+    for cell in cells[1:]:
+        mean.add_(sums[cell], alpha=1 / count)
+    return mean
 
 
 class LayerSums:

@@ -39,6 +39,7 @@ Stage: TypeAlias = tuple[int, str, int]  # place of the operation; "input", "pro
 MOST_KL = 1e-3
 MOST_DIFFERENCE = 0.05
 
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)  # with an inverse in float32
 _SHARES = np.linspace(1.0, 0.3, 15)  # of a range, tried as its end
 _NEW_VALUES = 1e6  # of a channel, that a range shall hold
 _DEVIATIONS = 3.0  # from zero, that a channel is expected to reach
@@ -286,7 +287,8 @@ def choose_quantisation(sample: Array, low: float, high: float) -> Quantisation:
 
 
 def _quantisation(low: float, high: float) -> Quantisation:
-    scale = float(np.float32((high - low) / 255)) or 1.0
+    scale = float(np.float32((high - low) / 255))
+    scale = max(scale, _LEAST_SCALE) if scale else 1.0
     return Quantisation(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
 
 

@@ -130,10 +130,21 @@ def dense_outputs(weight: torch.Tensor, moments: RegionMoments) -> torch.Tensor:
     return output_moment(weight, moments) if moments.root is None else moments.root @ weight.T
 
 
-def output_energy(outputs: torch.Tensor, moments: RegionMoments, sensitivity: torch.Tensor) -> float:
-    """E ||G^1/2 W (x - mean)||^2 of one position of a region, from its `dense_outputs`."""
-    weighted = sensitivity * outputs if moments.root is None else (outputs @ sensitivity) * outputs
-    return float(weighted.sum(dtype=torch.float64))
+def output_energy(
+    outputs: torch.Tensor,
+    moments: RegionMoments,
+    sensitivity: torch.Tensor,
+    weighted: torch.Tensor | None = None,
+) -> float:
+    """E ||G^1/2 W (x - mean)||^2 of one position of a region, from its `dense_outputs`.
+
+    ``weighted`` is ``outputs @ sensitivity`` of a single-position layer where it is known already.
+    """
+    if moments.root is None:
+        return float((sensitivity * outputs).sum(dtype=torch.float64))
+    if weighted is None:
+        weighted = outputs @ sensitivity
+    return float((weighted * outputs).sum(dtype=torch.float64))
 
 
 class _CodeMoments:

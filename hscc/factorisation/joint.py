@@ -147,7 +147,7 @@ class JointFit:
             end = minimize(value, packing.point(terms), jac=True, method="L-BFGS-B", options=options)
             better = packing.terms(end.x)
             return better if self.loss(better) < start else list(terms)
-        except torch.linalg.LinAlgError:  # few images: the rows ran to where only rounding saves anything
+        except np.linalg.LinAlgError:  # few images: the rows ran to where only rounding saves anything
             return list(terms)
 
     def _saved(self, rows: torch.Tensor) -> tuple[float, torch.Tensor]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from hscc.calibration.moments import LayerMoments, RegionMoments
@@ -61,6 +62,8 @@ class ProjectedRegion:
         What the bias must add so that the mean output stays.
     moments : RegionMoments
         Of the projected patches.
+    outputs : Tensor, shape (C_out, C_out)
+        Covariance of the predicted outputs.
     residual : Tensor, shape (C_out, C_out)
         Covariance of what the prediction misses.
     """
@@ -68,6 +71,7 @@ class ProjectedRegion:
     weight: torch.Tensor
     offset: torch.Tensor
     moments: RegionMoments
+    outputs: torch.Tensor
     residual: torch.Tensor
 
 
@@ -114,24 +118,24 @@ def channel_directions(
     return unit
 
 
-def project_moments(moments: LayerMoments, weight: torch.Tensor, matrix: torch.Tensor) -> ProjectedMoments:
+def project_moments(moments: LayerMoments, outputs: torch.Tensor, matrix: torch.Tensor) -> ProjectedMoments:
     """Sums of a layer after a projection.
 
     Parameters
     ----------
     moments : LayerMoments
         Of the layer.
-    weight : Tensor, shape (C_out, C taps)
-        Dense weight.
+    outputs : Tensor, shape (cells, C_out, C taps)
+        Sums of W x times the patch, W ``second``.
     matrix : Tensor, shape (r, C)
         Directions.
     """
     assert moments.second is not None
     seconds, crosses = [], []
-    for second in moments.second:
+    for second, cross in zip(moments.second, outputs, strict=True):
         half = project_rows(second, matrix)
         seconds.append(project_rows(half.T.contiguous(), matrix))
-        crosses.append(weight @ half.T)
+        crosses.append(project_rows(cross.T.contiguous(), matrix).T)
     total = project_rows(moments.total.T.contiguous(), matrix).T
     return ProjectedMoments(matrix, moments.count, total, torch.stack(seconds), torch.stack(crosses))
 
@@ -170,8 +174,10 @@ def project_region(
     cross = (projected.cross[index, :, :width].sum(0) / count).addr_(mean_output, mean, alpha=-1.0)
     best = _regression(cross, covariance)
     shared = best @ cross.T
-    residual = outputs - shared - shared.T + best @ covariance @ best.T
-    return ProjectedRegion(best, mean_output - best @ mean, replace(dense, mean=mean, covariance=covariance), residual)
+    predicted = best @ covariance @ best.T
+    residual = outputs - shared - shared.T + predicted
+    known = replace(dense, mean=mean, covariance=covariance)
+    return ProjectedRegion(best, mean_output - best @ mean, known, predicted, residual)
 
 
 def balance_projection(matrix: torch.Tensor, regions: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
@@ -208,14 +214,14 @@ def lifted_factor(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
 
     Raises
     ------
-    torch.linalg.LinAlgError
+    numpy.linalg.LinAlgError
         If the matrix has no finite ridge that would do, because it holds a NaN or an infinity.
     """
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
     while int(failed):
         if not torch.isfinite(matrix).all():
-            raise torch.linalg.LinAlgError("A matrix with a NaN or an infinity has no Cholesky factor.")
+            raise np.linalg.LinAlgError("A matrix with a NaN or an infinity has no Cholesky factor.")
         ridge *= 10
         factor, failed = torch.linalg.cholesky_ex(_lifted(matrix, ridge))
     return factor

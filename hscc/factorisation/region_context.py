@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,10 +11,12 @@ from torch import nn
 
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
-from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments
+from hscc.calibration.moments import LayerMoments, RegionMoments, region_moments, together
 from hscc.factorisation.factors import dense_outputs, output_energy
 from hscc.factorisation.joint import JointFit
 from hscc.factorisation.projection import (
+    REGIONAL_SHARES,
+    SHARES,
     ProjectedMoments,
     channel_directions,
     project_moments,
@@ -52,6 +54,8 @@ class RegionContext:
         Of those outputs, per position; see `hscc.factorisation.factors.output_energy`.
     lost : float
         Loss of the projection, per position.
+    weighted : Tensor or None, shape (rows, C_out)
+        ``outputs @ G`` of a single-position layer.
     """
 
     tiles: Tiles
@@ -62,6 +66,7 @@ class RegionContext:
     outputs: torch.Tensor
     energy: float
     lost: float = 0.0
+    weighted: torch.Tensor | None = None
 
 
 def dense_weight(model: nn.Module, layer: Layer) -> torch.Tensor:
@@ -80,13 +85,15 @@ def whole_layer(moments: LayerMoments, images: int) -> RegionMoments:
     return region_moments(moments, range(len(moments.count)), images)
 
 
-def regional_moments(moments: LayerMoments, tiles: Tiles, images: int) -> RegionMoments:
-    """Moments of a region, given in cells of the layer's own fine grid."""
-    return region_moments(moments, region_cells(tiles, moments.cells), images)
+def regional_moments(moments: LayerMoments, tiles: Tiles, images: int, covariance: bool = True) -> RegionMoments:
+    """Moments of a region, given in cells of the layer's own fine grid; `covariance` as in `region_moments`."""
+    return region_moments(moments, region_cells(tiles, moments.cells), images, covariance)
 
 
 class LayerContext:
     """What the factors of a layer are computed from; what several structures share is computed once, on first use.
+
+    Regions are unions of cells, so what is linear in the second moments is computed per cell and summed over regions.
 
     Parameters
     ----------
@@ -98,13 +105,24 @@ class LayerContext:
         Of that network.
     weighting : LossWeighting
         How losses are measured.
+    regional : bool
+        Whether structures with several regions will be asked for. Without them all cells are summed first.
     """
 
-    def __init__(self, model: nn.Module, layer: Layer, calibration: Calibration, weighting: LossWeighting) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: Layer,
+        calibration: Calibration,
+        weighting: LossWeighting,
+        regional: bool = True,
+    ) -> None:
         self.layer, self.weighting, self.images = layer, weighting, calibration.images
-        self.moments = calibration.moments[layer.name]
+        moments = calibration.moments[layer.name]
+        self.moments = moments if regional else together(moments)
         self.model, self.cache = model, calibration.cache
         self._shared: dict[object, object] = {}
+        self._products: torch.Tensor | None = None
         self._latest: tuple[object, list[RegionContext]] = (None, [])
 
     def once(self, key: object, make: Callable[[], _T]) -> _T:
@@ -121,12 +139,22 @@ class LayerContext:
     @property
     def whole(self) -> RegionMoments:
         """See `whole_layer`."""
-        return self.once("whole", lambda: whole_layer(self.moments, self.images))
+        return self.once("whole", lambda: whole_layer(self.together, self.images))
 
-    def projected(self, projection: int) -> ProjectedMoments:
-        """Return the layer's moments after a projection to at least so many directions."""
-        width = max(projection, *projection_ranks(self.layer.inputs))
-        return self.once(("projected", width), lambda: self._project(width))
+    @property
+    def together(self) -> LayerMoments:
+        """The layer's sums over all cells."""
+        return self.once("together", lambda: together(self.moments))
+
+    def directions(self, projection: int) -> torch.Tensor:
+        """Return at least so many directions of the input channels, the most important first; shape (r, C_in)."""
+        return self._directions()[: max(projection, *projection_ranks(self.layer.inputs))].contiguous()
+
+    def projected(self, projection: int, everywhere: bool) -> ProjectedMoments:
+        """Return moments after a projection to at least so many directions: of the whole layer, or of each cell."""
+        shares = SHARES if everywhere else REGIONAL_SHARES
+        width = max(projection, *projection_ranks(self.layer.inputs, shares))
+        return self.once(("projected", width, everywhere), lambda: self._project(width, everywhere))
 
     def joint_fit(self) -> JointFit:
         """Return the problem of fitting all factors of the whole layer together."""
@@ -136,17 +164,20 @@ class LayerContext:
         """Return the contexts of a structure's regions; `halved` as in `hscc.factorisation.spectra.region_norm`."""
         return self.of_regions([region.tiles for region in structure.regions], structure.projection, halved)
 
-    def of_regions(self, regions: list[Tiles], projection: int, halved: bool = True) -> list[RegionContext]:
+    def of_regions(
+        self, regions: list[Tiles], projection: int, halved: bool = True, covariance: bool = True
+    ) -> list[RegionContext]:
         """Return the contexts of some regions, in their order.
 
-        Only the last are kept: covariances of a wide layer's regions would fill the memory together.
+        Only the last are kept: covariances of a wide layer's regions would fill the memory together. Without
+        `covariance`, contexts that are not behind a projection may lack it; their `outputs` are there.
         """
-        key = (tuple(regions), projection, halved)
+        key = (tuple(regions), projection, halved, covariance)
         if self._latest[0] != key:
-            self.forget()
+            self._latest = (None, [])
             # The first tile of a grid is written as the whole layer's only one; the grid has others.
             whole = regions == [WHOLE_TILES]
-            self._latest = (key, [self._region(tiles, whole, projection, halved) for tiles in regions])
+            self._latest = (key, [self._region(tiles, whole, projection, halved, covariance) for tiles in regions])
         return self._latest[1]
 
     def of_directions(self, regions: list[Tiles], matrix: torch.Tensor, halved: bool = False) -> list[RegionContext]:
@@ -161,13 +192,17 @@ class LayerContext:
         halved : bool
             As in `of_structure`.
         """
-        projected = project_moments(self.moments, self.weight, matrix)
         whole = regions == [WHOLE_TILES]
-        return [self._behind(projected, len(matrix), *self._dense(tiles, whole, halved)) for tiles in regions]
+        projected = project_moments(self._cells(whole), self._products_of(whole), matrix)
+        return [
+            self._behind(projected, len(matrix), whole, self._dense(tiles, whole, halved, covariance=False))
+            for tiles in regions
+        ]
 
     def forget(self) -> None:
-        """Drop the latest regions' covariances; what is small or slow to compute stays."""
+        """Drop what is large: the latest regions' covariances and the products of weight and second moments."""
         self._latest = (None, [])
+        self._products = None
 
     def correlation(self) -> Correlation:
         """Correlation of the channels over the whole layer."""
@@ -189,29 +224,70 @@ class LayerContext:
         identity = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
         return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
-    def _region(self, tiles: Tiles, everywhere: bool, projection: int, halved: bool) -> RegionContext:
-        dense, cells = self._dense(tiles, everywhere, halved)
-        return self._behind(self.projected(projection), projection, dense, cells) if projection else dense
+    def _region(
+        self, tiles: Tiles, everywhere: bool, projection: int, halved: bool, covariance: bool
+    ) -> RegionContext:  # fmt: skip
+        dense = self._dense(tiles, everywhere, halved, covariance and not projection)
+        if not projection:
+            return dense
+        return self._behind(self.projected(projection, everywhere), projection, everywhere, dense)
 
-    def _dense(self, tiles: Tiles, everywhere: bool, halved: bool) -> tuple[RegionContext, Sequence[int]]:
-        """Context of a region without a projection, and the region's cells."""
-        moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
-        norm = region_norm(moments, self.whole.sensitivity, self.weighting.by, self.weighting.shrinkage, halved)
-        outputs = self.once(("outputs", tiles, everywhere), lambda: dense_outputs(self.weight, moments))
-        energy = output_energy(outputs, moments, norm.sensitivity)
-        cells = range(len(self.moments.count)) if everywhere else region_cells(tiles, self.moments.cells)
-        return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy), cells
+    def _dense(self, tiles: Tiles, everywhere: bool, halved: bool, covariance: bool) -> RegionContext:
+        """Context of a region without a projection."""
+        moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images, covariance)
+        norm = self._norm(tiles, everywhere, moments, halved)
+        outputs = self.once(("outputs", tiles, everywhere), lambda: self._outputs(tiles, everywhere, moments))
+        weighted = None
+        if moments.root is not None:
+            weighted = self.once(("weighted", tiles, everywhere), lambda: outputs @ norm.sensitivity)
+        energy = self.once(
+            ("energy", tiles, everywhere), lambda: output_energy(outputs, moments, norm.sensitivity, weighted)
+        )  # fmt: skip
+        return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy, weighted=weighted)
+
+    def _norm(self, tiles: Tiles, everywhere: bool, moments: RegionMoments, halved: bool) -> Norm:
+        def make(half: bool) -> Norm:
+            weighting = self.weighting
+            return region_norm(moments, self.whole.sensitivity, weighting.by, weighting.shrinkage, half)
+
+        if moments.root is not None:  # as wide as a linear layer's outputs: too large to keep
+            return make(halved)
+        known = self._shared.get(("norm", tiles, everywhere, True))
+        return known or self.once(("norm", tiles, everywhere, halved), lambda: make(halved))  # type: ignore[return-value]
+
+    def _outputs(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> torch.Tensor:
+        """See `hscc.factorisation.factors.dense_outputs`."""
+        if everywhere or moments.root is not None or moments.positions == 0:
+            return dense_outputs(self.weight, moments)
+        index = torch.as_tensor(list(region_cells(tiles, self.moments.cells)))
+        sums = self.once("cell outputs", lambda: self._products_of(False) @ self.weight.T)
+        mean = self.weight @ moments.mean
+        return (sums[index].sum(0) / int(self.moments.count[index].sum())).addr_(mean, mean, alpha=-1.0)
+
+    def _cells(self, everywhere: bool) -> LayerMoments:
+        return self.together if everywhere else self.moments
+
+    def _products_of(self, everywhere: bool) -> torch.Tensor:
+        """Weight times the sums of x x^T, of the whole layer or of each cell, shape (cells, C_out, d)."""
+        if everywhere:
+            second = self.together.second
+            assert second is not None
+            return self.once("products", lambda: self.weight @ second)
+        if self._products is None:
+            assert self.moments.second is not None
+            self._products = self.weight @ self.moments.second
+        return self._products
 
     def _behind(
-        self, projected: ProjectedMoments, projection: int, dense: RegionContext, cells: Sequence[int]
+        self, projected: ProjectedMoments, projection: int, everywhere: bool, dense: RegionContext
     ) -> RegionContext:  # fmt: skip
         """Context of a region behind a projection."""
+        cells = range(len(projected.count)) if everywhere else region_cells(dense.tiles, self.moments.cells)
         part = project_region(projected, projection, cells, dense.moments, self.weight, dense.outputs)
         norm = dense.norm
-        predicted = dense_outputs(part.weight, part.moments)
-        energy = output_energy(predicted, part.moments, norm.sensitivity)
+        energy = output_energy(part.outputs, part.moments, norm.sensitivity)
         lost = max(float((norm.sensitivity * part.residual).sum(dtype=torch.float64)), 0.0)
-        return RegionContext(dense.tiles, part.weight, part.offset, part.moments, norm, predicted, energy, lost)
+        return RegionContext(dense.tiles, part.weight, part.offset, part.moments, norm, part.outputs, energy, lost)
 
     def _joint_fit(self) -> JointFit:
         covariance, weighting = self.whole.covariance, self.weighting
@@ -219,14 +295,22 @@ class LayerContext:
         norm = region_norm(self.whole, self.whole.sensitivity, weighting.by, weighting.shrinkage, halved=False)
         return JointFit(self.weight, covariance, norm.sensitivity, self.layer.taps)
 
-    def _project(self, width: int) -> ProjectedMoments:
-        covariance, sensitivity = self.whole.covariance, self.whole.sensitivity
-        assert covariance is not None
-        counted = shrink_sensitivity(sensitivity, sensitivity, 0.0)
-        if self.weighting.by != "output":
-            counted = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
-        directions = channel_directions(self.weight, covariance, counted, self.layer.taps)
-        return project_moments(self.moments, self.weight, directions[:width].contiguous())
+    def _directions(self) -> torch.Tensor:
+        """All directions of the input channels, shape (C_in, C_in)."""
+
+        def make() -> torch.Tensor:
+            covariance, sensitivity = self.whole.covariance, self.whole.sensitivity
+            assert covariance is not None
+            counted = shrink_sensitivity(sensitivity, sensitivity, 0.0)
+            if self.weighting.by != "output":
+                counted = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
+            return channel_directions(self.weight, covariance, counted, self.layer.taps)
+
+        return self.once("directions", make)
+
+    def _project(self, width: int, everywhere: bool) -> ProjectedMoments:
+        matrix = self._directions()[:width].contiguous()
+        return project_moments(self._cells(everywhere), self._products_of(everywhere), matrix)
 
 
 def correlation(layer: Layer, region: RegionMoments) -> Correlation:

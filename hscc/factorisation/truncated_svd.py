@@ -10,6 +10,7 @@ but the singular values of trained classifiers are so flat that after three powe
 from __future__ import annotations
 
 import torch
+from threadpoolctl import threadpool_limits
 
 _LARGE = 1500  # smaller side from which on a decomposition of the matrix itself takes seconds
 
@@ -39,7 +40,19 @@ def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.
     if matrix.shape[0] > matrix.shape[1]:
         right, values, left = truncated_svd(matrix.T, rank)
         return left.T, values, right.T
-    left = torch.linalg.eigh(matrix @ matrix.T).eigenvectors.flip(1)[:, :rank]
+    left = _leading_eigenvectors(matrix @ matrix.T, rank)
     right = left.T @ matrix
     values = right.norm(dim=1)
     return left, values, right / values.clamp_min(torch.finfo(matrix.dtype).tiny)[:, None]
+
+
+def _leading_eigenvectors(gram: torch.Tensor, rank: int) -> torch.Tensor:
+    """Eigenvectors of the largest eigenvalues, descending, shape (m, rank)."""
+    from scipy.linalg import eigh  # here: it takes a moment to import
+
+    size = len(gram)
+    with threadpool_limits(torch.get_num_threads()):
+        _, vectors = eigh(gram.numpy(), subset_by_index=(size - rank, size - 1), driver="evr", check_finite=False)
+    if vectors.shape[1] < rank:  # LAPACK's solver for a part of them finds none among equal eigenvalues
+        vectors = torch.linalg.eigh(gram).eigenvectors[:, size - rank :].numpy()
+    return torch.from_numpy(vectors.copy()).flip(1)

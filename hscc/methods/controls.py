@@ -127,15 +127,15 @@ def full_ranks(options: Sequence[Option | TermsOption], structure: Structure) ->
     if not isinstance(structure, LowRank):
         return structure
     unranked = structure.with_ranks([[0] * len(region.blocks) for region in structure.regions])
-    spectra = iter(
+    saved = iter(
         [
             found
             for option in options
             if isinstance(option, Option) and option.structure == unranked
-            for found in option.spectra
+            for found in option.saved
         ]
     )
-    return structure.with_ranks([[len(next(spectra).values) for _ in region.blocks] for region in structure.regions])
+    return structure.with_ranks([[len(next(saved)) for _ in region.blocks] for region in structure.regions])
 
 
 def share_of_ranks(full: Structure, ratio: float) -> Structure:

@@ -18,7 +18,7 @@ Clusters = int | float | str
 
 AUTO_REGIONS: tuple[Regions, ...] = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4))
 AUTO_CLUSTERS: tuple[Clusters, ...] = (1, 4)
-# Each block of a linear layer is an eigenproblem of all its outputs, and on AlexNet finer ones were never chosen.
+# Of a wide layer only the first: on AlexNet's classifier input regions were not chosen in any of 18 budgets.
 AUTO_LINEAR = ((SINGLE_REGION, SINGLE_CLUSTER), (Grid(2, 2), SINGLE_CLUSTER))
 
 
@@ -34,7 +34,8 @@ class HSCC(Searched):
     regions : int, (int, int), "merged", "slic", "auto", or a tuple of these
         Regions per side, rows by columns, neighbouring cells merged by `region_similarity`, or superpixels. "auto"
         chooses for each layer among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a
-        linear layer that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2.
+        linear layer that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2,
+        and one for more than 1,024 outputs.
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.

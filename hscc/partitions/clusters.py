@@ -12,7 +12,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
+
+_RUNS = 4  # of k-means, from different starts
+_STEPS = 30  # of each
 
 Groups = list[tuple[int, ...]]
 Correlation = npt.NDArray[np.float64]
@@ -60,16 +62,12 @@ class SimilarChannels:
 
     def groups(self, here: Correlation, everywhere: Callable[[], Correlation]) -> Groups:
         """See `Grouping`."""
-        from sklearn.cluster import AgglomerativeClustering  # here: it takes a second to import
+        from scipy.cluster.hierarchy import fcluster, linkage  # here: it takes a moment to import
 
         if len(here) == 1:
             return [(0,)]
-        distance = 1 - np.abs(here)
-        np.fill_diagonal(distance, 0)
-        merge = AgglomerativeClustering(
-            None, metric="precomputed", linkage="average", distance_threshold=1 - self.similarity
-        )
-        return _by_label(merge.fit_predict(distance))
+        distances = (1 - np.abs(here))[np.triu_indices(len(here), 1)]
+        return _by_label(fcluster(linkage(distances, "average"), 1 - self.similarity, "distance"))
 
 
 @dataclass(frozen=True)
@@ -156,15 +154,28 @@ def cluster_channels(correlation: Correlation, clusters: int, seed: int) -> Grou
     list of tuple of int
         A partition of the channels; each ascending, the list ordered by first channel.
     """
-    from sklearn.cluster import KMeans
-
     channels = len(correlation)
     clusters = min(clusters, channels)
     if clusters == 1:
         return [tuple(range(channels))]
-    with threadpool_limits(1):  # small matrices: starting threads costs more than they save
-        means = KMeans(clusters, n_init=4, random_state=seed).fit(correlation)
-    return _by_label(_balance(correlation, means.cluster_centers_))
+    return _by_label(_balance(correlation, _centres(correlation, clusters, seed)))
+
+
+def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.float64]:
+    """Centres of the best of a few runs of k-means."""
+    from scipy.cluster.vq import ClusterError, kmeans2
+    from scipy.spatial.distance import cdist
+
+    def run(number: int) -> tuple[float, npt.NDArray[np.float64]]:
+        generator = np.random.default_rng([seed, number])
+        try:
+            centres, labels = kmeans2(points, clusters, iter=_STEPS, minit="++", missing="raise", seed=generator)
+        except ClusterError:  # points that are alike: one of them stands for each centre that would be empty
+            centres = points[generator.choice(len(points), clusters, replace=False)]
+            labels = cdist(points, centres, "sqeuclidean").argmin(1)
+        return float(np.square(points - centres[labels]).sum()), centres
+
+    return min((run(number) for number in range(_RUNS)), key=lambda result: result[0])[1]
 
 
 def _balance(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -41,11 +41,7 @@ INSIGHT_JSON = Path("reports/insight.json")
 RUNS = Path("reports/runs")  # which tracked run holds the figures of a job
 REGISTRATION = Path("reports/registration.json")
 
-DOCUMENTS = (
-    Path("README.md"),
-    Path("docs/results.md"),
-    Path("docs/tradeoff.md"),
-)  # whose marked figures are printed from the reports
+EVIDENCE = "evidence"  # the sweep that the documents below are printed from
 
 SCRATCH = Path(".hscc")  # decoded images and checkpoints: derived, never an output
 IMAGE_CACHE = SCRATCH / "images"
@@ -53,6 +49,18 @@ POSTPONED_REGISTRATION = SCRATCH / "register.postponed"  # `hscc track` register
 CHECKPOINTS = SCRATCH / "checkpoints"
 TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
 TEACHER_LOGITS = SCRATCH / "teacher-logits"  # the baseline's, of each batch of a fine-tuning
+
+
+def sweep_reports(name: str) -> Path:
+    """Folder in which the reports of a named sweep are kept."""
+    return Path("reports") / name
+
+
+DOCUMENTS = {  # whose marked figures are printed, and the folder of the reports that they are printed from
+    Path("README.md"): Path("reports"),
+    Path("docs/results.md"): sweep_reports(EVIDENCE),
+    Path("docs/tradeoff.md"): sweep_reports(EVIDENCE),
+}
 
 
 def baseline(protocol: str) -> Path:

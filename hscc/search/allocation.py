@@ -269,7 +269,7 @@ def _smallest(layer: LayerOptions) -> Vector:
 
 
 def _spend_rest(layers: Sequence[LayerOptions], choices: list[Choice], limit: Vector, prices: Vector) -> list[Choice]:
-    left = limit - cost_of(layers, choices)
+    used = cost_of(layers, choices)
     choices = list(choices)
     steps = [list(choice.steps) for choice in choices]
     spent = [_layer_cost(layer, choice) for layer, choice in zip(layers, choices, strict=True)]
@@ -290,8 +290,9 @@ def _spend_rest(layers: Sequence[LayerOptions], choices: list[Choice], limit: Ve
         entry = layers[layer].candidates[choices[layer].candidate].clusters[cluster]
         cost = entry.cost * int(entry.ranks[steps[layer][cluster]])
         # A factored layer as costly as the dense one is useless; a step that does not fit is never tried again.
-        if (cost <= left).all() and (spent[layer] + cost < layers[layer].dense).any():
-            left, spent[layer] = left - cost, spent[layer] + cost
+        # Sums are compared, so that a step whose cost vanishes in rounding fits a budget that is used up.
+        if (used + cost <= limit).all() and (spent[layer] + cost < layers[layer].dense).any():
+            used, spent[layer] = used + cost, spent[layer] + cost
             steps[layer][cluster] += 1
             enqueue(layer, cluster)
     filled = [Choice(choice.candidate, tuple(row)) for choice, row in zip(choices, steps, strict=True)]

@@ -18,7 +18,7 @@ from hscc.calibration.layers import Layer
 from hscc.factorisation.joint import JointFit, Term
 from hscc.factorisation.projection import SHARES, projection_ranks
 from hscc.factorisation.region_context import LayerContext, RegionContext, correlation
-from hscc.factorisation.spectra import Spectrum, columns_of, spectrum
+from hscc.factorisation.spectra import columns_of, rank_losses
 from hscc.partitions.clusters import Correlation, Grouping, channel_correlation
 from hscc.partitions.regions import Grid, Partition
 from hscc.search.allocation import Candidate, Choice, Cluster, LayerOptions, Vector, make_cluster
@@ -44,14 +44,14 @@ class Option:
     ----------
     structure : LowRank
         All ranks 0.
-    spectra : list of Spectrum
-        Of its blocks, flat.
+    saved : list of ndarray of float64
+        Loss saved by each rank of its blocks, flat.
     lost : float
         Loss that no rank brings back.
     """
 
     structure: LowRank
-    spectra: list[Spectrum]
+    saved: list[Vector]
     lost: float = 0.0
 
 
@@ -102,7 +102,7 @@ def layer_options(
     layer = context.layer
     found = [
         option
-        for partition, grouping in space.pairs(layer.kind)
+        for partition, grouping in space.pairs(layer)
         for projection in _projections(layer, partition, grouping, space)
         if (option := _option(calibration, context, partition, grouping, projection)) is not None
     ]
@@ -206,22 +206,23 @@ def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping
     single = layer.positions == 1 and grouping != SINGLE_CLUSTER
     if tiles is None or single or _too_narrow(layer.inputs, grouping):
         return None
-    regions, spectra, lost = [], [], 0.0
-    for region in context.of_regions(tiles, projection):
+    regions, saved, lost = [], [], 0.0
+    for region in context.of_regions(tiles, projection, covariance=grouping != SINGLE_CLUSTER):
         groups = [tuple(range(projection or layer.inputs))]
         if grouping != SINGLE_CLUSTER:
             groups = grouping.groups(correlation(layer, region.moments), context.correlation)
-        spectra += [_scaled(context, _block_spectrum(layer, region, group)) for group in groups]
+        saved += [_scaled(context, _block_losses(layer, region, group)) for group in groups]
         regions.append(Region(region.tiles, tuple(Block(group) for group in groups)))
         lost += region.lost * region.moments.positions * context.scale()
     cells = 1 if partition == SINGLE_REGION else context.moments.cells
-    return Option(LowRank(cells, tuple(regions), projection=projection), spectra, lost)
+    return Option(LowRank(cells, tuple(regions), projection=projection), saved, lost)
 
 
-def _block_spectrum(layer: Layer, region: RegionContext, group: tuple[int, ...]) -> Spectrum:
+def _block_losses(layer: Layer, region: RegionContext, group: tuple[int, ...]) -> torch.Tensor:
     columns = columns_of(group, layer.taps)
     whole = len(columns) == region.weight.shape[1]
-    return spectrum(region.weight, region.moments, region.norm, columns, region.outputs if whole else None)
+    known = (region.outputs, region.weighted) if whole else (None, None)
+    return rank_losses(region.weight, region.moments, region.norm, columns, *known)
 
 
 def _linear_option(context: LayerContext, partition: Partition, grouping: Grouping) -> Option | None:
@@ -239,13 +240,13 @@ def _linear_option(context: LayerContext, partition: Partition, grouping: Groupi
         for features in _input_regions(partition, grid, channels)
         for group in _linear_groups(context, grouping, features)
     ]
-    known = whole.outputs if len(blocks) == 1 else None
-    spectra = [
-        _scaled(context, spectrum(whole.weight, whole.moments, whole.norm, torch.tensor(block.channels), known))
+    known = (whole.outputs, whole.weighted) if len(blocks) == 1 else (None, None)
+    saved = [
+        _scaled(context, rank_losses(whole.weight, whole.moments, whole.norm, torch.tensor(block.channels), *known))
         for block in blocks
     ]  # fmt: skip
     region = Region(whole.tiles, tuple(blocks))
-    return Option(LowRank(1, (region,), input_regions=partition.rows * partition.columns), spectra)
+    return Option(LowRank(1, (region,), input_regions=partition.rows * partition.columns), saved)
 
 
 def _input_regions(partition: Grid, grid: tuple[int, int], channels: int) -> list[torch.Tensor]:
@@ -276,8 +277,9 @@ def _too_narrow(channels: int, grouping: Grouping) -> bool:
     return clusters > 1 and channels < clusters * FEWEST_CHANNELS
 
 
-def _scaled(context: LayerContext, found: Spectrum) -> Spectrum:
-    return Spectrum(found.values * context.scale(), found.directions)
+def _scaled(context: LayerContext, losses: torch.Tensor) -> Vector:
+    scaled: Vector = (losses * context.scale()).numpy()
+    return scaled
 
 
 def rank_candidates(
@@ -320,10 +322,10 @@ def _candidate(
         return _terms_candidate(layer, option, models)
     equal = any(model.equal_clusters for model in models)
     coarse = max(model.rank_multiple for model in models)
-    remaining = iter(option.spectra)
+    remaining = iter(option.saved)
     clusters: list[Cluster] = []
     for region in option.structure.regions:
-        values = [next(remaining).values.numpy() for _ in region.blocks]
+        values = [next(remaining) for _ in region.blocks]
         costs = [
             np.asarray([model.of_rank(layer, option.structure, region, block) for model in models])
             for block in region.blocks
@@ -358,4 +360,4 @@ def _cluster(values: Vector, cost: Vector, multiple: int, coarse: int) -> Cluste
 def _forgone(option: Option, clusters: Sequence[Cluster]) -> float:
     """What equal ranks cannot reach: directions of a cluster beyond those of the narrowest of its region."""
     reachable = sum(float(cluster.saved.sum()) for cluster in clusters)
-    return max(sum(float(found.values.sum()) for found in option.spectra) - reachable, 0.0)
+    return max(sum(float(found.sum()) for found in option.saved) - reachable, 0.0)

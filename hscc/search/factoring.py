@@ -12,15 +12,13 @@ from hscc.factorisation.joint import Term
 from hscc.factorisation.projection import balance_projection
 from hscc.factorisation.region_context import LayerContext, RegionContext, dense_bias
 from hscc.factorisation.shared_projection import refined_projection
-from hscc.factorisation.spectra import Spectrum, spectrum
+from hscc.factorisation.spectra import spectrum
 from hscc.search.candidates import block_columns
 from hscc.structures.base import State
 from hscc.structures.low_rank import LowRank
 
 
-def factor_ranks(
-    context: LayerContext, structure: LowRank, spectra: Sequence[Spectrum], rounds: int
-) -> tuple[float, State]:
+def factor_ranks(context: LayerContext, structure: LowRank, rounds: int) -> tuple[float, State]:
     """Factors by the spectra of a structure's blocks, with what is behind a projection refined together with it.
 
     Parameters
@@ -29,8 +27,6 @@ def factor_ranks(
         Of the layer.
     structure : LowRank
         With its ranks.
-    spectra : sequence of Spectrum
-        Of its blocks, flat.
     rounds : int
         Most rounds of the joint refinement; 0 for none.
 
@@ -41,16 +37,12 @@ def factor_ranks(
     dict
         State of the replacement.
     """
-    remaining = iter(spectra)
-    contexts = context.of_structure(structure, halved=False)
+    contexts = context.of_structure(structure)
     rows = [
-        [
-            next(remaining).encoder(_part(known.weight, block_columns(context.layer, block)), block.rank)
-            for block in region.blocks
-        ]
+        [_encoder(known, block_columns(context.layer, block), block.rank) for block in region.blocks]
         for region, known in zip(structure.regions, contexts, strict=True)
     ]
-    matrix = context.projected(structure.projection).matrix[: structure.projection] if structure.projection else None
+    matrix = context.directions(structure.projection)[: structure.projection] if structure.projection else None
     found = _assembled(context, structure, contexts, rows, matrix)
     if not rounds or matrix is None or context.weighting.by != "output":
         return found
@@ -95,7 +87,7 @@ def _factor_regions(context: LayerContext, structure: LowRank, rounds: int) -> t
     """Factors of several regions behind one projection, which is refined for them."""
     tiles = [region.tiles for region in structure.regions]
     ranks = [region.rank for region in structure.regions]
-    wide = context.projected(structure.projection).matrix
+    wide = context.directions(structure.projection)
 
     def refine() -> torch.Tensor:
         contexts = context.of_regions(tiles, len(wide))
@@ -104,10 +96,7 @@ def _factor_regions(context: LayerContext, structure: LowRank, rounds: int) -> t
     matrix = context.cache.refined((context.layer.name, structure, context.weighting, rounds), refine)
     contexts = context.of_directions(tiles, matrix, halved=True)
     columns = torch.arange(structure.projection * context.layer.taps)
-    rows = [
-        [spectrum(known.weight, known.moments, known.norm, columns, known.outputs).encoder(known.weight, rank)]
-        for known, rank in zip(contexts, ranks, strict=True)
-    ]
+    rows = [[_encoder(known, columns, rank)] for known, rank in zip(contexts, ranks, strict=True)]
     return _assembled(context, structure, contexts, rows, matrix)
 
 
@@ -146,5 +135,11 @@ def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[t
     return directions * scale[:, None], divided
 
 
-def _part(weight: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return weight if len(columns) == weight.shape[1] else weight[:, columns]
+def _encoder(known: RegionContext, columns: torch.Tensor, rank: int) -> torch.Tensor:
+    """First rows of the encoder of one block of a region, shape (rank, d_c)."""
+    whole = len(columns) == known.weight.shape[1]
+    outputs, weighted = (known.outputs, known.weighted) if whole else (None, None)
+    part = known.weight if whole else known.weight[:, columns]
+    if not rank:
+        return part[:0]
+    return spectrum(known.weight, known.moments, known.norm, columns, outputs, weighted).encoder(part, rank)

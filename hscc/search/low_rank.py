@@ -12,13 +12,12 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.factorisation.projection import SHARES
 from hscc.factorisation.region_context import LayerContext
-from hscc.factorisation.spectra import LossWeighting, spectrum
+from hscc.factorisation.spectra import LossWeighting
 from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError, allocate, loss_of
 from hscc.search.candidates import (
     Option,
     TermsOption,
-    block_columns,
     chosen_structure,
     fit_terms,
     layer_options,
@@ -71,8 +70,14 @@ def plan_low_rank(
     """
     if any(getattr(limit.model, "cheap_regions", False) for limit in limits):
         space = replace(space, regional_shares=SHARES)
-    layers = [LayerContext(model, layer, calibration, space.weighting) for layer in calibration.layers]
-    options = each_layer(lambda context: layer_options(context, calibration, space), layers, "spectra")
+    regional = space.partitions != (SINGLE_REGION,)
+    layers = [LayerContext(model, layer, calibration, space.weighting, regional) for layer in calibration.layers]
+    options = each_layer(
+        lambda context: layer_options(context, calibration, space),
+        layers,
+        "spectra",
+        lambda c: c.layer.outputs * c.layer.features,
+    )
     wanted: list[tuple[Layer, Structure]] = [(layer, DENSE) for layer in calibration.layers]
     wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
     for limit in limits:
@@ -102,16 +107,11 @@ def factor_low_rank(
     ``rounds`` as in `hscc.search.space.SearchSpace`.
     """
     assert isinstance(structure, LowRank)
-    context = LayerContext(model, layer, calibration, weighting)
+    context = LayerContext(model, layer, calibration, weighting, regional=len(structure.regions) > 1)
     if isinstance(structure, BlockTerms):
         fits = fit_terms(context.joint_fit(), structure.terms, structure.directions, structure.term_rank)
         return factor_terms(context, structure, fits[-1], rounds)
-    spectra = []
-    for region, found in zip(structure.regions, context.of_structure(structure), strict=True):
-        known = found.outputs if len(region.blocks) == 1 else None
-        columns = [block_columns(layer, block) for block in region.blocks]
-        spectra += [spectrum(found.weight, found.moments, found.norm, part, known) for part in columns]
-    return factor_ranks(context, structure, spectra, rounds)
+    return factor_ranks(context, structure, rounds)
 
 
 def _uniform(space: SearchSpace) -> list[SearchSpace]:
@@ -161,4 +161,4 @@ def _factor(
     if isinstance(option, TermsOption):
         assert isinstance(structure, BlockTerms)
         return factor_terms(context, structure, option.fits[structure.terms - 1], rounds)
-    return factor_ranks(context, structure, option.spectra, rounds)
+    return factor_ranks(context, structure, rounds)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hscc.calibration.layers import Layer
 from hscc.factorisation.projection import REGIONAL_SHARES
 from hscc.factorisation.spectra import LossWeighting
 from hscc.partitions.clusters import ContiguousGroups, Grouping
 from hscc.partitions.regions import Grid, Partition
 
+WIDE_LINEAR = 1024
 SINGLE_REGION = Grid(1, 1)
 SINGLE_CLUSTER = ContiguousGroups(1)
 
@@ -29,7 +31,8 @@ class SearchSpace:
     multiple : int
         Ranks come in multiples of this, one by one in clusters narrower than four multiples.
     linear : tuple of (Partition, Grouping)
-        What linear layers choose from instead, if not empty.
+        What linear layers choose from instead, if not empty; of more than `WIDE_LINEAR` outputs only the first, since
+        each block is an eigenproblem of all outputs.
     projections : tuple of int or "auto"
         Numbers of directions to try for undivided channels of layers with several taps; "auto" for those of
         `hscc.factorisation.projection.projection_ranks`, empty for none.
@@ -54,8 +57,8 @@ class SearchSpace:
     terms: tuple[tuple[int, int], ...] | Literal["auto"] = ()
     rounds: int = 0
 
-    def pairs(self, kind: str) -> list[tuple[Partition, Grouping]]:
-        """Structures for a layer of a kind, "conv" or "linear"."""
-        if kind == "linear" and self.linear:
-            return list(self.linear)
+    def pairs(self, layer: Layer) -> list[tuple[Partition, Grouping]]:
+        """Structures for a layer."""
+        if layer.kind == "linear" and self.linear:
+            return list(self.linear if layer.outputs <= WIDE_LINEAR else self.linear[:1])
         return [(partition, grouping) for partition in self.partitions for grouping in self.groupings]

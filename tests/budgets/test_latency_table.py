@@ -140,7 +140,9 @@ def test_a_budget_of_time_is_met_on_the_clock(
 ) -> None:
     watch = Clock(monkeypatch, slow)
     watch.layers = calibration.layers
-    made = plan(network, calibration, HSCC(rank_multiple=1), Budget(latency=3), latency=counted)
+    made = plan(
+        network, calibration, HSCC(regions=(1, (2, 1)), clusters=1, rank_multiple=1), Budget(latency=3), latency=counted
+    )
     assert set(made.timed) == {"batch 1", "batch 4"}
     assert all(speedup >= 3 for speedup in made.timed.values())
     if slow != 1.0:
@@ -162,7 +164,7 @@ def test_macs_and_time_hold_together(
     calibration: Calibration, network: nn.Module, counted: CountedTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Clock(monkeypatch, 1.0).layers = calibration.layers
-    made = plan(network, calibration, HSCC(), Budget(macs=3, latency=2), latency=counted)
+    made = plan(network, calibration, HSCC(regions=(1, (2, 1)), clusters=1), Budget(macs=3, latency=2), latency=counted)
     assert made.macs <= made.dense_macs / 3 and min(made.timed.values()) >= 2
     assert made.from_json(made.to_json()).timed == made.timed
 

@@ -77,7 +77,7 @@ def _added(calibration: Calibration) -> Iterator[None]:
     del RESOURCES["bytes"], RESOURCES["written"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(1.05, 2.5), st.sampled_from([None, 1.5, 4.0]), st.sampled_from([None, 1.5, 4.0]))
 def test_every_resource_of_a_budget_is_kept(
     network: nn.Module, calibration: Calibration, written: float, macs: float | None, size: float | None

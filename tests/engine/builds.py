@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ import pytest
 from hscc.engine.library import NATIVE
 
 CACHE = Path(__file__).parents[2] / ".hscc" / "engine-tests"
+
+
+# Of every program that runs under sanitizers for memory, so that they share what was compiled.
+SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE / 'src'}"]
 
 
 def compiler() -> str | None:
@@ -46,6 +51,15 @@ def build(name: str, flags: Sequence[str], link: Sequence[str] = (), extra: Sequ
     return _made(name, [*flags, *link, *map(str, objects)], sha256(repr((flags, link, objects)).encode()).hexdigest())
 
 
+def installed() -> Path | None:
+    """The library beside the package, if it is as new as its sources."""
+    made = max(NATIVE.parent.glob("_native*.so"), key=lambda path: path.stat().st_mtime, default=None)
+    sources = [path for path in NATIVE.rglob("*") if path.is_file()]
+    if made is None or made.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        return None
+    return made
+
+
 def _headers() -> bytes:
     headers = [*(NATIVE / "src").glob("*.h"), *(NATIVE / "src").glob("*.inc"), *(NATIVE / "include").iterdir()]
     return b"".join(path.name.encode() + path.read_bytes() for path in sorted(headers))
@@ -58,11 +72,13 @@ def _compiled(source: Path, flags: Sequence[str], shared: bytes) -> Path:
 
 def _made(name: str, options: Sequence[str], digest: str) -> Path:
     target = CACHE / digest[:20] / name
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / name
-            command = [str(compiler()), "-std=c++17", "-pthread", *options, "-o", str(made)]
-            subprocess.run(command, check=True, timeout=900)
-            made.replace(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                made = Path(folder) / name
+                command = [str(compiler()), "-std=c++17", "-pthread", *options, "-o", str(made)]
+                subprocess.run(command, check=True)
+                made.replace(target)
     return target

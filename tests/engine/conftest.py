@@ -6,23 +6,24 @@ from pathlib import Path
 import pytest
 
 from hscc.engine import library
-from tests.engine.builds import build, compiler
+from tests.engine.builds import build, compiler, installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Compiling, in fixtures, does not count as a test's time: it may take minutes where processors are busy."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(300, func_only=True))
+            item.add_marker(pytest.mark.timeout(1200, func_only=True))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _library_of_these_sources() -> Iterator[Path | None]:
-    """Take the library built of these sources in place of the installed one, in subprocesses too."""
-    if compiler() is None:
+    """Take the library built of these sources, the installed one or else one of its own, in subprocesses too."""
+    path = installed()
+    if path is None and compiler() is None:
         yield None
         return
-    path = build("libhscc_engine.so", ["-O3", "-fPIC", "-fvisibility=hidden"], ["-shared"])
+    path = path or build("libhscc_engine.so", ["-O3", "-fPIC", "-fvisibility=hidden"], ["-shared"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(library.VARIABLE, str(path))
         library.load_library.cache_clear()

@@ -41,11 +41,9 @@ from hscc.engine.program import (
     Softmax,
 )
 from hscc.engine.program_file import write_program
-from tests.engine.builds import build
+from tests.engine.builds import SANITIZED, build
 from tests.engine.test_simple_ops import OPERATIONS, program_of
 
-# Unoptimised: that takes a third of the time, and checks more.
-SANITIZERS = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -74,7 +72,7 @@ class Driver:
         self.process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(timeout=120), "no answer"
+            assert selector.select(timeout=900), "no answer"
         answer = self.process.stdout.readline().decode(errors="replace").strip()
         if not answer:
             code = self.process.wait()
@@ -87,7 +85,7 @@ class Driver:
             assert self.process.stdin and self.process.stdout
             self.process.stdin.close()
             self.process.stdout.close()
-            assert self.process.wait(60) == 0, self._said()  # leaks are found at its end
+            assert self.process.wait(900) == 0, self._said()  # leaks are found at its end
 
     def _said(self) -> str:
         self.log.seek(0)
@@ -96,7 +94,7 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Driver]:
-    made = Driver(build("fuzz", SANITIZERS, extra=[Path(__file__).with_name("fuzz.cpp")]))
+    made = Driver(build("fuzz", SANITIZED, extra=[Path(__file__).with_name("fuzz.cpp")]))
     yield made
     made.close()
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from hscc.engine.library import NATIVE
-from tests.engine.builds import build
+from tests.engine.builds import SANITIZED, build
 
 DRIVER = Path(__file__).parent / "native" / "kernels_test.cpp"
-FLAGS = ["-O1", "-fno-sanitize-recover=all", f"-I{NATIVE / 'src'}"]
 CASES = "60"
 
 
@@ -34,32 +33,32 @@ def instruction_sets() -> list[str]:
 
 def run(program: Path, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(program), str(seed), CASES]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("instructions", instruction_sets())
 def test_agree_with_plain_loops_and_stay_inside_their_memory(instructions: str) -> None:
-    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    program = build("kernels-address", SANITIZED, [DRIVER])
     answer = run(program, 0, HSCC_ENGINE_ISA=instructions)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stdout.startswith(f"{instructions}:")
 
 
 def test_int8_gives_the_same_on_all_instruction_sets() -> None:
-    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    program = build("kernels-address", SANITIZED, [DRIVER])
     answers = [run(program, 500, HSCC_ENGINE_ISA=instructions) for instructions in instruction_sets()]
     assert len({answer.stdout.partition("checksum")[2] for answer in answers}) == 1, answers
     assert all("checksum" in answer.stdout for answer in answers), answers
 
 
 def test_threads_do_not_race() -> None:
-    program = build("kernels-thread", [*FLAGS, "-fsanitize=thread"], [DRIVER])
+    program = build("kernels-thread", ["-O0", "-fsanitize=thread", f"-I{NATIVE / 'src'}"], [DRIVER])
     answer = run(program, 1000, TSAN_OPTIONS="halt_on_error=1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_an_instruction_set_that_does_not_exist_is_named() -> None:
-    program = build("kernels-address", [*FLAGS, "-fsanitize=address,undefined"], [DRIVER])
+    program = build("kernels-address", SANITIZED, [DRIVER])
     answer = run(program, 0, HSCC_ENGINE_ISA="sse1")
     assert answer.returncode != 0
     assert "HSCC_ENGINE_ISA" in answer.stdout + answer.stderr

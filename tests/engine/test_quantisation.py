@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -49,6 +49,7 @@ def test_a_row_of_zeros_stays_one() -> None:
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))
+@example([8.839006757181721e-39])  # below float32's normal numbers
 @settings(max_examples=50, deadline=None)
 def test_zero_has_an_integer_and_numbers_stay_within_half_a_step_or_the_cut(numbers: list[float]) -> None:
     sample = np.float32(numbers)

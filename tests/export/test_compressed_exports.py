@@ -15,7 +15,7 @@ from hscc.methods import ALDS, HSCC, SpatialSVD, Tucker
 from tests.tiny import tiny_images, tiny_network
 
 METHODS = {
-    "tiles": HSCC(regions=4, clusters=2, rank_multiple=1),
+    "tiles": HSCC(regions=(2, 3), clusters=2, rank_multiple=1),
     "bands": HSCC(regions=(4, 1), clusters=1, rank_multiple=1),
     "merged": HSCC(regions="merged", clusters=1, rank_multiple=1, region_similarity=0.95),
     "unequal clusters": HSCC(regions=1, clusters=0.3, rank_multiple=1),

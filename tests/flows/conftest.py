@@ -1,7 +1,5 @@
 """A small graph of shell stages: pinned data, one stage, a matrix of four cells, one stage over all cells."""
 
-import contextlib
-import io
 import shutil
 import subprocess
 import sys
@@ -9,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.in_process import dvc
 
 from .stack import Stack
 
@@ -55,16 +55,6 @@ def server() -> Iterator[None]:
     APILogWorker.instance().drain()
     EventsWorker.drain_all()
     module.SubprocessASGIServer().stop()
-
-
-def dvc(workspace: Path, *arguments: str) -> str:
-    """Run DVC's command line in this process, a tenth of the time of its own, and give what it printed."""
-    from dvc.cli import main
-
-    with contextlib.chdir(workspace), contextlib.redirect_stdout(io.StringIO()) as printed:
-        status = main([*arguments])
-    assert status == 0, printed.getvalue()
-    return printed.getvalue().strip()
 
 
 def times_run(workspace: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 from flows.commands import CommandError, run_commands
 from flows.lock import FlowLock, hold
 
-WAIT = 300  # seconds until something that must happen is given up on
+WAIT = 900  # seconds until something that must happen is given up on
 
 
 @pytest.fixture

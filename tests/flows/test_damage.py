@@ -7,8 +7,9 @@ import pytest
 
 from flows import executor
 from flows.pipeline import main
+from tests.in_process import dvc
 
-from .conftest import dvc, times_run
+from .conftest import times_run
 from .test_pipeline import CLEAN, ONCE
 
 

@@ -8,8 +8,7 @@ import yaml
 
 from flows import demo
 from hscc.pipeline.params import read_params
-
-from .conftest import dvc
+from tests.in_process import dvc
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows import demo
+from tests.in_process import dvc
 
-from .conftest import dvc, times_run
+from .conftest import times_run
 from .stack import ROOT, UNTIL_GO, UP, Stack, wait_for
 from .test_experiments import experiments, files
 
@@ -33,7 +34,7 @@ def phantom(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     params["calibrate"] |= {"images": 16, "cells": 1}
     params["compress"]["cells"] = ["global_svd-macs2-seed0", "global_svd_adaptive-latency1.1-seed0"]
     params["compress"]["finetune"]["epochs"] = 0
-    params["latency"] = {"batches": [1], "threads": 1}
+    params["latency"] |= {"batches": [1], "threads": 1}
     params["quantise"]["enabled"] = False
     params["insight"] = {"cells": [], "images": 8, "gallery": 2}
     params["tradeoff"]["enabled"] = False

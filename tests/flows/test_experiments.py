@@ -11,8 +11,9 @@ from flows import pipeline
 from flows.experiments import FOLDER, kept_reports, name_of, prepare, save
 from flows.pipeline import main
 from hscc.errors import HSCCError
+from tests.in_process import dvc
 
-from .conftest import dvc, run_and_commit, times_run
+from .conftest import run_and_commit, times_run
 
 NINE = {"compress.cells": ["x-9"]}
 

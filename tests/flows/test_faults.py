@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from .conftest import dvc, times_run
+from tests.in_process import dvc
+
+from .conftest import times_run
 from .stack import UNTIL_GO, Stack, wait_for
 from .test_commands import ends
 

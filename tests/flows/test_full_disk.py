@@ -15,9 +15,10 @@ from dvc.exceptions import DvcException
 from flows.full_disk import WholeFiles, one_sentence
 from flows.pipeline import main
 from hscc.errors import HSCCError
+from tests.in_process import dvc
 from tests.pipeline.stages.test_full_disk import mount
 
-from .conftest import dvc, times_run
+from .conftest import times_run
 from .test_pipeline import CLEAN, ONCE
 
 BIG = 12  # MB of one cell: once it fits, twice it does not

@@ -8,8 +8,9 @@ import pytest
 
 from flows.graph import Stage, claim, commit_outputs, is_missing, is_stale, open_repo, read_graph, select
 from hscc.errors import HSCCError
+from tests.in_process import dvc
 
-from .conftest import CELLS, dvc
+from .conftest import CELLS
 from .stack import UNTIL_GO
 
 

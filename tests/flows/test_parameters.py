@@ -62,7 +62,11 @@ def test_a_graph_that_cannot_be_read_offers_nothing(text: str, tmp_path: Path) -
     assert stage_names(tmp_path / "dvc.yaml") == cell_names(tmp_path / "dvc.yaml") == []
 
 
-def test_only_what_is_asked_is_overridden() -> None:
+def test_only_what_is_asked_is_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert overrides((), None) == {}
     assert overrides((), "pooled") == {"data.protocol": "pooled"}
+    Path("params.yaml").write_text("train: {protocols: [grouped, pooled]}")
+    assert overrides((), "pooled") == {"data.protocol": "pooled"}
+    assert overrides((), "official")["train.protocols"] == ["official"]  # else it would have no baseline
     assert overrides(("hscc-macs9-seed0",), None) == {"compress.cells": ["hscc-macs9-seed0"], "insight.cells": []}

@@ -27,10 +27,10 @@ def test_a_task_that_breaks_off_is_reported(tmp_path: Path, monkeypatch: pytest.
             phase = Phase("a", ThreadPoolTaskRunner(max_workers=1), lock, {}, ended)
             phase.submit(stage)
             phase.close()
-            phase.join(300)
+            phase.join(900)
 
     run()
-    reported, state = ended.get(timeout=300)
+    reported, state = ended.get(timeout=900)
     assert reported == stage
     assert not state.is_completed()
     assert ended.empty()

@@ -17,8 +17,9 @@ from prefect.logging.handlers import APILogWorker
 
 import flows
 from flows.pipeline import main
+from tests.in_process import dvc
 
-from .conftest import dvc, times_run
+from .conftest import times_run
 
 ONCE = {"first": 1, "x-3": 1, "x-6.5": 1, "y-3": 1, "y-6.5": 1, "last": 1}
 CLEAN = "Data and pipelines are up to date."

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import dvc
+from tests.in_process import dvc
+
 from .stack import Stack, free_port, wait_for
 from .test_pipeline import CLEAN
 

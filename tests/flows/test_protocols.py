@@ -7,9 +7,10 @@ import pytest
 from flows.protocols import run
 from hscc.errors import HSCCError
 from hscc.pipeline.statistics.schema import write_record
+from tests.in_process import dvc
 from tests.pipeline.rows import results
 
-from .conftest import commit, copy, dvc
+from .conftest import commit, copy
 
 GRAPH = """
 stages:

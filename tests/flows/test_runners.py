@@ -10,8 +10,9 @@ import pytest
 
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
+from tests.in_process import dvc
 
-from .conftest import CELLS, dvc, times_run
+from .conftest import CELLS, times_run
 from .stack import Stack
 from .test_pipeline import CLEAN, ONCE
 

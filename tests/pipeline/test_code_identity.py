@@ -18,6 +18,7 @@ from hscc.errors import ParamsError
 from hscc.pipeline import layout
 from hscc.pipeline.code_identity import LEFT_OUT, code_digest, is_left_out, stage_code, stage_names
 from hscc.pipeline.stages import code
+from tests.in_process import dvc
 
 ROOT = Path(__file__).parents[2]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -144,8 +145,12 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert first.keys() == {f"{name}.json" for name in stage_names()}
 
 
-def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(tmp_path: Path) -> None:
+def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DVC over a copy of the package: the stage code as it is, every other stage by a command that takes no time."""
+    # The stage calls `python`.
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     stages = {"code": GRAPH["code"]}
     for name in ("train", "quantise", "report"):
         stages[name] = {"cmd": f"echo {name} >> log", "deps": [layout.code(name).as_posix()]}
@@ -154,23 +159,17 @@ def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(tmp_path: Pat
     shutil.copy(ROOT / ".dvcignore", tmp_path)
     shutil.copytree(ROOT / "hscc", tmp_path / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
 
-    def dvc(*arguments: str) -> str:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # the stage calls `python`
-        environment = {**os.environ, "PATH": path}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-
     def ran() -> list[str]:
         (tmp_path / "log").write_text("")
-        dvc("repro")
+        dvc(tmp_path, "repro")
         return (tmp_path / "log").read_text().split()
 
-    dvc("init", "--quiet", "--no-scm")
+    dvc(tmp_path, "init", "--quiet", "--no-scm")
     assert sorted(ran()) == ["quantise", "report", "train"]
     source = tmp_path / "hscc/export/rotation.py"
     source.write_text("# A comment.\n" + source.read_text())
-    assert dvc("status", "--json") != "{}\n"
+    assert dvc(tmp_path, "status", "--json") != "{}"
     assert ran() == []
-    assert "up to date" in dvc("status")
+    assert "up to date" in dvc(tmp_path, "status")
     source.write_text(source.read_text() + "\n_UNUSED = 1\n")
     assert ran() == ["quantise"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -39,19 +40,22 @@ def run(workspace: Path = Path(".")) -> list[Path]:
 
 def stale(workspace: Path = Path(".")) -> dict[Path, str]:
     """Find the documents that disagree with the reports, with the text that agrees."""
-    reports = _read(workspace)
-    blocks = {name: cache(partial(block, reports)) for name, block in BLOCKS.items()}
     found = {}
-    for path in layout.DOCUMENTS:
+    for path, folder in layout.DOCUMENTS.items():
         if not (workspace / path).is_file():
             raise ArtifactError(f"{path} does not exist; run in the folder of the repository.")
+        blocks = _blocks(workspace, folder)
         text = (workspace / path).read_text(encoding="utf-8")
         if (filled := fill(text, blocks, str(path))) != text:
             found[path] = filled
     return found
 
 
-def _read(workspace: Path) -> Reports:
-    protocols = read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS)
-    grid = workspace / layout.TRADEOFF_JSON
-    return Reports(protocols, read_structure_grid(grid) if grid.is_file() else None)
+def _blocks(workspace: Path, folder: Path) -> dict[str, Callable[[], str]]:
+    """Blocks by name, printed from a folder of reports at most once."""
+    grid = workspace / folder / layout.TRADEOFF_JSON.name
+    reports = Reports(
+        read_protocols(workspace / folder / layout.RESULTS_JSON.name, workspace / layout.PROTOCOLS),
+        read_structure_grid(grid) if grid.is_file() else None,
+    )
+    return {name: cache(partial(block, reports)) for name, block in BLOCKS.items()}

@@ -13,6 +13,7 @@ from hscc.pipeline.report.tables.results_table import best_other
 from hscc.pipeline.report.wording import (
     REFUTED,
     REPRODUCED,
+    RUNTIME_NAMES,
     UNDECIDED,
     count,
     listed,
@@ -135,7 +136,8 @@ def limits(results: Results) -> str:
             "On images of another origin (the official test folder) even the dense network has "
             f"{score(elsewhere[0].accuracy)} %."
         )
-    said.append(f"Times are of one processor, {results.machine.processor}, on {results.threads} threads.")
+    runtime = RUNTIME_NAMES.get(results.runtime, results.runtime)
+    said.append(f"Times are of one processor, {results.machine.processor}, in {runtime} on {results.threads} threads.")
     return " ".join(said)
 
 

@@ -10,6 +10,10 @@ from hscc.pipeline.statistics.schema import Estimate
 REPRODUCED, EXCEEDED, REFUTED, UNDECIDED = "reproduced", "exceeded", "refuted", "undecided"
 Z95 = 1.959964  # quantile of the normal distribution
 
+RUNTIME_NAMES = {
+    "engine": "HSCC's engine", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch, eager",
+}  # fmt: skip
+
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 

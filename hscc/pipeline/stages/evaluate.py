@@ -31,8 +31,9 @@ from hscc.pipeline.statistics.predictions import Logits, predict, predictions_fr
 from hscc.pipeline.statistics.results import confusion_frame, flatten, frame, headline_figures, pareto_frame, to_csv
 from hscc.pipeline.statistics.robustness import summarise_seeds
 from hscc.pipeline.statistics.rows import build_rows
-from hscc.pipeline.statistics.schema import ONNXRUNTIME, ClockNoise, Requirements, Results, write_record
+from hscc.pipeline.statistics.schema import ClockNoise, Requirements, Results, write_record
 from hscc.pipeline.tracking import StageRun, data_hash, git_commit, stage_run
+from hscc.timing.runtimes import ENGINE, ONNXRUNTIME
 
 COMMAND = "dvc repro evaluate"
 
@@ -115,10 +116,12 @@ def _results(
 ) -> Results:
     protocol = params.data.protocol
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
-    rows = build_rows(evidence, bench, protocol, timed=timed)
+    runtime = _served(params.register_.runtime, bench)
+    rows = build_rows(evidence, bench, protocol, runtime, timed=timed)
     compressed = [row for row, network in zip(rows, evidence, strict=True) if network.is_compressed]
     return Results(
         bounded=True,
+        runtime=runtime,
         protocol=protocol,
         phantom=phantom,
         classes=CLASSES,
@@ -130,7 +133,7 @@ def _results(
         threads=bench.threads,
         machine=bench.machine,
         versions=versions(),
-        clock=_noise(bench),
+        clock=_noise(bench, runtime),
         requirements=Requirements(**params.register_.model_dump(exclude={"name", "runtime"})),
         run_ids={"evaluate": run_id},
         headline=headline_figures(rows),
@@ -141,12 +144,20 @@ def _results(
     )
 
 
-def _noise(bench: Bench) -> dict[str, ClockNoise]:
-    """Speed-up of the baseline over itself in ONNX Runtime, by batch size."""
+def _served(asked: str, bench: Bench) -> str:
+    """Runtime whose times count; "auto" is the engine where every network was timed in it, else ONNX Runtime."""
+    if asked != "auto":
+        return asked
+    in_engine = {row.network for row in bench.rows if row.runtime == ENGINE}
+    return ENGINE if in_engine == {row.network for row in bench.rows} else ONNXRUNTIME
+
+
+def _noise(bench: Bench, runtime: str) -> dict[str, ClockNoise]:
+    """Speed-up of the baseline over itself, by batch size."""
     return {
         f"b{row.batch}": ClockNoise(median=row.speedup, iqr=row.speedup_iqr)
         for row in bench.rows
-        if row.network == bench.reference and row.runtime == ONNXRUNTIME
+        if row.network == bench.reference and row.runtime == runtime
     }
 
 

@@ -107,16 +107,18 @@ def flatten(record: Record) -> dict[str, Any]:
     dict
         A column for each figure. A nested record gives columns under its field's name and its own: ``budget_macs``,
         ``accuracy``, ``accuracy_se``, ``against_dense`` (the other method), ``against_dense_accuracy``. Classes give
-        ``f1_no_tumor``, timings ``speedup_b16``, those of other runtimes than ONNX Runtime ``torch_speedup_b16``. A
+        ``f1_no_tumor``, timings ``speedup_b16``, those of other runtimes than the one that serves
+        ``torch_speedup_b16``. A
         record that is None gives nothing.
     """
+    served = record.runtime if isinstance(record, NetworkRow) else ONNXRUNTIME
     columns: dict[str, Any] = {}
     for name, value in record:
-        columns |= _columns(name, value)
+        columns |= _columns(name, value, served)
     return columns
 
 
-def _columns(name: str, value: Any) -> dict[str, Any]:
+def _columns(name: str, value: Any, served: str) -> dict[str, Any]:
     match value:
         case Estimate():
             return {name: value.value, f"{name}_se": value.se, f"{name}_low": value.low, f"{name}_high": value.high}
@@ -125,23 +127,23 @@ def _columns(name: str, value: Any) -> dict[str, Any]:
             return {name: figures.pop("against"), **{f"{name}_{key}": figure for key, figure in figures.items()}}
         case ClassScores():
             scores = {"precision": value.precision, "recall": value.recall, "f1": value.f1}
-            return _merge(_columns(f"{score}_{value.name}", estimate) for score, estimate in scores.items())
+            return _merge(_columns(f"{score}_{value.name}", estimate, served) for score, estimate in scores.items())
         case Record() if "batch" in type(value).model_fields:
-            return _at_batch(dict(value))
+            return _at_batch(dict(value), served)
         case Record():
             return {f"{name}_{key}": figure for key, figure in flatten(value).items()}
         case tuple():
-            return _merge(_columns(name, item) for item in value)
+            return _merge(_columns(name, item, served) for item in value)
         case dict():
             prefix = "" if name == "extra" else f"{name}_"
-            return _merge(_columns(f"{prefix}{inner}", item) for inner, item in value.items())
+            return _merge(_columns(f"{prefix}{inner}", item, served) for inner, item in value.items())
         case _:
             return {name: value}
 
 
-def _at_batch(timing: dict[str, Any]) -> dict[str, Any]:
-    runtime = timing.get("runtime", ONNXRUNTIME)
-    prefix = "" if runtime == ONNXRUNTIME else f"{runtime}_"
+def _at_batch(timing: dict[str, Any], served: str) -> dict[str, Any]:
+    runtime = timing.get("runtime", served)
+    prefix = "" if runtime == served else f"{runtime}_"
     return {
         f"{prefix}{column.format(timing['batch'])}": timing[key] for key, column in _AT_BATCH.items() if key in timing
     }

@@ -11,11 +11,26 @@ from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.statistics.between_methods import against_global_svd
 from hscc.pipeline.statistics.comparisons import Evidence, compare, with_holm
 from hscc.pipeline.statistics.metrics import SCORES
-from hscc.pipeline.statistics.schema import DENSE, AskedBudget, ClassScores, Comparison, NetworkRow, Role, Timing, asked
+from hscc.pipeline.statistics.schema import (
+    DENSE,
+    ONNXRUNTIME,
+    AskedBudget,
+    ClassScores,
+    Comparison,
+    NetworkRow,
+    Role,
+    Timing,
+    asked,
+)
 
 
 def build_rows(
-    evidence: Mapping[Network, Evidence], bench: Bench, protocol: str, *, timed: Collection[Network]
+    evidence: Mapping[Network, Evidence],
+    bench: Bench,
+    protocol: str,
+    runtime: str = ONNXRUNTIME,
+    *,
+    timed: Collection[Network],
 ) -> list[NetworkRow]:
     """Tabulate all networks.
 
@@ -27,6 +42,8 @@ def build_rows(
         Times and memory.
     protocol : str
         Of the compressed networks.
+    runtime : str
+        In which networks are served.
     timed : collection of Network
         Those that the bench must have.
 
@@ -67,6 +84,7 @@ def build_rows(
             against_global_svd=global_svd.get(network),
             validation=network.validation,
             timings=_timings(bench, network, dense[network.protocol], required=network in timed),
+            runtime=runtime,
             extra={name: score.estimate() for name, score in found.scores.items() if name not in named},
         )
         for network, found in evidence.items()

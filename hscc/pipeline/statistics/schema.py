@@ -189,6 +189,7 @@ class NetworkRow(Record):
     against_global_svd: Comparison | None
     validation: OnValidation
     timings: tuple[Timing, ...]
+    runtime: str = ONNXRUNTIME  # in which it is served: whose times tables, requirements and registration speak of
     extra: dict[str, Estimate] = {}  # metrics of other packages, by name
 
     @property
@@ -208,14 +209,15 @@ class NetworkRow(Record):
         """See `network_name`."""
         return network_name(self.spec, self.protocol, self.precision)
 
-    def timing(self, batch: int, runtime: str = ONNXRUNTIME) -> Timing | None:
-        """Timing at a batch size, None where it was not measured."""
-        return next((timing for timing in self.timings if (timing.runtime, timing.batch) == (runtime, batch)), None)
+    def timing(self, batch: int, runtime: str | None = None) -> Timing | None:
+        """Timing at a batch size, by default in the runtime that serves; None where it was not measured."""
+        asked = (runtime or self.runtime, batch)
+        return next((timing for timing in self.timings if (timing.runtime, timing.batch) == asked), None)
 
     @property
     def lowest_speedup(self) -> float | None:
-        """Lowest speed-up over the batch sizes in ONNX Runtime, None where it was not timed."""
-        return min((timing.speedup for timing in self.timings if timing.runtime == ONNXRUNTIME), default=None)
+        """Lowest speed-up over the batch sizes in the runtime that serves, None where it was not timed."""
+        return min((timing.speedup for timing in self.timings if timing.runtime == self.runtime), default=None)
 
 
 class SeedSummary(Record):
@@ -301,9 +303,12 @@ class Results(Record):
         Whether budgets also held parameters and time to the dense network's, as they do by default since
         `hscc.budgets.budget.Budget` has ``only``. False in results of earlier versions, whose budgets held nothing but
         what they name.
+    runtime : str
+        That serves: `NetworkRow.timing` is in it by default.
     """
 
     bounded: bool = False
+    runtime: str = ONNXRUNTIME
     protocol: str
     phantom: bool
     classes: tuple[str, ...]
@@ -348,9 +353,10 @@ class Results(Record):
         same = (row.method, row.budget, row.seed, row.protocol, "int8")
         return next((r for r in self.rows if (r.method, r.budget, r.seed, r.protocol, r.precision) == same), None)
 
-    def batches(self, runtime: str = ONNXRUNTIME) -> list[int]:
-        """Batch sizes that were timed, ascending."""
-        return sorted({timing.batch for row in self.rows for timing in row.timings if timing.runtime == runtime})
+    def batches(self, runtime: str | None = None) -> list[int]:
+        """Batch sizes that were timed, by default in the runtime that serves; ascending."""
+        asked = runtime or self.runtime
+        return sorted({timing.batch for row in self.rows for timing in row.timings if timing.runtime == asked})
 
     def shortfalls(self, row: NetworkRow) -> list[str]:
         """What a network lacks of the requirements, one sentence fragment per requirement; empty where it meets all."""

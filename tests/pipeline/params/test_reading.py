@@ -61,6 +61,7 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
 def test_a_wrong_value_is_named_in_one_sentence(
     section: str, key: str, value: object, said: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
+    values["tradeoff"]["enabled"] = True
     values[section][key] = value
     with pytest.raises(ParamsError) as raised:
         read(values, tmp_path)

@@ -86,7 +86,7 @@ def ask(address: str, *records: dict[str, Any]) -> tuple[int, Any]:
     body = json.dumps({"dataframe_records": records}).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=300) as answer:
+        with urllib.request.urlopen(request, timeout=900) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

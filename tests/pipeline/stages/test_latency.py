@@ -12,7 +12,7 @@ from hscc.api import plan
 from hscc.budgets.budget import Budget
 from hscc.budgets.latency_table import LatencyTable
 from hscc.calibration.collect import Calibration, calibrate
-from hscc.methods import HSCC
+from hscc.methods import GlobalSVD
 from hscc.pipeline import layout
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import latency
@@ -36,7 +36,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Budget]:
 
     def fake(model: Any, moments: Calibration, method: Any, budget: Budget, seed: int, table: LatencyTable) -> Plan:
         budgets.append(budget)
-        return plan(network, calibration, HSCC(rank_multiple=1), Budget(macs=2), seed)
+        return plan(network, calibration, GlobalSVD(), Budget(macs=2, only=True), seed)
 
     monkeypatch.setattr(latency, "load_dense", lambda path: (network, None))
     monkeypatch.setattr(latency, "load_calibration", lambda path: calibration)

@@ -29,6 +29,7 @@ PARAMS = committed(
     data={"image_size": SIDE},
     calibrate={"images": TRAIN, "cells": CELLS, "batch_size": 16},
     tradeoff={
+        "enabled": True,
         "regions": [2, 1], "clusters": [1], "searched": [], "budgets": [1.5], "calibrations": [16], "batches": [1],
         "threads": 1, "seconds": 0.01, "resamples": 100,
     },

@@ -11,6 +11,7 @@ from hscc.pipeline.artifacts import Network
 from hscc.pipeline.benchmark.measurement import Bench
 from hscc.pipeline.statistics.comparisons import Evidence, gather, holm
 from hscc.pipeline.statistics.metrics import METRICS, SCORES
+from hscc.pipeline.statistics.results import flatten
 from hscc.pipeline.statistics.rows import build_rows
 from hscc.pipeline.statistics.schema import NetworkRow, Results
 
@@ -144,3 +145,20 @@ def test_a_further_metric_is_resampled_like_any_score(monkeypatch: pytest.Monkey
     found = gather(labels, logits, logits, weights, ("a", "b"), (*SCORES, "errors")).scores["errors"].estimate()
     assert found.value == pytest.approx(1 / 8)
     assert found.se > 0
+
+
+def test_the_runtime_that_serves_is_the_one_spoken_of(evidence: dict[Network, Evidence], bench: Bench) -> None:
+    faster = [
+        row.model_copy(update={"runtime": "engine", "speedup": 3 * row.speedup})
+        for row in bench.rows
+        if row.runtime == "onnxruntime"
+    ]
+    both = bench.model_copy(update={"rows": (*bench.rows, *faster)})
+    name = "hscc-macs6-seed0"
+    portable = build(evidence, both)[name]
+    served = build(evidence, both, runtime="engine")[name]
+    assert served.timing(16).speedup == pytest.approx(3 * portable.timing(16).speedup)
+    assert served.timing(16, "onnxruntime") == portable.timing(16)
+    assert served.lowest_speedup == pytest.approx(3 * portable.lowest_speedup)
+    own, other = flatten(served), flatten(portable)
+    assert own["speedup_b16"] == other["engine_speedup_b16"] and own["onnxruntime_speedup_b16"] == other["speedup_b16"]

@@ -28,6 +28,7 @@ from hscc.pipeline.report.html.sections.tradeoff_section import tradeoff_section
 from hscc.pipeline.report.html.sections.training_section import training_section
 from hscc.pipeline.report.html.svg import standalone
 from hscc.pipeline.report.sentences import title, verdict
+from hscc.pipeline.report.wording import RUNTIME_NAMES
 from hscc.pipeline.statistics.results import signed
 from hscc.pipeline.statistics.schema import Results
 from hscc.pipeline.statistics.structure_schema import StructureGrid
@@ -109,6 +110,7 @@ def render(material: Material) -> Report:
     environment = _environment()
     html = environment.get_template("page.html.jinja").render(
         results=results,
+        runtime=RUNTIME_NAMES.get(results.runtime, results.runtime),
         title=title(chosen),
         verdict=[_unbroken(sentence) for sentence in verdict(results)],
         chosen=chosen,

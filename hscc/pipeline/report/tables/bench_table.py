@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.report.table import Cell, Line, Measure, Table, cells_of, columns_of, figure, measure
-
-_RUNTIMES = {
-    "engine": "HSCC's engine", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch, eager",
-}  # fmt: skip
+from hscc.pipeline.report.wording import RUNTIME_NAMES
 
 Rows = Sequence[BenchRow]
 """Rows of one network, by batch size ascending."""
@@ -28,7 +25,7 @@ def bench_table(bench: Bench, runtime: str) -> Table:
         measure("peak MB", lambda rows: figure(rows[-1].peak_mb, 0)),
     ]
     lines = tuple(Line(name, cells_of(rows, measures)) for name, rows in by_network.items())
-    caption = f"{_RUNTIMES.get(runtime, runtime)}, {bench.threads} threads, {bench.machine.processor}"
+    caption = f"{RUNTIME_NAMES.get(runtime, runtime)}, {bench.threads} threads, {bench.machine.processor}"
     return Table(caption, "network", columns_of(measures), lines)
 
 

@@ -24,7 +24,8 @@ from hscc.pipeline.report.table import (
     with_spread,
 )
 from hscc.pipeline.report.tables.seed_means import mean_over_seeds
-from hscc.pipeline.statistics.schema import ONNXRUNTIME, Estimate, NetworkRow, Results, Timing
+from hscc.pipeline.report.wording import RUNTIME_NAMES
+from hscc.pipeline.statistics.schema import Estimate, NetworkRow, Results, Timing
 
 SEED, INT8 = "seed", "int8"  # kinds of rows beside the roles of `NetworkRow`
 _ALWAYS = 2  # batch sizes whose speed-up is always shown
@@ -92,7 +93,8 @@ def brief_note(results: Results) -> str:
     bounded = ", with no more parameters and no longer a time than dense" * results.bounded
     return (
         f"data {results.data_hash[:12]}, commit {results.git_commit[:12]}; asked: what the network was made for"
-        f"{bounded}; MACs, params, speed: times fewer or faster than dense"
+        f"{bounded}; MACs, params, speed: times fewer or faster than dense, in "
+        f"{RUNTIME_NAMES.get(results.runtime, results.runtime)}"
     )
 
 
@@ -212,7 +214,7 @@ def _to_dense(row: NetworkRow, make: Callable[[Estimate], Cell]) -> Cell:
 
 
 def _speed(
-    label: str, batch: int, group: str = "", runtime: str = ONNXRUNTIME, *, with_iqr: bool = True
+    label: str, batch: int, group: str = "", runtime: str | None = None, *, with_iqr: bool = True
 ) -> Measure[NetworkRow]:
     def cell(timing: Timing) -> Cell:
         return with_spread(timing.speedup, timing.speedup_iqr if with_iqr else None, 2, "×")
@@ -221,7 +223,7 @@ def _speed(
 
 
 def _timed(
-    label: str, batch: int, cell: Callable[[Timing], Cell], group: str, runtime: str = ONNXRUNTIME
+    label: str, batch: int, cell: Callable[[Timing], Cell], group: str, runtime: str | None = None
 ) -> Measure[NetworkRow]:
     def of_row(row: NetworkRow) -> Cell:
         timing = row.timing(batch, runtime)

@@ -20,6 +20,7 @@ from hscc.pipeline.data.sources import origins as sources
 from hscc.pipeline.data.sources import pin as pinning
 from hscc.pipeline.data.sources.fetch import SOURCE_VARIABLE, fetch
 from hscc.pipeline.data.sources.pin import directory_hash, hash_files
+from tests.in_process import dvc
 
 NOWHERE = "http://127.0.0.1:9/images.tar.gz"  # the discard port: nobody answers
 
@@ -242,16 +243,13 @@ def test_a_data_set_without_a_listing_is_checked_before_it_is_written(workspace:
 
 
 def test_pulls_from_a_dvc_remote(workspace: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def dvc(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=workspace, check=True, capture_output=True)
-
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     shutil.copytree(images, workspace / "data")
-    dvc("init", "--no-scm", "-q")
-    dvc("remote", "add", "-d", "-q", "store", str(tmp_path / "store"))
-    dvc("add", "-q", "data")
+    dvc(workspace, "init", "--no-scm", "-q")
+    dvc(workspace, "remote", "add", "-d", "-q", "store", str(tmp_path / "store"))
+    dvc(workspace, "add", "-q", "data")
     assert directory_hash(hash_files(images)) in (workspace / "data.dvc").read_text()
-    dvc("push", "-q")
+    dvc(workspace, "push", "-q")
     shutil.rmtree(workspace / "data")
     shutil.rmtree(workspace / ".dvc/cache")
     fetch(workspace)

@@ -121,6 +121,8 @@ def test_a_point_says_its_figures_under_mouse_and_keyboard(browser: Browser, pag
     with Visit(browser, page) as visit:
         tip, points = visit.page.locator("#tip"), visit.page.locator("svg[aria-label^='Test accuracy'] .point")
         assert tip.is_hidden()
+        points.nth(3).scroll_into_view_if_needed()
+        visit.page.wait_for_timeout(100)  # the words go away while the page scrolls
         points.nth(3).hover(force=True)
         assert tip.is_visible() and "accuracy" in tip.inner_text()
         visit.page.keyboard.press("Escape")
