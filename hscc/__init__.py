@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from hscc.networks.cost import CostReport, cost
     from hscc.plans import Plan
+    from hscc.refitting.refit import LayerRefit, Refitted, refit
     from hscc.storage import load, save
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
@@ -50,6 +51,7 @@ _NAMES = {
     ),
     "hscc.networks.cost": ("CostReport", "cost"),
     "hscc.plans": ("Plan",),
+    "hscc.refitting.refit": ("LayerRefit", "Refitted", "refit"),
     "hscc.storage": ("load", "save"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
@@ -66,10 +68,12 @@ __all__ = [
     "GlobalGroups",
     "GlobalSVD",
     "LatencyTable",
+    "LayerRefit",
     "Plan",
     "Preprocessing",
     "RandomChannels",
     "RandomRegions",
+    "Refitted",
     "SpatialSVD",
     "Tucker",
     "apply",
@@ -83,6 +87,7 @@ __all__ = [
     "new_table",
     "paper_preset",
     "plan",
+    "refit",
     "save",
 ]
 

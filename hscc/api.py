@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -234,22 +234,39 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def compress(
-    model: nn.Module, images: Iterable[torch.Tensor], method: Method, budget: Budget, seed: int = 0, cells: int = 4
+    model: nn.Module,
+    images: Iterable[torch.Tensor],
+    method: Method,
+    budget: Budget,
+    seed: int = 0,
+    cells: int = 4,
+    refit: bool = True,
 ) -> nn.Module:
-    """Calibrate, plan and apply.
+    """Calibrate, plan, apply and refit: compression without training.
 
     Parameters
     ----------
     model : nn.Module
         The dense network; left as it was.
     images : iterable of Tensor, shape (N, C, H, W)
-        Batches of network inputs.
+        Batches of network inputs; labels are not needed. They are read several times, in the same order each time; an
+        iterator that can be read only once is listed.
     method, budget, seed
         As in `plan`.
     cells
         As in `hscc.calibration.collect.calibrate`.
+    refit : bool
+        Whether to fit the factors to the dense network once more, layer by layer; see `hscc.refit`, which also says
+        what each layer brought. It takes a few hundred images, and minutes on a large network.
     """
-    return apply(model, plan(model, calibrate(model, images, cells), method, budget, seed))
+    batches = list(images) if isinstance(images, Iterator) else images
+    calibration = calibrate(model, batches, cells)
+    small = apply(model, plan(model, calibration, method, budget, seed))
+    if not refit:
+        return small
+    from hscc.refitting.refit import refit as fit_again
+
+    return fit_again(small, model, calibration, batches).network
 
 
 def _check_network(model: nn.Module, folded: nn.Module, calibration: Calibration) -> None:

@@ -92,7 +92,7 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
         for batch in track(images, "calibrating"):
-            _check_batch(batch)
+            check_batch(batch)
             varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
             if collector is None:
                 collector = _Collector(folded, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
@@ -132,7 +132,8 @@ def _warn_if_few(calibration: Calibration) -> None:
         )
 
 
-def _check_batch(batch: torch.Tensor) -> None:
+def check_batch(batch: torch.Tensor) -> None:
+    """Raise a `CompressionError` for what are no network inputs."""
     if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or not batch.is_floating_point():
         raise CompressionError(
             "calibration images must be float tensors of shape (N, C, H, W); pass the network's inputs without labels."

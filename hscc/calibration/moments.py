@@ -15,7 +15,7 @@ import torch
 
 from hscc.calibration.layers import Layer, Rectangle, area, cell_rectangles, pad, unfold
 
-_SKETCH_ROWS = 1024
+SKETCH_ROWS = 1024
 _MOST_BYTES = 512 * 2**20  # of one layer's second moments
 _GRAM_BLOCK = 384  # rows of a block of a Gram matrix, of which only those on and above the diagonal are computed
 
@@ -173,7 +173,7 @@ class LayerSums:
             self.count[cell] += len(patches)
             self.total[cell] += patches.sum(0)
             if self.second is not None:
-                _add_gram(self.second[cell], patches)
+                add_gram(self.second[cell], patches)
             else:
                 self._sketch(patches)
 
@@ -188,15 +188,15 @@ class LayerSums:
 
     def _sketch(self, patches: torch.Tensor) -> None:
         self.rows.append(torch.cat((patches, patches.new_ones(len(patches), 1)), dim=1))
-        if sum(map(len, self.rows)) >= 2 * _SKETCH_ROWS:
-            self.rows = [_shrink(torch.cat(self.rows))]
+        if sum(map(len, self.rows)) >= 2 * SKETCH_ROWS:
+            self.rows = [shrink_rows(torch.cat(self.rows))]
 
     def result(self) -> LayerMoments:
         """Return the sums; nothing can be added afterwards."""
-        sketch = _shrink(torch.cat(self.rows)) if self.sketched else None
+        sketch = shrink_rows(torch.cat(self.rows)) if self.sketched else None
         if self.second is not None:
             for second in self.second:
-                _mirror(second)
+                mirror_gram(second)
         return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
 
 
@@ -219,25 +219,26 @@ def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:
     return cells
 
 
-def _add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:
-    """Add rows^T rows to the blocks on and above the diagonal: half the work for wide layers; see `_mirror`."""
+def add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add rows^T rows to the blocks on and above the diagonal: half the work for wide layers; see `mirror_gram`."""
     width = len(total)
     for first in range(0, width, _GRAM_BLOCK):
         last = min(first + _GRAM_BLOCK, width)
         total[first:last, first:].addmm_(rows[:, first:last].T, rows[:, first:])
 
 
-def _mirror(total: torch.Tensor) -> None:
+def mirror_gram(total: torch.Tensor) -> None:
+    """Fill in what `add_gram` left out."""
     for first in range(0, len(total), _GRAM_BLOCK):
         last = min(first + _GRAM_BLOCK, len(total))
         total[last:, first:last] = total[first:last, last:].T
 
 
-def _shrink(rows: torch.Tensor) -> torch.Tensor:
+def shrink_rows(rows: torch.Tensor) -> torch.Tensor:
     """Fewer rows with (nearly) the same R^T R: the leading right singular vectors, scaled."""
-    if len(rows) <= _SKETCH_ROWS:
+    if len(rows) <= SKETCH_ROWS:
         return rows
     _, vectors = torch.linalg.eigh(rows @ rows.T)
-    leading = vectors[:, -_SKETCH_ROWS:]
+    leading = vectors[:, -SKETCH_ROWS:]
     kept: torch.Tensor = leading.T @ rows  # singular values are kept: leading^T rows = S V^T
     return kept

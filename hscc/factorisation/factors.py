@@ -96,7 +96,7 @@ def region_factors(
         new_bias = dense_bias + weight @ moments.mean - decoder @ encoder.after(moments.mean[:, None])[:, 0]
         shift = torch.zeros_like(dense_bias)
     loss = energy - codes.explained(decoder, norm.sensitivity) + float(shift @ norm.sensitivity @ shift)
-    rows, columns = _balance(encoder.rows, decoder)
+    rows, columns = balance(encoder.rows, decoder)
     return RegionFactors(rows, columns, new_bias, max(loss, 0.0) * moments.positions)
 
 
@@ -208,7 +208,7 @@ def _pseudo_inverse_decoder(weight: torch.Tensor, encoder: Encoder) -> torch.Ten
     return torch.cat(parts, dim=1)
 
 
-def _balance(rows: Sequence[torch.Tensor], decoder: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+def balance(rows: Sequence[torch.Tensor], decoder: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Give each rank's two factors the same norm; unbalanced ones make fine-tuning diverge."""
     before = torch.cat([row.norm(dim=1) for row in rows])
     silent = before <= 1e-30

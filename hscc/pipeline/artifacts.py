@@ -213,12 +213,14 @@ def _read(folder: Path, command: str, protocol: str, spec: CellSpec | None, know
         raise ArtifactError(f"{path} lacks a usable figure ({error}); run `{command}` again.") from error
 
 
+_BEFORE = ("accuracy_before", "kl_before", "accuracy_untrained", "kl_untrained")
+
+
 def _network(folder: Path, spec: CellSpec | None, facts: dict[str, Any]) -> Network:
     validation = OnValidation(
         accuracy=_finite(facts, "val_accuracy"),
         kl=_finite(facts, "val_kl"),
-        accuracy_before=_finite(facts, "val_accuracy_before") if "val_accuracy_before" in facts else None,
-        kl_before=_finite(facts, "val_kl_before") if "val_kl_before" in facts else None,
+        **{name: _finite(facts, f"val_{name}") if f"val_{name}" in facts else None for name in _BEFORE},
         predicted_loss=None if facts["predicted_loss"] is None else float(facts["predicted_loss"]),
     )
     return Network(

@@ -173,10 +173,25 @@ class CalibrateParams(Section):
     seed: Seed
 
 
+class RefitParams(Section):
+    """Refit of the factors to the baseline before fine-tuning; training images, without their labels."""
+
+    images: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=0)]
+
+    @field_validator("images")
+    @classmethod
+    def _holds_some_out(cls, images: int) -> int:
+        if 0 < images < 4:
+            raise ValueError(f"{images} images are too few to refit on; give a few hundred, or 0 for no refit")
+        return images
+
+
 class CompressParams(Section):
     """The sweep: every network that is made, in the order of the tables."""
 
     cells: Annotated[tuple[Cell, ...], Field(min_length=1)]
+    refit: RefitParams
     finetune: FinetuneParams
 
     @field_validator("cells")

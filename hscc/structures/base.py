@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.layers import Layer, Rectangle
+from hscc.factorisation.chain import Chain
 
 State = dict[str, torch.Tensor]
 Tiles = tuple[Rectangle, ...]
@@ -80,6 +81,14 @@ class Structure(ABC):
         """
         with torch.random.fork_rng(devices=[]):
             return self.build(layer)
+
+    def chain(self, layer: Layer, module: nn.Module) -> Chain | None:
+        """Read the factors of a module that `module` made; None for a structure that cannot be refitted."""
+        return None
+
+    def chain_state(self, layer: Layer, chain: Chain) -> State:
+        """State of the module with the factors that `chain` reads."""
+        raise NotImplementedError(f"{type(self).__name__} has no chain of factors")
 
     def partition_texts(self) -> tuple[str, str]:
         """Write the number of regions and of clusters in a region for the table of a plan."""
@@ -171,3 +180,14 @@ def sequential_state(kernels: Sequence[torch.Tensor], bias: torch.Tensor | None)
     if bias is not None:
         state[f"{len(kernels) - 1}.bias"] = bias.contiguous().clone()
     return state
+
+
+def kernels_of(module: nn.Module) -> list[torch.Tensor]:
+    """Kernels of an `nn.Sequential` of convolutions, in the order of execution."""
+    return [part.weight.detach() for part in module.children()]  # type: ignore[operator]
+
+
+def bias_of(module: nn.Module, layer: Layer) -> torch.Tensor:
+    """Bias of the last convolution of an `nn.Sequential`; zeros where the layer has none."""
+    last = list(module.children())[-1]
+    return last.bias.detach() if layer.bias else last.weight.new_zeros(layer.outputs)  # type: ignore[operator]

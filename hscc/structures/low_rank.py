@@ -15,7 +15,9 @@ from torch import nn
 
 from hscc.calibration.layers import Layer, Rectangle, area, input_window, pad, reach, tile_rectangle
 from hscc.engine.operator import project, regional_conv
+from hscc.factorisation.chain import Chain
 from hscc.factorisation.factors import RegionFactors
+from hscc.factorisation.spectra import columns_of
 from hscc.structures.base import State, Structure, Tiles, as_tuples, conv_padding
 
 _LEVELS = (16, 32, 64, 128)  # ranks that are timed
@@ -166,16 +168,24 @@ class LowRank(Structure):
         """
         module = self.module(layer).to(factors[0].decoder.dtype)
         with torch.no_grad():
-            factored = module
             if isinstance(module, ProjectedConv2d):
                 assert projection is not None
                 module[0].weight.copy_(projection[:, :, None, None])  # type: ignore[operator]
-                factored = module[1]
-            parts = factored.regions if isinstance(factored, RegionalConv2d) else [factored]
-            for part, found in zip(parts, factors, strict=True):
-                assert isinstance(part, ClusteredConv2d | ClusteredLinear | ConstantRegion)
+            for part, found in zip(_parts(module), factors, strict=True):
                 part.fill(found)
         return {key: value.clone() for key, value in module.state_dict().items()}
+
+    def chain(self, layer: Layer, module: nn.Module) -> Chain:
+        """See `Structure`."""
+        taps = self.projected_layer(layer).taps
+        columns = [[columns_of(block.channels, taps) for block in region.blocks] for region in self.regions]
+        factors = [part.factors(region) for part, region in zip(_parts(module), self.regions, strict=True)]
+        projection = module[0].weight.detach().flatten(1) if isinstance(module, ProjectedConv2d) else None  # type: ignore[operator]
+        return Chain(projection, columns, factors, biased=True)
+
+    def chain_state(self, layer: Layer, chain: Chain) -> State:
+        """See `Structure`."""
+        return self.state(layer, chain.regions, chain.projection)
 
     def describe(self) -> str:
         """See `Structure`."""
@@ -333,6 +343,10 @@ class ClusteredLinear(_Clustered):
         self.encoders = nn.ModuleList(nn.Linear(len(block.channels), block.rank, bias=False) for block in blocks)
         self.decoder = nn.Linear(region.rank, layer.outputs)
 
+    def factors(self, region: Region) -> RegionFactors:
+        """Read the weights."""
+        return _read_factors(region, [encoder.weight.detach() for encoder in self.encoders], self.decoder)  # type: ignore[operator]
+
     def fill(self, factors: RegionFactors) -> None:
         """Put in weights."""
         kept = [rows for rows in factors.encoders if len(rows)]
@@ -373,6 +387,13 @@ class ClusteredConv2d(_Clustered):
         )
         self.decoder = nn.Conv2d(region.rank, layer.outputs, 1)
 
+    def factors(self, region: Region) -> RegionFactors:
+        """Read the weights."""
+        kernels: list[torch.Tensor] = [encoder.weight.detach().flatten(1) for encoder in self.encoders]  # type: ignore[operator]
+        if self.grouped:
+            kernels = list(kernels[0].split([block.rank for block in region.blocks if block.rank]))
+        return _read_factors(region, kernels, self.decoder)
+
     def fill(self, factors: RegionFactors) -> None:
         """Put in weights."""
         kept = [rows for rows in factors.encoders if len(rows)]
@@ -403,9 +424,27 @@ class ConstantRegion(nn.Module):
         columns = (input.shape[3] - self.reach[1]) // self.stride[1] + 1
         return self.bias.view(1, -1, 1, 1).expand(input.shape[0], -1, rows, columns)
 
+    def factors(self, region: Region) -> RegionFactors:
+        """Read the constant."""
+        taps = self.kernel[0] * self.kernel[1]
+        encoders = [self.bias.new_zeros(0, len(block.channels) * taps) for block in region.blocks]
+        return RegionFactors(encoders, self.bias.new_zeros(len(self.bias), 0), self.bias.detach(), 0.0)
+
     def fill(self, factors: RegionFactors) -> None:
         """Put in the constant."""
         self.bias.copy_(factors.bias)
+
+
+def _read_factors(region: Region, rows: list[torch.Tensor], decoder: nn.Conv2d | nn.Linear) -> RegionFactors:
+    """Put blocks of rank 0 back between the encoders that a module has."""
+    kept = iter(rows)
+    taps = rows[0].shape[1] // next(len(block.channels) for block in region.blocks if block.rank)
+    encoders = [
+        next(kept) if block.rank else decoder.weight.new_zeros(0, len(block.channels) * taps)
+        for block in region.blocks
+    ]  # fmt: skip
+    assert decoder.bias is not None
+    return RegionFactors(encoders, decoder.weight.detach().flatten(1), decoder.bias.detach(), 0.0)
 
 
 class RegionalConv2d(nn.Module):
@@ -482,6 +521,13 @@ def _weights(part: nn.Module, input: torch.Tensor) -> tuple[torch.Tensor, torch.
     assert isinstance(part, ClusteredConv2d)
     core, decoder = part.encoders[0], part.decoder
     return core.weight, decoder.weight.flatten(1), decoder.bias  # type: ignore[return-value]
+
+
+def _parts(module: nn.Module) -> list[ClusteredConv2d | ClusteredLinear | ConstantRegion]:
+    """Modules of the regions of what a low-rank structure builds."""
+    factored = module[1] if isinstance(module, ProjectedConv2d) else module
+    parts = list(factored.regions) if isinstance(factored, RegionalConv2d) else [factored]
+    return parts  # type: ignore[return-value]
 
 
 class ProjectedConv2d(nn.Sequential):

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 from torch import nn
 
 from hscc.calibration.layers import Layer
-from hscc.structures.base import Structure, conv_padding, conv_padding_mode
+from hscc.factorisation.chain import Chain
+from hscc.factorisation.factors import RegionFactors
+from hscc.structures.base import (
+    State,
+    Structure,
+    bias_of,
+    conv_padding,
+    conv_padding_mode,
+    kernels_of,
+    sequential_state,
+)
 
 
 class SpatialConv2d(nn.Sequential):
@@ -57,6 +67,19 @@ class Separable(Structure):
                 bias=layer.bias, padding_mode=mode,
             ),
         )  # fmt: skip
+
+    def chain(self, layer: Layer, module: nn.Module) -> Chain:
+        """See `Structure`: column filters that all taps of a row share, and a decoder without encoders."""
+        down, across = (weight.flatten(1) for weight in kernels_of(module))
+        return Chain(down, [[]], [RegionFactors([], across, bias_of(module, layer), 0.0)], layer.bias)
+
+    def chain_state(self, layer: Layer, chain: Chain) -> State:
+        """See `Structure`."""
+        (factors,) = chain.regions
+        assert chain.projection is not None
+        down = chain.projection.reshape(self.rank, layer.inputs, layer.kernel[0], 1)
+        across = factors.decoder.reshape(layer.outputs, self.rank, 1, layer.kernel[1])
+        return sequential_state([down, across], factors.bias if layer.bias else None)
 
     def describe(self) -> str:
         """See `Structure`."""

@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from hscc.calibration.layers import Layer
-from hscc.structures.base import Structure, conv_padding, conv_padding_mode
+from hscc.factorisation.chain import Chain
+from hscc.factorisation.factors import RegionFactors
+from hscc.structures.base import (
+    State,
+    Structure,
+    bias_of,
+    conv_padding,
+    conv_padding_mode,
+    kernels_of,
+    sequential_state,
+)
 
 
 class TuckerConv2d(nn.Sequential):
@@ -52,6 +63,20 @@ class Tucker2(Structure):
             ),
             nn.Conv2d(outer, layer.outputs, 1, bias=layer.bias),
         )  # fmt: skip
+
+    def chain(self, layer: Layer, module: nn.Module) -> Chain:
+        """See `Structure`: one region with one encoder, the core."""
+        basis, core, decoder = (weight.flatten(1) for weight in kernels_of(module))
+        factors = RegionFactors([core], decoder, bias_of(module, layer), 0.0)
+        return Chain(basis, [[torch.arange(core.shape[1])]], [factors], layer.bias)
+
+    def chain_state(self, layer: Layer, chain: Chain) -> State:
+        """See `Structure`."""
+        (factors,) = chain.regions
+        assert chain.projection is not None
+        core = factors.encoders[0].reshape(self.core[1], self.core[0], *layer.kernel)
+        kernels = [chain.projection[:, :, None, None], core, factors.decoder[:, :, None, None]]
+        return sequential_state(kernels, factors.bias if layer.bias else None)
 
     def describe(self) -> str:
         """See `Structure`."""

@@ -23,27 +23,29 @@ from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
-from hscc.pipeline.data.loading import read_splits
+from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.params import FinetuneParams, Params
+from hscc.pipeline.params import FinetuneParams, Params, RefitParams
 from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
+from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
+from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
-from hscc.training.images import Split
+from hscc.training.images import EVALUATION_BATCH, Split, to_input
 from hscc.training.loop import Recipe
 
 Metrics = dict[str, str | int | float]
 
 
 def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
-    """Plan, apply, fine-tune, export and measure one cell.
+    """Plan, apply, refit, fine-tune, export and measure one cell.
 
     Parameters
     ----------
     params : Params
-        Sections ``data`` and ``compress.finetune`` are used.
+        Sections ``data``, ``compress.refit`` and ``compress.finetune`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
     cell : CellSpec
@@ -69,7 +71,8 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
     target = workspace / layout.cell(cell.name)
     tags = {"protocol": protocol, "method": cell.method}
     budget = {f"budget_{resource}": ratio for resource, ratio in cell.budget.ratios.items()}
-    settings = {"method": cell.method, **budget, "seed": cell.seed, **params.compress.finetune.model_dump()}
+    fitting = {f"refit_{name}": value for name, value in params.compress.refit.model_dump().items()}
+    settings = {"method": cell.method, **budget, "seed": cell.seed, **fitting, **params.compress.finetune.model_dump()}
     with stage_run("compress", cell.name, settings, tags, workspace) as tracked:
         targets = teacher_logits(dense, val)
         before = agreement(small, targets, val)
@@ -79,6 +82,13 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             print(f"{cell.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
 
         print(f"{cell.name} before  {_short(before)}", flush=True)
+        untrained = before
+        if params.compress.refit.images:
+            images = _refit_images(train, params.compress.refit, cell.seed)
+            small = refit(small, dense, calibration, images, rounds=params.compress.refit.rounds).network
+            untrained = agreement(small, targets, val)
+            seconds = time.monotonic() - started
+            print(f"{cell.name} refit, no training  {_short(untrained)}  {seconds:.0f} s", flush=True)
         if params.compress.finetune.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
             tuning = params.compress.finetune
@@ -93,6 +103,8 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             "predicted_loss": made.loss,
             "val_accuracy_before": before["val_accuracy"],
             "val_kl_before": before["val_kl"],
+            "val_accuracy_untrained": untrained["val_accuracy"],
+            "val_kl_untrained": untrained["val_kl"],
             "val_accuracy": after["val_accuracy"],
             "val_kl": after["val_kl"],
         }
@@ -119,6 +131,13 @@ def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: 
     with replacing(path, shared=True) as new:  # cells that run side by side may both come here
         safetensors.torch.save_file({"logits": teacher_batch_logits(dense, train, recipe)}, new)
     return safetensors.torch.load_file(path)["logits"]
+
+
+def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Tensor]:
+    """Network inputs, augmented: the baseline knows its training images by heart and is too sure of them."""
+    images, _ = train.batch(balanced_sample(train.labels, params.images, seed))
+    augmented = augment(images, torch.Generator().manual_seed(seed))
+    return list(to_input(augmented).split(EVALUATION_BATCH))
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Recipe:

@@ -106,13 +106,23 @@ def asked(budget: Budget) -> AskedBudget:
 
 
 class OnValidation(Record):
-    """What the validation split said while the network was made."""
+    """What the validation split said while the network was made.
+
+    Attributes
+    ----------
+    accuracy_before, kl_before : float or None
+        Of the network as planned.
+    accuracy_untrained, kl_untrained : float or None
+        After the refit, before any fine-tuning: of compression without training.
+    """
 
     accuracy: float
     kl: float
     accuracy_before: float | None
     kl_before: float | None
     predicted_loss: float | None
+    accuracy_untrained: float | None = None
+    kl_untrained: float | None = None
 
 
 class Timing(Record):

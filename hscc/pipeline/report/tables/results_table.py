@@ -274,5 +274,11 @@ def _before_tuning() -> list[Measure[NetworkRow]]:
             "before",
         ),
         measure("validation KL before, nats", lambda row: figure(row.validation.kl_before, 3), "before"),
+        measure(
+            "validation accuracy, no training, %",
+            lambda row: figure(row.validation.accuracy_untrained, 1, factor=100.0),
+            "before",
+        ),
+        measure("validation KL, no training, nats", lambda row: figure(row.validation.kl_untrained, 3), "before"),
         measure("predicted loss", lambda row: figure(row.validation.predicted_loss, 3), "before"),
     ]

@@ -1,0 +1,1 @@
+"""Refit of a compressed network's factors without labels or gradients."""
