@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hscc.factorisation.projection import channel_directions, lifted_factor, project_rows
+from hscc.factorisation.chain import project_rows
+from hscc.factorisation.projection import channel_directions, lifted_factor
 from hscc.factorisation.spectra import matrix_root
 
 Vector = npt.NDArray[np.float64]
@@ -110,8 +111,8 @@ class JointFit:
         if terms:
             rest = rest - self.decoder(terms) @ _stacked(terms)
         matrix = channel_directions(rest, self.covariance, self.sensitivity, self.taps)[:directions].contiguous()
-        half = project_rows(self.covariance, matrix)
-        inner = project_rows(half.T.contiguous(), matrix)
+        half = project_rows(matrix, self.covariance)
+        inner = project_rows(matrix, half.T.contiguous())
         best = ((rest @ half.T).double() @ inverse_of(inner)).to(rest.dtype)
         weighted = self.half @ best
         spread = weighted @ inner @ weighted.T

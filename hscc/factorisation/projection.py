@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from hscc.calibration.moments import LayerMoments, RegionMoments
+from hscc.factorisation.chain import project_rows
 from hscc.factorisation.spectra import matrix_root
 from hscc.structures.base import SIMD_WIDTH
 
@@ -133,10 +134,10 @@ def project_moments(moments: LayerMoments, outputs: torch.Tensor, matrix: torch.
     assert moments.second is not None
     seconds, crosses = [], []
     for second, cross in zip(moments.second, outputs, strict=True):
-        half = project_rows(second, matrix)
-        seconds.append(project_rows(half.T.contiguous(), matrix))
-        crosses.append(project_rows(cross.T.contiguous(), matrix).T)
-    total = project_rows(moments.total.T.contiguous(), matrix).T
+        half = project_rows(matrix, second)
+        seconds.append(project_rows(matrix, half.T.contiguous()))
+        crosses.append(project_rows(matrix, cross.T.contiguous()).T)
+    total = project_rows(matrix, moments.total.T.contiguous()).T
     return ProjectedMoments(matrix, moments.count, total, torch.stack(seconds), torch.stack(crosses))
 
 
@@ -200,13 +201,6 @@ def balance_projection(matrix: torch.Tensor, regions: Sequence[Sequence[torch.Te
     after = read.mean(0).sqrt().clamp_min(1e-30)
     scale: torch.Tensor = (after / matrix.norm(dim=1).clamp_min(1e-30)).sqrt()
     return scale
-
-
-def project_rows(sums: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Apply the directions to the channels of the first axis (C taps, n), giving (r taps, n)."""
-    channels = matrix.shape[1]
-    taps = len(sums) // channels
-    return (matrix @ sums.reshape(channels, -1)).reshape(len(matrix) * taps, -1)
 
 
 def lifted_factor(matrix: torch.Tensor, ridge: float) -> torch.Tensor:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
+from hscc.factorisation.chain import project_rows
 from hscc.factorisation.joint import Vector, channel_roots, inverse_of
-from hscc.factorisation.projection import project_rows
 from hscc.factorisation.region_context import RegionContext
 from hscc.factorisation.spectra import spectrum
 
@@ -80,9 +80,9 @@ def saved(regions: Sequence[_Region], mixed: torch.Tensor, taps: int) -> tuple[f
     total, gradient = 0.0, torch.zeros_like(mixed)
     size, width = mixed.shape
     for region in regions:
-        half = project_rows(region.covariance, mixed)
-        gram = project_rows(half.T.contiguous(), mixed)
-        cross = project_rows(region.target.T.contiguous(), mixed).double()
+        half = project_rows(mixed, region.covariance)
+        gram = project_rows(mixed, half.T.contiguous())
+        cross = project_rows(mixed, region.target.T.contiguous()).double()
         solved = inverse_of(gram) @ cross
         total += region.positions * float((solved * cross).sum())
         rows = solved.to(mixed.dtype) @ region.target - (solved @ solved.T).to(mixed.dtype) @ half
@@ -95,9 +95,9 @@ def _asked(region: RegionContext, rank: int, mixed: torch.Tensor, taps: int) -> 
     covariance = region.moments.covariance
     assert covariance is not None
     cross = region.weight @ covariance
-    half = project_rows(covariance, mixed)
-    own = project_rows(half.T.contiguous(), mixed)
-    projected = project_rows(cross.T.contiguous(), mixed).double()
+    half = project_rows(mixed, covariance)
+    own = project_rows(mixed, half.T.contiguous())
+    projected = project_rows(mixed, cross.T.contiguous()).double()
     outputs = (projected.T @ inverse_of(own) @ projected).to(mixed.dtype)
     columns = torch.arange(region.weight.shape[1])
     found = spectrum(region.weight, region.moments, region.norm, columns, outputs)
