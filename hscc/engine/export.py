@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 # Largest difference from torch, relative to the largest output: rounding of the arithmetic, and of narrow weights.
 _TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-# Of an int8 file, from the reference: its sums of integers are exact.
+# Of an int8 file, from the reference. Sums of integers are exact, but float32 before a rounding may fall on the other
+# side of a tie: an image in which that happens may be a few steps off, half of them never are.
 _INT8_TOLERANCE = 1e-4
+_TIE = 0.05
 _NOT_OF_AN_ENGINE = ("input", "output", "preprocessing")  # entries of the card of a file that takes pictures
 
 EnginePrecision: TypeAlias = Literal["float32", "int8"]
@@ -107,7 +109,8 @@ def export_engine(
         change too much; see `hscc.engine.quantisation`.
     tolerance : float, optional
         Largest difference of an output from torch's, relative to the largest output; by default 1e-4 for float32, 1e-2
-        for float16 and 5e-2 for bfloat16. For int8 from the reference's, by default 1e-4.
+        for float16 and 5e-2 for bfloat16. For int8 from the reference's, by default 1e-4 for the median image of those
+        checked.
 
     Returns
     -------
@@ -146,25 +149,38 @@ def export_engine(
     with replacing(path, shared=True) as partial:
         partial.write_bytes(content)
         found, checked_by = _run(partial, content, batches)
-        difference = _check(path, found, expected, usual if tolerance is None else tolerance)
+        ties = None if small is None else max(_TIE, tolerance or 0.0)
+        difference = _check(path, found, expected, usual if tolerance is None else tolerance, ties)
     made = (path, len(content), _kinds(program), difference, checked_by)
     return EngineExport(*made) if small is None else EngineExport(*made, small.divergence, small.kept_float)
 
 
 def _check(
-    path: Path, found: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]], allowed: float
+    path: Path,
+    found: Sequence[Sequence[np.ndarray]],
+    expected: Sequence[Sequence[np.ndarray]],
+    allowed: float,
+    ties: float | None = None,
 ) -> float:
-    """Return the largest difference, relative to the largest output of its batch; refuse more than is allowed."""
-    difference = max(
-        _difference(a, b) for outputs, wanted in zip(found, expected, strict=True)
-        for a, b in zip(outputs, wanted, strict=True)
-    )  # fmt: skip
-    if not difference <= allowed:
+    """Return the largest difference, relative to the largest output of its batch; refuse more than is allowed.
+
+    With ``ties`` single images may differ by so much, where the median image does not differ by more than is allowed.
+    """
+    differences = np.concatenate(
+        [
+            _differences(a, b)
+            for outputs, wanted in zip(found, expected, strict=True)
+            for a, b in zip(outputs, wanted, strict=True)
+        ]
+    )
+    largest = float(differences.max())
+    typical = largest if ties is None else float(np.median(differences))
+    if not (typical <= allowed and largest <= (allowed if ties is None else ties)):
         raise ExportError(
-            f"{path}: an output differs from the network's by {difference:.1e} of the largest (allowed "
+            f"{path}: an output differs from the network's by {largest:.1e} of the largest (allowed "
             f"{allowed:.0e}); report the network as a defect, and keep the portable ONNX file (hscc.export_onnx)."
         )
-    return difference
+    return largest
 
 
 def _batches(images: Any, inputs: int) -> list[list[torch.Tensor]]:
@@ -225,9 +241,11 @@ def _run(path: Path, content: bytes, batches: Sequence[Sequence[torch.Tensor]]) 
     return [list(found) if isinstance(found, tuple) else [found] for found in outputs], "engine"
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def _differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Largest difference of each image of a batch, relative to the batch's largest output; shape (N,)."""
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
-    return float(np.abs(found.reshape(expected.shape) - expected).max()) / scale
+    differences: np.ndarray = np.abs(found.reshape(expected.shape) - expected).reshape(len(expected), -1).max(1) / scale
+    return differences
 
 
 def _kinds(program: Program) -> dict[str, int]:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import hscc
+from hscc.engine.export import _check
 from hscc.engine.library import available
 from hscc.engine.program_file import load_program
 from hscc.engine.reference import run_program
@@ -111,3 +113,20 @@ def test_int8_of_two_inputs(tmp_path: Path) -> None:
         )
         assert done.operations == {"QuantisedConvolution": 2} and done.divergence is not None
         assert done.divergence.kl is None and done.divergence.mean < 0.02
+
+
+def test_a_tie_in_one_image_is_no_defect_and_a_difference_in_most_is_one(tmp_path: Path) -> None:
+    expected = [[np.ones((4, 3), np.float32)], [np.ones((3, 3), np.float32)]]
+    one = [[part.copy() for part in outputs] for outputs in expected]
+    one[0][0][1, 2] += 0.01
+    assert _check(tmp_path, one, expected, 1e-4, 0.05) == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(ExportError):
+        _check(tmp_path, one, expected, 1e-4)  # in float32 nothing is rounded
+    one[0][0][1, 2] += 1
+    with pytest.raises(ExportError):
+        _check(tmp_path, one, expected, 1e-4, 0.05)
+    most = [[part + np.float32(0.01) for part in outputs] for outputs in expected]
+    with pytest.raises(ExportError):
+        _check(tmp_path, most, expected, 1e-4, 0.05)
+    with pytest.raises(ExportError):
+        _check(tmp_path, [[part * np.nan for part in outputs] for outputs in expected], expected, 1e-4, 0.05)
