@@ -44,7 +44,7 @@ $(READY): pyproject.toml setup.py requirements.lock requirements-torch.lock $(wi
 	@pip check
 	@touch $@
 
-demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (6 minutes)
+demo: $(READY) ## Run the whole graph on drawn images, in the folder demo/ (4 minutes)
 	@python -m flows.demo
 
 test: $(READY) ## Run all tests
