@@ -216,9 +216,8 @@ def _controls(results: Results) -> str:
         f"predictions are farther from the dense network's in {count(farther)} and nearer in {count(nearer)} (paired "
         "95 % intervals of KL)"
     )
-    held = (
-        f"In {len(pairs)} comparisons at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
-    )
+    several = f"{len(pairs)} comparisons" if len(pairs) > 1 else "one comparison"
+    held = f"In {several} at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
     real = [pair for pair in pairs if _holm(pair) < LEVEL]
     if not real:
         return (
