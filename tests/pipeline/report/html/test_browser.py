@@ -34,6 +34,7 @@ class Visit:
         self.problems: list[str] = []
         self._context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **context)  # type: ignore[arg-type]
         self.page: Page = self._context.new_page()
+        self.page.set_default_timeout(900_000)  # ms: no test fails because a machine is busy
         self.page.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.route("**/*", self._only_the_file)
