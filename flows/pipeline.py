@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import capacity, parameters
 from flows.executor import Executor, fetch_data
-from flows.experiments import kept_reports, prepare, save
+from flows.experiments import kept_reports, name_of, prepare, save
 from flows.full_disk import one_sentence
 from flows.graph import is_missing, open_repo, read_graph, select
 from flows.lock import BusyError, FlowLock, hold
@@ -30,6 +30,7 @@ from flows.publish import REPORTS, publish_reports
 from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
+from hscc.pipeline import layout
 from hscc.pipeline.params import Protocol
 from hscc.pipeline.redaction import redact
 from hscc.pipeline.tracking import PARENT_RUN
@@ -123,6 +124,40 @@ def _default_workers(runner: Runner, need: float, stages: int) -> int:
     if runner is not Runner.local:
         return max(1, stages)  # the cluster queues what it has no room for
     return capacity.default_workers(need, capacity.cores(), capacity.available_memory())
+
+
+def reports_of(
+    workspace: Path,
+    targets: tuple[str, ...] = (),
+    cells: tuple[str, ...] = (),
+    protocol: Protocol | None = None,
+    sweep: str | None = None,
+) -> Path:
+    """Run the graph under other parameters, where that has not been done yet, and find its reports.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of ``dvc.yaml``; the current folder.
+    targets, cells, protocol, sweep
+        As in `pipeline`.
+
+    Returns
+    -------
+    Path
+        Folder of the experiment's reports.
+
+    Raises
+    ------
+    HSCCError
+        If the run fails, or the experiment cannot be made.
+    """
+    kept = kept_reports(workspace, name_of(workspace, parameters.overrides(cells, protocol, sweep)))
+    if not (kept / layout.RESULTS_JSON.name).is_file():
+        state = pipeline(targets, cells, protocol, sweep=sweep, return_state=True)
+        if not state.is_completed():
+            raise HSCCError(str(state.message))
+    return kept
 
 
 def main(

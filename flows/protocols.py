@@ -14,9 +14,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from flows.experiments import kept_reports, name_of
-from flows.parameters import overrides
-from flows.pipeline import pipeline
+from flows.pipeline import reports_of
 from hscc.budgets.budget import Budget
 from hscc.errors import HSCCError
 from hscc.pipeline import layout
@@ -34,14 +32,14 @@ CELLS = tuple(
 LAST = "evaluate"  # what is under another split is not for the registry
 
 
-def run(workspace: Path, protocols: Sequence[str]) -> list[Path]:
+def run(workspace: Path, protocols: Sequence[Protocol]) -> list[Path]:
     """Run the graph under other split protocols and keep their results tables; what has been run is not run again.
 
     Parameters
     ----------
     workspace : Path
         Folder of ``dvc.yaml``; the current folder.
-    protocols : sequence of str
+    protocols : sequence of {"grouped", "pooled", "official"}
         Split protocols.
 
     Returns
@@ -54,23 +52,13 @@ def run(workspace: Path, protocols: Sequence[str]) -> list[Path]:
     HSCCError
         If a run fails, or an experiment cannot be made; no table is kept then.
     """
-    found = [_results(workspace, protocol) for protocol in protocols]
+    found = [reports_of(workspace, (LAST,), CELLS, protocol) / layout.RESULTS_JSON.name for protocol in protocols]
     # Copied only now: an experiment is named by the files as they are, and a killed one must be found again.
     kept = [layout.PROTOCOLS / f"{protocol}.json" for protocol in protocols]
     for table, place in zip(found, kept, strict=True):
         (workspace / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(table, workspace / place)
     return kept
-
-
-def _results(workspace: Path, protocol: str) -> Path:
-    name = name_of(workspace, overrides(CELLS, protocol))
-    found = kept_reports(workspace, name) / layout.RESULTS_JSON.name
-    if not found.is_file():
-        state = pipeline((LAST,), CELLS, protocol, return_state=True)
-        if not state.is_completed():
-            raise HSCCError(str(state.message))
-    return found
 
 
 def main(

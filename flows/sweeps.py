@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from flows.experiments import kept_reports, name_of
 from hscc.errors import HSCCError, ParamsError
 from hscc.pipeline import layout
 from hscc.pipeline.redaction import redact
@@ -137,13 +136,9 @@ def run(workspace: Path, name: str) -> Path:
     HSCCError
         If the run fails, or the experiment cannot be made.
     """
-    from flows.pipeline import pipeline  # here: its parameters offer the names of the sweeps
+    from flows.pipeline import reports_of  # here: its parameters offer the names of the sweeps
 
-    found = kept_reports(workspace, name_of(workspace, overrides_of(name, workspace / SWEEPS)))
-    if not (found / layout.RESULTS_JSON.name).is_file():
-        state = pipeline(sweep=name, return_state=True)
-        if not state.is_completed():
-            raise HSCCError(str(state.message))
+    found = reports_of(workspace, sweep=name)
     kept = layout.sweep_reports(name)
     shutil.rmtree(workspace / kept, ignore_errors=True)
     for file in sorted(found.rglob("*")):

@@ -81,8 +81,9 @@ def test_what_has_been_run_is_copied_without_a_run(tmp_path: Path, monkeypatch: 
     (tmp_path / "sweeps.yaml").write_text(
         yaml.safe_dump({"few": {"cells": [{"methods": ["hscc"], "budgets": ["macs3"]}]}})
     )
-    monkeypatch.setattr("flows.sweeps.name_of", lambda *_: "sweep-0")
-    monkeypatch.setattr("flows.sweeps.kept_reports", lambda *_: kept)
+    monkeypatch.setattr("flows.pipeline.name_of", lambda *_: "sweep-0")
+    monkeypatch.setattr("flows.pipeline.kept_reports", lambda *_: kept)
+    monkeypatch.chdir(tmp_path)
     folder = run(tmp_path, "few")
     assert folder == layout.sweep_reports("few")
     copied = {str(file.relative_to(tmp_path / folder)) for file in (tmp_path / folder).rglob("*") if file.is_file()}
