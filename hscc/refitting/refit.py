@@ -25,14 +25,13 @@ from hscc.networks.inspection import evaluating
 from hscc.partitions.regions import region_cells
 from hscc.plans import Plan
 from hscc.refitting.moments import PairMoments, PairSums
-from hscc.refitting.runs import divergence, execution_order, layer_input, layer_output, logits
+from hscc.refitting.runs import AT_ONCE, as_input, divergence, execution_order, layer_input, layer_output, logits
 from hscc.refitting.steps import fit_all, fit_decoders
 from hscc.structures.base import State, Structure
 from hscc.structures.dense import DENSE
 from hscc.terminal import track
 
 _HELD_OUT = 4  # one image of so many
-_AT_ONCE = 32  # images
 _SHRINKAGE = 0.3  # of a region's sensitivity towards its layer's, as the methods have it
 _SWEEPS = 3  # of alternating least squares
 
@@ -145,7 +144,7 @@ def refit(
         targets = logits(dense, held_out)
         first = before = least = divergence(logits(refitted, held_out), targets)
         best = _states(refitted, entries)
-        names = execution_order(refitted, list(entries), _on(refitted, image))
+        names = execution_order(refitted, list(entries), as_input(refitted, image))
         for name in track([name for _ in range(max(rounds, 1)) for name in names], "refitting"):
             step = _Layer(refitted, dense, entries[name].layer, entries[name].structure, calibration)
             if (chain := step.chain()) is None:
@@ -205,7 +204,7 @@ class _Layer:
         norm = norm.to(next(self.module.parameters()).device) / int(moments.count.sum())
         totals, count = [0.0] * len(chains), 0
         for batch in images:
-            for part in batch.split(_AT_ONCE):
+            for part in batch.split(AT_ONCE):
                 inputs = layer_input(self.small, self.layer.name, part)
                 targets = layer_output(self.dense, self.layer.name, part)
                 for index, module in enumerate(modules):
@@ -221,7 +220,7 @@ class _Layer:
         assert isinstance(old, nn.Conv2d | nn.Linear)
         sums = PairSums(self.layer, *cells_tiles, old.weight)
         for batch in images:
-            for part in batch.split(_AT_ONCE):
+            for part in batch.split(AT_ONCE):
                 sums.add(layer_input(self.small, name, part), layer_output(self.dense, name, part))
         return sums.result(old.weight.flatten(1), ridge, chain.biased)
 
@@ -302,8 +301,3 @@ def _check_images(
             )
     assert image is not None
     return image
-
-
-def _on(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    like = next(model.parameters())
-    return images.to(like.device, like.dtype, copy=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_AT_ONCE = 32  # images
+AT_ONCE = 32  # images
 
 
 class _ReachedError(Exception):
@@ -67,12 +67,7 @@ def layer_output(model: nn.Module, name: str, images: torch.Tensor) -> torch.Ten
 
 def logits(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """Outputs of all images, shape (N, classes), as float64 on the CPU."""
-    like = next(model.parameters())
-    outputs = [
-        model(part.to(like.device, like.dtype, copy=True)).double().cpu()
-        for batch in batches
-        for part in batch.split(_AT_ONCE)
-    ]
+    outputs = [model(as_input(model, part)).double().cpu() for batch in batches for part in batch.split(AT_ONCE)]
     return torch.cat(outputs)
 
 
@@ -83,10 +78,15 @@ def divergence(outputs: torch.Tensor, targets: torch.Tensor) -> float:
     )
 
 
-def _stopped(model: nn.Module, images: torch.Tensor, handle: Any, found: list[torch.Tensor]) -> torch.Tensor:
+def as_input(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Copy images to a network's device and dtype: it may overwrite its input."""
     like = next(model.parameters())
+    return images.to(like.device, like.dtype, copy=True)
+
+
+def _stopped(model: nn.Module, images: torch.Tensor, handle: Any, found: list[torch.Tensor]) -> torch.Tensor:
     try:
-        model(images.to(like.device, like.dtype, copy=True))  # a copy: a network may overwrite its input
+        model(as_input(model, images))
     except _ReachedError:
         pass
     finally:
