@@ -31,7 +31,7 @@ from benchmarks.common import new_table
 from hscc.budgets.latency_table import this_machine
 from hscc.calibration.layers import Layer
 from hscc.calibration.storage import load_calibration
-from hscc.networks.storage import load_dense
+from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
@@ -63,7 +63,7 @@ class Workspace:
     @cached_property
     def dense(self) -> nn.Module:
         """The trained network."""
-        return load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")[0].eval()
+        return self._trained[0].eval()
 
     @cached_property
     def calibration(self) -> hscc.Calibration:
@@ -73,8 +73,15 @@ class Workspace:
     @cached_property
     def validation(self) -> Split:
         """The validation split."""
-        _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
-        return read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))[1]
+        return self._splits[1]
+
+    @cached_property
+    def _trained(self) -> tuple[nn.Module, ModelCard]:
+        return load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
+
+    @cached_property
+    def _splits(self) -> tuple[Split, Split]:
+        return read_splits(read_manifest(Path(layout.MANIFEST)), self._trained[1].image_size, self.protocol, Path("."))
 
     @cached_property
     def targets(self) -> torch.Tensor:
@@ -87,11 +94,13 @@ class Workspace:
 
     def calibration_images(self) -> list[torch.Tensor]:
         """Training images to quantise with, as many as the stage quantise takes."""
-        params = read_params()
-        _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
-        train, _ = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))
-        images, _ = train.batch(balanced_sample(train.labels, params.quantise.images, params.quantise.seed))
-        return list(images.split(32))
+        params = read_params().quantise
+        return list(self.training_images(params.images, params.seed).split(32))
+
+    def training_images(self, count: int, seed: int) -> torch.Tensor:
+        """Images of the training split, balanced over the classes."""
+        train = self._splits[0]
+        return train.batch(balanced_sample(train.labels, count, seed))[0]
 
     def divergence(self, network: nn.Module) -> tuple[float, float]:
         """KL divergence from the dense network on the validation split, and its standard error."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -23,10 +22,6 @@ import hscc
 from benchmarks.common import new_table
 from benchmarks.engine import Budgets, Methods, Workspace
 from hscc.budgets.latency_table import this_machine
-from hscc.networks.storage import load_dense
-from hscc.pipeline import layout
-from hscc.pipeline.data.loading import balanced_sample, read_splits
-from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
 from hscc.timing.runtimes import ONNXRUNTIME
@@ -48,9 +43,7 @@ class RefitWorkspace(Workspace):
     @cached_property
     def training(self) -> list[torch.Tensor]:
         """Network inputs of the training split, balanced over the classes."""
-        _, card = load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
-        train, _ = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, self.protocol, Path("."))
-        images, _ = train.batch(balanced_sample(train.labels, self.images, self.seed))
+        images = self.training_images(self.images, self.seed)
         if self.augmented:
             images = augment(images, torch.Generator().manual_seed(_AUGMENTATION_SEED))
         return list(to_input(images).split(32))
