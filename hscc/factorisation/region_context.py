@@ -122,14 +122,12 @@ class LayerContext:
         self.moments = moments if regional else together(moments)
         self.model, self.cache = model, calibration.cache
         self._shared: dict[object, object] = {}
-        self._products: torch.Tensor | None = None
+        self._large: dict[object, object] = {}  # what `forget` drops
         self._latest: tuple[object, list[RegionContext]] = (None, [])
 
     def once(self, key: object, make: Callable[[], _T]) -> _T:
         """Return what `make` gave on the first call with this key."""
-        if key not in self._shared:
-            self._shared[key] = make()
-        return self._shared[key]  # type: ignore[return-value]
+        return _once(self._shared, key, make)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -144,7 +142,7 @@ class LayerContext:
     @property
     def together(self) -> LayerMoments:
         """The layer's sums over all cells."""
-        return self.once("together", lambda: together(self.moments))
+        return _once(self._large, "together", lambda: together(self.moments))
 
     def directions(self, projection: int) -> torch.Tensor:
         """Return at least so many directions of the input channels, the most important first; shape (r, C_in)."""
@@ -160,27 +158,25 @@ class LayerContext:
         """Return the problem of fitting all factors of the whole layer together."""
         return self.once("joint fit", self._joint_fit)
 
-    def of_structure(self, structure: LowRank, halved: bool = True) -> list[RegionContext]:
-        """Return the contexts of a structure's regions; `halved` as in `hscc.factorisation.spectra.region_norm`."""
-        return self.of_regions([region.tiles for region in structure.regions], structure.projection, halved)
+    def of_structure(self, structure: LowRank) -> list[RegionContext]:
+        """Return the contexts of a structure's regions."""
+        return self.of_regions([region.tiles for region in structure.regions], structure.projection)
 
-    def of_regions(
-        self, regions: list[Tiles], projection: int, halved: bool = True, covariance: bool = True
-    ) -> list[RegionContext]:
+    def of_regions(self, regions: list[Tiles], projection: int, covariance: bool = True) -> list[RegionContext]:
         """Return the contexts of some regions, in their order.
 
         Only the last are kept: covariances of a wide layer's regions would fill the memory together. Without
         `covariance`, contexts that are not behind a projection may lack it; their `outputs` are there.
         """
-        key = (tuple(regions), projection, halved, covariance)
+        key = (tuple(regions), projection, covariance)
         if self._latest[0] != key:
             self._latest = (None, [])
             # The first tile of a grid is written as the whole layer's only one; the grid has others.
             whole = regions == [WHOLE_TILES]
-            self._latest = (key, [self._region(tiles, whole, projection, halved, covariance) for tiles in regions])
+            self._latest = (key, [self._region(tiles, whole, projection, covariance) for tiles in regions])
         return self._latest[1]
 
-    def of_directions(self, regions: list[Tiles], matrix: torch.Tensor, halved: bool = False) -> list[RegionContext]:
+    def of_directions(self, regions: list[Tiles], matrix: torch.Tensor) -> list[RegionContext]:
         """Return the contexts of some regions behind a projection of one's own.
 
         Parameters
@@ -189,20 +185,18 @@ class LayerContext:
             Of output positions.
         matrix : Tensor, shape (r, C_in)
             Directions of the input channels.
-        halved : bool
-            As in `of_structure`.
         """
         whole = regions == [WHOLE_TILES]
         projected = project_moments(self._cells(whole), self._products_of(whole), matrix)
         return [
-            self._behind(projected, len(matrix), whole, self._dense(tiles, whole, halved, covariance=False))
+            self._behind(projected, len(matrix), whole, self._dense(tiles, whole, covariance=False))
             for tiles in regions
         ]
 
     def forget(self) -> None:
-        """Drop what is large: the latest regions' covariances and the products of weight and second moments."""
+        """Drop what is large: the latest regions' covariances, the layer's sums and their products with the weight."""
         self._latest = (None, [])
-        self._products = None
+        self._large.clear()
 
     def correlation(self) -> Correlation:
         """Correlation of the channels over the whole layer."""
@@ -224,18 +218,16 @@ class LayerContext:
         identity = torch.eye(self.layer.outputs, dtype=self.weight.dtype)
         return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
-    def _region(
-        self, tiles: Tiles, everywhere: bool, projection: int, halved: bool, covariance: bool
-    ) -> RegionContext:  # fmt: skip
-        dense = self._dense(tiles, everywhere, halved, covariance and not projection)
+    def _region(self, tiles: Tiles, everywhere: bool, projection: int, covariance: bool) -> RegionContext:
+        dense = self._dense(tiles, everywhere, covariance and not projection)
         if not projection:
             return dense
         return self._behind(self.projected(projection, everywhere), projection, everywhere, dense)
 
-    def _dense(self, tiles: Tiles, everywhere: bool, halved: bool, covariance: bool) -> RegionContext:
+    def _dense(self, tiles: Tiles, everywhere: bool, covariance: bool) -> RegionContext:
         """Context of a region without a projection."""
         moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images, covariance)
-        norm = self._norm(tiles, everywhere, moments, halved)
+        norm = self._norm(tiles, everywhere, moments)
         outputs = self.once(("outputs", tiles, everywhere), lambda: self._outputs(tiles, everywhere, moments))
         weighted = None
         if moments.root is not None:
@@ -245,15 +237,12 @@ class LayerContext:
         )  # fmt: skip
         return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy, weighted=weighted)
 
-    def _norm(self, tiles: Tiles, everywhere: bool, moments: RegionMoments, halved: bool) -> Norm:
-        def make(half: bool) -> Norm:
-            weighting = self.weighting
-            return region_norm(moments, self.whole.sensitivity, weighting.by, weighting.shrinkage, half)
+    def _norm(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> Norm:
+        def make() -> Norm:
+            return region_norm(moments, self.whole.sensitivity, self.weighting.by, self.weighting.shrinkage)
 
-        if moments.root is not None:  # as wide as a linear layer's outputs: too large to keep
-            return make(halved)
-        known = self._shared.get(("norm", tiles, everywhere, True))
-        return known or self.once(("norm", tiles, everywhere, halved), lambda: make(halved))  # type: ignore[return-value]
+        # As wide as a linear layer's outputs it is too large to keep.
+        return make() if moments.root is not None else self.once(("norm", tiles, everywhere), make)
 
     def _outputs(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> torch.Tensor:
         """See `hscc.factorisation.factors.dense_outputs`."""
@@ -269,14 +258,9 @@ class LayerContext:
 
     def _products_of(self, everywhere: bool) -> torch.Tensor:
         """Weight times the sums of x x^T, of the whole layer or of each cell, shape (cells, C_out, d)."""
-        if everywhere:
-            second = self.together.second
-            assert second is not None
-            return self.once("products", lambda: self.weight @ second)
-        if self._products is None:
-            assert self.moments.second is not None
-            self._products = self.weight @ self.moments.second
-        return self._products
+        second = self._cells(everywhere).second
+        assert second is not None
+        return _once(self._large, ("products", everywhere), lambda: self.weight @ second)
 
     def _behind(
         self, projected: ProjectedMoments, projection: int, everywhere: bool, dense: RegionContext
@@ -292,7 +276,7 @@ class LayerContext:
     def _joint_fit(self) -> JointFit:
         covariance, weighting = self.whole.covariance, self.weighting
         assert covariance is not None
-        norm = region_norm(self.whole, self.whole.sensitivity, weighting.by, weighting.shrinkage, halved=False)
+        norm = region_norm(self.whole, self.whole.sensitivity, weighting.by, weighting.shrinkage)
         return JointFit(self.weight, covariance, norm.sensitivity, self.layer.taps)
 
     def _directions(self) -> torch.Tensor:
@@ -311,6 +295,12 @@ class LayerContext:
     def _project(self, width: int, everywhere: bool) -> ProjectedMoments:
         matrix = self._directions()[:width].contiguous()
         return project_moments(self._cells(everywhere), self._products_of(everywhere), matrix)
+
+
+def _once(known: dict[object, object], key: object, make: Callable[[], _T]) -> _T:
+    if key not in known:
+        known[key] = make()
+    return known[key]  # type: ignore[return-value]
 
 
 def correlation(layer: Layer, region: RegionMoments) -> Correlation:

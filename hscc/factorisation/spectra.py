@@ -79,15 +79,10 @@ class Norm:
     weighting: Weighting
 
 
-def region_norm(
-    region: RegionMoments, layer: torch.Tensor, weighting: Weighting, shrinkage: float, halved: bool = True
-) -> Norm:
-    """Norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`).
-
-    With `halved` false it serves to measure only, which saves the Cholesky factor.
-    """
+def region_norm(region: RegionMoments, layer: torch.Tensor, weighting: Weighting, shrinkage: float) -> Norm:
+    """Norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`)."""
     sensitivity = shrink_sensitivity(region.sensitivity, layer, shrinkage)
-    halved = halved and weighting == "output" and region.root is None
+    halved = weighting == "output" and region.root is None
     return Norm(sensitivity, torch.linalg.cholesky(sensitivity) if halved else None, weighting)
 
 

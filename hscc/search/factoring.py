@@ -94,7 +94,7 @@ def _factor_regions(context: LayerContext, structure: LowRank, rounds: int) -> t
         return refined_projection(contexts, ranks, structure.projection, context.layer.taps, rounds) @ wide
 
     matrix = context.cache.refined((context.layer.name, structure, context.weighting, rounds), refine)
-    contexts = context.of_directions(tiles, matrix, halved=True)
+    contexts = context.of_directions(tiles, matrix)
     columns = torch.arange(structure.projection * context.layer.taps)
     rows = [[_encoder(known, columns, rank)] for known, rank in zip(contexts, ranks, strict=True)]
     return _assembled(context, structure, contexts, rows, matrix)
