@@ -150,6 +150,7 @@ class TrainParams(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Count
+    sizes: tuple[Annotated[int, Field(ge=16)], ...]
     precision: Literal["bf16", "fp32"]
     seed: Seed
 

@@ -1,4 +1,4 @@
-"""Random views of an image: a flip and a small affine motion."""
+"""Random views of an image: a flip, a small affine motion, and a smaller size."""
 
 from __future__ import annotations
 
@@ -63,3 +63,10 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
     grey = images.unsqueeze(1).to(torch.float32)
     grid = F.affine_grid(rows.to(grey.device), list(grey.shape), align_corners=False)
     return F.grid_sample(grey, grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(1)
+
+
+def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Shrink images (N, S, S) of float32 to `size` pixels per side, bilinear and free of aliases; None leaves them."""
+    if size is None or size >= images.shape[-1]:
+        return images
+    return F.interpolate(images.unsqueeze(1), (size, size), mode="bilinear", antialias=True).squeeze(1)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hscc.networks.backbones import pick_device
-from hscc.training.augmentation import Augmentation, augment
+from hscc.training.augmentation import Augmentation, augment, resize
 from hscc.training.checkpoint import Checkpoint, Row, identity_of
 from hscc.training.images import Split, to_input
 
@@ -46,6 +46,10 @@ class Recipe:
         Whether the weights as given count among those to keep, so that training never makes them worse.
     augmentation : Augmentation
         Of the training images.
+    sizes : tuple of int
+        Pixels per side of the training images in equal parts of the epochs, such as (128, 128, 176, 224): early epochs
+        on small images take less time (progressive resizing; Tan and Le, 2021, EfficientNetV2). Images never grow;
+        empty for the size as given. `patience` counts from the last part on.
     """
 
     epochs: int
@@ -60,6 +64,16 @@ class Recipe:
     warm_up: float = 0.3
     keep_start: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+    sizes: tuple[int, ...] = ()
+
+    def size(self, epoch: int) -> int | None:
+        """Pixels per side of the training images in an epoch from 0; None for the size as given."""
+        return self.sizes[epoch * len(self.sizes) // self.epochs] if self.sizes else None
+
+    @property
+    def last_part(self) -> int:
+        """First epoch on images of the last size."""
+        return -(-self.epochs * (len(self.sizes) - 1) // len(self.sizes)) if self.sizes else 0
 
 
 def fit(
@@ -120,7 +134,7 @@ def fit(
     if recipe.keep_start and not state.history:
         state.best = sign * evaluate(model)[recipe.select]
         store.keep_best(model)
-    while state.epoch < recipe.epochs and state.epoch - state.best_epoch <= recipe.patience:
+    while state.epoch < recipe.epochs and state.epoch - max(state.best_epoch, recipe.last_part - 1) <= recipe.patience:
         trained = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
         rate = float(schedule.get_last_lr()[0])
         row: Row = {"epoch": state.epoch, "learning_rate": rate, **trained, **evaluate(model)}
@@ -190,10 +204,8 @@ def epoch_batches(
     order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
     for step in range(steps_of(train, recipe)):
         images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-        inputs = to_input(augment(images, draw, recipe.augmentation).to(device)).contiguous(
-            memory_format=torch.channels_last
-        )
-        yield inputs, labels.to(device)
+        inputs = to_input(resize(augment(images, draw, recipe.augmentation).to(device), recipe.size(epoch)))
+        yield inputs.contiguous(memory_format=torch.channels_last), labels.to(device)
 
 
 def steps_of(train: Split, recipe: Recipe) -> int:

@@ -19,7 +19,7 @@ from hscc.training.augmentation import Augmentation
 from hscc.training.checkpoint import identity_of
 from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
 from hscc.training.images import Split
-from hscc.training.loop import Recipe, fit
+from hscc.training.loop import Recipe, epoch_batches, fit
 from hscc.training.supervised import cross_entropy, score, train_baseline
 
 RECIPE = Recipe(
@@ -68,6 +68,22 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert best > 0.6
     assert score(model, _splits()[1])["val_accuracy"] == pytest.approx(best)
     assert not (tmp_path / "c").exists()
+
+
+def test_early_epochs_see_smaller_images(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=5, sizes=(16, 24, 64), patience=1)
+    train, _ = _splits()
+    sides = [next(epoch_batches(train, recipe, epoch, torch.device("cpu")))[0].shape[-1] for epoch in range(5)]
+    assert sides == [16, 16, 24, 24, 32]  # never larger than they are
+
+
+def test_patience_waits_for_the_last_size(tmp_path: Path) -> None:
+    train, _ = _splits()
+    recipe = replace(RECIPE, epochs=6, sizes=(16, 16, 32), patience=1)
+    loss = partial(cross_entropy, label_smoothing=0.0)
+    scores = [0.9, *[0.1] * 5]
+    history = fit(build("smallcnn", 4), loss, partial(_next, scores), train, recipe, tmp_path / "c", _ignore)
+    assert len(history) == 5  # one more epoch at the last size brought nothing
 
 
 class KilledError(Exception):

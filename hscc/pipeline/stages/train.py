@@ -90,6 +90,7 @@ def _recipe(params: TrainParams) -> Recipe:
         select_lower=False,
         precision=params.precision,
         warm_up=params.warm_up,
+        sizes=params.sizes,
     )
 
 
