@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         paper_preset,
     )
     from hscc.networks.cost import CostReport, cost
+    from hscc.outputs import Outputs
     from hscc.plans import Plan
     from hscc.refitting.refit import LayerRefit, Refitted, refit
     from hscc.storage import load, save
@@ -50,6 +51,7 @@ _NAMES = {
         "SpatialSVD", "Tucker", "paper_preset",
     ),
     "hscc.networks.cost": ("CostReport", "cost"),
+    "hscc.outputs": ("Outputs",),
     "hscc.plans": ("Plan",),
     "hscc.refitting.refit": ("LayerRefit", "Refitted", "refit"),
     "hscc.storage": ("load", "save"),
@@ -69,6 +71,7 @@ __all__ = [
     "GlobalSVD",
     "LatencyTable",
     "LayerRefit",
+    "Outputs",
     "Plan",
     "Preprocessing",
     "RandomChannels",
