@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hscc.calibration.moments import RegionMoments
+from hscc.factorisation.eigen import eigh
 from hscc.factorisation.spectra import Norm
 
 
@@ -194,7 +195,7 @@ def _solve_above(
 
     Of the right side, components up to ``noise`` (one per column) count as zero.
     """
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    values, vectors = eigh((matrix + matrix.T) / 2)
     inverse = torch.where(values > tolerance * values[-1].clamp_min(1e-300), 1 / values, 0.0)
     parts = vectors.T @ right
     solved: torch.Tensor = vectors @ (inverse[:, None] * parts.where(parts.abs() > noise, 0.0))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from hscc.factorisation.chain import project_rows
+from hscc.factorisation.eigen import eigh
 from hscc.factorisation.projection import channel_directions, lifted_factor
 from hscc.factorisation.spectra import matrix_root
 
@@ -116,7 +117,7 @@ class JointFit:
         best = ((rest @ half.T).double() @ inverse_of(inner)).to(rest.dtype)
         weighted = self.half @ best
         spread = weighted @ inner @ weighted.T
-        _, vectors = torch.linalg.eigh((spread + spread.T) / 2)
+        _, vectors = eigh((spread + spread.T) / 2)
         return Term(matrix, vectors.flip(1)[:, :rank].T @ weighted)
 
     def refined(self, terms: Sequence[Term], rounds: int = ROUNDS) -> list[Term]:
@@ -227,6 +228,6 @@ def inverse_of(gram: torch.Tensor) -> torch.Tensor:
 
 def channel_roots(activity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Square root of the channels' covariance and its inverse."""
-    values, vectors = torch.linalg.eigh((activity + activity.T) / 2)
+    values, vectors = eigh((activity + activity.T) / 2)
     values = values.clamp_min(max(float(values[-1]), 1e-30) * _SILENT).sqrt()
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T

@@ -18,6 +18,7 @@ import torch
 
 from hscc.calibration.moments import LayerMoments, RegionMoments
 from hscc.factorisation.chain import project_rows
+from hscc.factorisation.eigen import eigh
 from hscc.factorisation.spectra import matrix_root
 from hscc.structures.base import SIMD_WIDTH
 
@@ -113,7 +114,7 @@ def channel_directions(
     importance = (parts.transpose(1, 2) @ (sensitivity @ parts)).sum(0)
     root = matrix_root(activity)
     weighted = root @ importance @ root
-    _, vectors = torch.linalg.eigh((weighted + weighted.T) / 2)
+    _, vectors = eigh((weighted + weighted.T) / 2)
     rows = vectors.flip(1).T @ root @ importance
     unit: torch.Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return unit

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from hscc.calibration.moments import RegionMoments
+from hscc.factorisation.eigen import eigh, eigvalsh
 
 Weighting = Literal["output", "activation", "none"]
 
@@ -135,7 +136,7 @@ def rank_losses(
         As in `spectrum`.
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
-    values = _descending(torch.linalg.eigvalsh(problem.gram), problem)
+    values = _descending(eigvalsh(problem.gram), problem)
     if problem.faint:
         values = values[: max(1, int((values > problem.faint * values[0]).sum()))]
     return values.double() * problem.positions
@@ -168,7 +169,7 @@ def spectrum(
         ``outputs @ G`` of a single-position layer where it is known already.
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
-    found, vectors = torch.linalg.eigh(problem.gram)
+    found, vectors = eigh(problem.gram)
     values = _descending(found, problem)
     directions = problem.directions(values, vectors.flip(1)[:, : len(values)])
     return Spectrum(values.double() * problem.positions, directions.contiguous())
@@ -247,7 +248,7 @@ def _of_few_rows(
 
 def matrix_root(matrix: torch.Tensor) -> torch.Tensor:
     """Square root of a symmetric positive semidefinite matrix; of one that rounding made negative, zero."""
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     floor = max(float(values[-1]), 0.0) * 1e-12  # channels that are always silent have a covariance of about zero
     root: torch.Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
     return root
