@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError
@@ -174,6 +175,26 @@ class Outputs:
 
     def _deviations(self, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(self.scale, dtype=like.dtype, device=like.device).reshape(-1, *[1] * (like.ndim - 2))
+
+
+class Selected(nn.Module):
+    """A network that returns what counts of its answer: one tensor, whatever the network itself returns.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of one input.
+    outputs : Outputs
+        What counts.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Outputs) -> None:
+        super().__init__()
+        self.network, self.outputs = network, outputs
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """See `Outputs.select`."""
+        return self.outputs.select(self.network(images))
 
 
 def _bernoulli_divergence(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
