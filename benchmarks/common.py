@@ -11,10 +11,10 @@ from hscc.networks.backbones import build, initialise
 CLASSES = 4
 
 
-def random_network(backbone: str) -> nn.Module:
+def random_network(backbone: str, outputs: int = CLASSES) -> nn.Module:
     """Build a registered backbone with the same random weights at every call, in evaluation mode."""
     torch.manual_seed(0)
-    model = build(backbone, CLASSES)
+    model = build(backbone, outputs)
     initialise(model)
     return model.eval()
 
