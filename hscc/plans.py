@@ -78,8 +78,8 @@ class Plan:
     runtime : str
         In which both were timed; in ONNX Runtime where a plan of an earlier version does not say. Empty where nothing
         was.
-    input_shape : (int, int, int), optional
-        Channels, rows, columns of the calibration's images. Only written to JSON where the first layer of the plan is
+    input_shape : tuple of int, optional
+        Of one of the calibration's images: channels, then positions along each axis. Only written to JSON where the first layer of the plan is
         not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
@@ -99,7 +99,7 @@ class Plan:
     bound: str = ""
     calibration: str = ""
     timed: dict[str, float] = field(default_factory=dict)
-    input_shape: tuple[int, int, int] | None = None
+    input_shape: tuple[int, ...] | None = None
     runtime: str = ""
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
@@ -185,8 +185,8 @@ class Plan:
         return table_text(table, width=132)
 
 
-def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:
-    """Channels, rows and columns that the first layer reads, if it is a convolution."""
+def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, ...] | None:
+    """Shape that the first layer reads, if it is a convolution."""
     if not layers or layers[0].layer.kind != "conv":
         return None
     return (layers[0].layer.inputs, *layers[0].layer.input_grid)

@@ -64,7 +64,7 @@ def _full_rank(
 
 def _fitting(partition: Partition, layer: Layer) -> Partition:
     if isinstance(partition, Grid):
-        return Grid(min(partition.rows, layer.grid[0]), min(partition.columns, layer.grid[1]))
+        return Grid(*map(min, partition.along(layer.axes), layer.grid))
     return partition if min(layer.grid) >= 4 else Grid(1, 1)
 
 

@@ -101,12 +101,12 @@ class Resource:
     model : CostModel
         Cost of one layer.
     count : callable
-        (network, (channels, rows, columns) of its input) -> cost of the whole network, as `model` counts its layers.
+        (network, shape of one image) -> cost of the whole network, as `model` counts its layers.
         An integer makes limits integers too.
     """
 
     model: CostModel
-    count: Callable[[nn.Module, tuple[int, int, int]], float]
+    count: Callable[[nn.Module, tuple[int, ...]], float]
 
 
 RESOURCES = Registry(

@@ -38,8 +38,8 @@ class Calibration:
         Cells per side of the fine grid.
     images : int
         Number of calibration images.
-    input_shape : (int, int, int)
-        Channels, rows, columns.
+    input_shape : tuple of int
+        Of one image: channels, then positions along each axis.
     network : str
         Digest of the network's weights; see `fingerprint`.
     cache : PlanningCache
@@ -51,7 +51,7 @@ class Calibration:
     moments: dict[str, LayerMoments]
     cells: int
     images: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     network: str
     cache: PlanningCache = field(default_factory=PlanningCache, repr=False, compare=False)
 
@@ -93,9 +93,9 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
         for batch in track(images, "calibrating"):
             check_batch(batch)
-            varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
+            varied = varied or bool((batch.flatten(1).amax(1) > batch.flatten(1).amin(1)).any())
             if collector is None:
-                collector = _Collector(folded, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
+                collector = _Collector(folded, tuple(batch.shape[1:]), cells)
             for part in batch.split(collector.at_once):
                 collector.add(part)
     if collector is None:
@@ -126,7 +126,7 @@ def _warn_if_few(calibration: Calibration) -> None:
             needed = max(needed, -(-layer.features // positions))
     if calibration.images < needed:
         warnings.warn(
-            f"{calibration.images} calibration images are few for {calibration.cells} x {calibration.cells} cells: "
+            f"{calibration.images} calibration images are few for {calibration.cells} cells per side: "
             f"the smallest regions need {needed}; pass more, or fewer cells.",
             stacklevel=3,
         )
@@ -134,9 +134,10 @@ def _warn_if_few(calibration: Calibration) -> None:
 
 def check_batch(batch: torch.Tensor) -> None:
     """Raise a `CompressionError` for what are no network inputs."""
-    if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or not batch.is_floating_point():
+    if not isinstance(batch, torch.Tensor) or batch.ndim < 2 or not batch.is_floating_point():
         raise CompressionError(
-            "calibration images must be float tensors of shape (N, C, H, W); pass the network's inputs without labels."
+            "calibration images must be float tensors of shape (N, C, H, W), or with another number of axes behind the "
+            "channels; pass the network's inputs without labels."
         )
     if not torch.isfinite(batch).all():
         raise CompressionError("calibration images hold NaN or infinity; remove or fix them.")
@@ -145,7 +146,7 @@ def check_batch(batch: torch.Tensor) -> None:
 class _Collector:
     """Running sums and the hooks that feed them."""
 
-    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], cells: int) -> None:
+    def __init__(self, model: nn.Module, input_shape: tuple[int, ...], cells: int) -> None:
         self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
         self.layers, self.left_dense = find_layers(model, input_shape)
         size = sum(layer.outputs * layer.positions for layer in self.layers) * 4

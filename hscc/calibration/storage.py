@@ -74,7 +74,7 @@ def load_calibration(path: Path) -> Calibration:
         moments,
         int(header["cells"]),
         int(header["images"]),
-        (shape[0], shape[1], shape[2]),
+        tuple(shape),
         header["network"],
     )
 
@@ -90,6 +90,7 @@ def _read(file: safetensors.safe_open, names: set[str], layer: Layer) -> LayerMo
         second=_unpack(tensor("second"), layer.features) if f"{layer.name}.second" in names else None,
         sketch=tensor("sketch") if f"{layer.name}.sketch" in names else None,
         sensitivity=_unpack(tensor("sensitivity"), layer.outputs),
+        axes=layer.axes,
     )
 
 

@@ -19,7 +19,7 @@ from hscc.partitions.regions import CellMap, Grid, Merged, RandomCells, Superpix
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(6, 9))
 def test_a_grid_covers_each_cell_once(rows: int, columns: int, cells: int) -> None:
-    tiles = grid_tiles(rows, columns, cells)
+    tiles = grid_tiles((rows, columns), cells)
     assert sorted(region_cells(tiles, cells)) == list(range(cells * cells))
     assert len(tiles) == rows * columns
 

@@ -18,7 +18,7 @@ from hscc.budgets.layer_graphs import frame_graph, layer_graphs
 from hscc.calibration.layers import Layer, find_layers
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import grid_tiles
-from hscc.structures.base import STRUCTURES, WHOLE_TILES, Structure, read_structure
+from hscc.structures.base import STRUCTURES, Structure, read_structure, whole_tiles
 from hscc.structures.block_terms import block_terms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -57,8 +57,8 @@ def low_rank(draw: st.DrawFn, layer: Layer) -> LowRank:
     inputs = projection or layer.inputs
     clusters = 1 if projection else draw(st.integers(1, min(3, inputs)))
     channels = np.array_split(np.random.default_rng(draw(st.integers(0, 9))).permutation(inputs), clusters)
-    grids = [[(tile,) for tile in grid_tiles(rows, columns, 4)] for rows, columns in ((2, 2), (4, 1))]
-    tiles = draw(st.sampled_from([[WHOLE_TILES], *([*grids, IRREGULAR] if fits else [])]))
+    grids = [[(tile,) for tile in grid_tiles((rows, columns), 4)] for rows, columns in ((2, 2), (4, 1))]
+    tiles = draw(st.sampled_from([[whole_tiles(2)], *([*grids, IRREGULAR] if fits else [])]))
     ranks = st.integers(0, 5) if conv else st.integers(1, 5)
     regions = tuple(
         Region(tile, tuple(Block(tuple(sorted(part.tolist())), draw(ranks)) for part in channels)) for tile in tiles
@@ -122,7 +122,7 @@ def test_a_structure_survives_json_and_describes_itself(case: tuple[Layer, Struc
     json.dumps(structure.timing_key())
     assert structure.describe()
     ranks = structure.region_ranks(layer)
-    assert structure.rank_note or (ranks is not None and len(ranks) == len(structure.cell_tiles[1]))
+    assert structure.rank_note or (ranks is not None and len(ranks) == len(structure.cell_tiles(layer)[1]))
     assert 0 <= structure.kept_clusters <= structure.cluster_count
 
 
@@ -179,7 +179,7 @@ def conv(inputs: int = 16, outputs: int = 24) -> Layer:
 
 def clustered(layer: Layer, clusters: int) -> LowRank:
     blocks = tuple(Block(tuple(range(index, layer.inputs, clusters))) for index in range(clusters))
-    return LowRank(1, (Region(WHOLE_TILES, blocks),))
+    return LowRank(1, (Region(whole_tiles(2), blocks),))
 
 
 def nodes(graph: onnx.ModelProto) -> Counter[str]:
@@ -203,6 +203,6 @@ def test_the_frame_is_what_stands_around_a_layer() -> None:
 
 def test_after_a_projection_the_inputs_are_its_directions() -> None:
     layer = conv()
-    projected = LowRank(1, (Region(WHOLE_TILES, (Block(tuple(range(8))),)),), projection=8)
+    projected = LowRank(1, (Region(whole_tiles(2), (Block(tuple(range(8))),)),), projection=8)
     assert projected.projected_layer(layer).inputs == 8
     assert clustered(layer, 1).projected_layer(layer) is layer
