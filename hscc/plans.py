@@ -79,8 +79,8 @@ class Plan:
         In which both were timed; in ONNX Runtime where a plan of an earlier version does not say. Empty where nothing
         was.
     input_shape : tuple of int, optional
-        Of one of the calibration's images: channels, then positions along each axis. Only written to JSON where the first layer of the plan is
-        not the one that reads the image.
+        Of one of the calibration's images: channels, then positions along each axis. Only written to JSON where the
+        first layer of the plan is not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
         network, and `hscc.apply` computes them anew from the calibration.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 Box = tuple[int, ...]  # start and end along each axis: first row, end row, first column, end column in two dimensions
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-CONVOLUTIONS: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by number of axes
+CONVOLUTIONS: dict[int, Callable[..., Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by number of axes
 _Shapes = tuple[tuple[int, ...], torch.Size]  # positions of the input along each axis, shape of the output
 _NEGLIGIBLE = 1e-3  # share of the network's MACs and weights below which a layer is left dense
 

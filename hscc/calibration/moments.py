@@ -55,7 +55,7 @@ class LayerMoments:
     @property
     def cells(self) -> int:
         """Cells per side."""
-        return round(len(self.count) ** (1 / self.axes))
+        return int(round(len(self.count) ** (1 / self.axes)))
 
     def energy(self) -> torch.Tensor:
         """Sum of x squared, shape (cells, d)."""
@@ -146,9 +146,9 @@ def _mean_over(sums: torch.Tensor, cells: torch.Tensor, count: int) -> torch.Ten
 class LayerSums:
     """Running sums of one layer.
 
-    Where the second moments of one image would take more than 2e10 multiply-adds, as in wide layers on a volume, patches
-    are taken at every so manyth position along each axis (`sampling_steps`), of each image at others, and stand for
-    all; gradients always count at every position.
+    Where the second moments of one image would take more than 2e10 multiply-adds, as in wide layers on a volume,
+    patches are taken at every so manyth position along each axis (`sampling_steps`), of each image at others, and stand
+    for all; gradients always count at every position.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def lower(values: Values, module: nn.Module, given: View, sizes: Sequence[int]) 
     else:
         assert isinstance(module, ClusteredConv)
         encoder: nn.Conv2d = module.encoders[0]  # type: ignore[assignment]
-        kernel, stride, dilation = encoder.kernel_size, encoder.stride, encoder.dilation  # type: ignore[assignment]
+        kernel, stride, dilation = encoder.kernel_size, encoder.stride, encoder.dilation
         padding = encoder.padding  # type: ignore[assignment]
         parts, index = [module], None
     channels = values.shape(given).channels

@@ -65,9 +65,9 @@ def foldable(model: nn.Module) -> dict[str, str]:
     """Find the batch normalisations that can be folded into the layer before them.
 
     A ``BatchNorm2d`` behind a ``Conv2d`` (and so in one and three dimensions), or a ``BatchNorm1d`` behind a ``Linear``
-    that sees (N, features), where nothing else reads the layer's output, both run once, both hold their tensors alone and neither has hooks or
-    parametrizations, and the normalisation has running statistics. The path is that of a call with one image, in
-    evaluation mode. The input of a network that starts with a ``Linear`` is taken as (N, features).
+    that sees (N, features), where nothing else reads the layer's output, both run once, both hold their tensors alone
+    and neither has hooks or parametrizations, and the normalisation has running statistics. The path is that of a call
+    with one image, in evaluation mode. The input of a network that starts with a ``Linear`` is taken as (N, features).
 
     Parameters
     ----------

@@ -142,8 +142,8 @@ class Superpixels:
         side = -(-_PIXELS // cells)
         pixels = _repeated(_mean_map(layer, moments), side, axes)
         found = slic(
-            pixels if axes > 1 else pixels[None], n_segments=self.regions, compactness=self.compactness, channel_axis=-1, convert2lab=False,
-            start_label=0,
+            pixels if axes > 1 else pixels[None], n_segments=self.regions, compactness=self.compactness,
+            channel_axis=-1, convert2lab=False, start_label=0,
         )  # fmt: skip
         order = (*range(0, 2 * axes, 2), *range(1, 2 * axes, 2))
         blocks = found.reshape((cells, side) * axes).transpose(order).reshape(len(moments.count), -1)

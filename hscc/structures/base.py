@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from hscc.calibration.layers import CONVOLUTIONS, Box, Layer
+from hscc.calibration.layers import CONVOLUTIONS, Box, Conv, Layer
 from hscc.factorisation.chain import Chain
 
 State = dict[str, torch.Tensor]
@@ -158,7 +158,7 @@ def whole_tiles(axes: int) -> Tiles:
     return ((0, 1) * axes,)
 
 
-def pointwise(layer: Layer, inputs: int, outputs: int, bias: bool = False) -> nn.Module:
+def pointwise(layer: Layer, inputs: int, outputs: int, bias: bool = False) -> Conv:
     """Make a convolution of one tap, of as many dimensions as a layer has."""
     return CONVOLUTIONS[layer.axes](inputs, outputs, 1, bias=bias)
 

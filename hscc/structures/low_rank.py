@@ -382,7 +382,7 @@ class ClusteredConv(_Clustered):
             CONVOLUTIONS[layer.axes](i, o, layer.kernel, layer.stride, padding, layer.dilation, g, bias=False)
             for i, o, g in groups
         )
-        self.decoder = pointwise(layer, region.rank, layer.outputs, bias=True)  # type: ignore[assignment]
+        self.decoder = pointwise(layer, region.rank, layer.outputs, bias=True)
 
     def factors(self, region: Region) -> RegionFactors:
         """Read the weights."""
