@@ -261,7 +261,7 @@ def cells_of(tile: Box, cells: int) -> list[int]:
 def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
     """Return why a layer cannot be factored, or an empty string."""
     if isinstance(module, Transposed):
-        return "a transposed convolution"
+        return "a transposed convolution: only plain ones are factored"
     if isinstance(module, Conv) and module.groups > 1:
         return f"{module.groups} groups: each already sees only its own channels"
     if calls > 1:

@@ -55,7 +55,8 @@ class LayerMoments:
     @property
     def cells(self) -> int:
         """Cells per side."""
-        return int(round(len(self.count) ** (1 / self.axes)))
+        side: int = round(len(self.count) ** (1 / self.axes))
+        return side
 
     def energy(self) -> torch.Tensor:
         """Sum of x squared, shape (cells, d)."""
