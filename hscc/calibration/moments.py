@@ -20,6 +20,7 @@ SKETCH_ROWS = 1024
 _MOST_BYTES = 512 * 2**20  # of one layer's second moments
 _MOST_PRODUCTS = 2e10  # multiply-adds of one layer's second moment for one image, beyond which positions are sampled
 _STEPS = (1, 3, 5, 7, 9, 11, 13, 15)  # odd: strides and upsampling by 2 leave patterns that even ones would follow
+_NEARLY = 1.5  # times fewer positions than could be kept, for steps that are more even
 _GRAM_BLOCK = 384  # rows of a block of a Gram matrix, of which only those on and above the diagonal are computed
 
 
@@ -241,14 +242,18 @@ def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
 def sampling_steps(layer: Layer) -> tuple[int, ...]:
     """Steps along each axis at which patches are taken for second moments: 1 unless all would cost too much.
 
-    Of the steps that keep one image under 2e10 multiply-adds those are taken that keep most positions, and of these the
-    most even ones.
+    Of the steps that keep one image under 2e10 multiply-adds, and of these nearly as many positions as possible, the most
+    even ones are taken: neighbours along one axis say less than positions spread over all.
     """
     excess = layer.positions * layer.features**2 / _MOST_PRODUCTS
     if excess <= 1 or layer.positions == 1:
         return (1,) * layer.axes
     enough = [steps for steps in itertools.product(_STEPS, repeat=layer.axes) if math.prod(steps) >= excess]
-    return min(enough or [(_STEPS[-1],) * layer.axes], key=lambda steps: (math.prod(steps), max(steps), steps))
+    if not enough:
+        return (_STEPS[-1],) * layer.axes
+    fewest = min(map(math.prod, enough))
+    near = [steps for steps in enough if math.prod(steps) <= _NEARLY * fewest]
+    return min(near, key=lambda steps: (max(steps), math.prod(steps), steps))
 
 
 def sampled_box(box: Box, steps: Sequence[int], image: int) -> Box:
