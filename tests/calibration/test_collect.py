@@ -106,7 +106,7 @@ def test_sampled_moments_stand_for_all_positions(monkeypatch: pytest.MonkeyPatch
     whole = [calibrate(network, [images], cells=2).moments["0"] for images in (uniform, texture)]
     monkeypatch.setattr(moments_module, "_MOST_PRODUCTS", 7**3 * 54**2 / 5)
     sampled = [calibrate(network, images.split(5), cells=2).moments["0"] for images in (uniform, texture)]
-    for full, part, tolerance in zip(whole, sampled, (1e-9, 0.15), strict=True):
+    for full, part, tolerance in zip(whole, sampled, (1e-9, 0.3), strict=True):
         assert torch.equal(full.count, part.count)
         torch.testing.assert_close(full.sensitivity, part.sensitivity)
         assert full.second is not None and part.second is not None
