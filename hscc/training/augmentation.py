@@ -1,10 +1,11 @@
-"""Random views of an image: a flip, a small affine motion, and a smaller size."""
+"""Random views of images: a flip, a small affine motion, a smaller size, a mixture with another image."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -70,3 +71,21 @@ def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
     if size is None or size >= images.shape[-1]:
         return images
     return F.interpolate(images.unsqueeze(1), (size, size), mode="bilinear", antialias=True).squeeze(1)
+
+
+def mix(inputs: torch.Tensor, generator: torch.Generator, alpha: float) -> torch.Tensor:
+    """Mix each input with another one of its batch: w a + (1 - w) b, w from Beta(alpha, alpha) (Zhang et al., 2018).
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (N, ...)
+        Network inputs.
+    generator : torch.Generator
+        Source of all randomness.
+    alpha : float
+        Positive; 1 draws uniform weights.
+    """
+    order = torch.randperm(len(inputs), generator=generator)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    weights = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(inputs))).to(inputs)
+    return torch.lerp(inputs[order.to(inputs.device)], inputs, weights.view(-1, *[1] * (inputs.ndim - 1)))
