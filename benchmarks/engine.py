@@ -76,6 +76,11 @@ class Workspace:
         return self._splits[1]
 
     @cached_property
+    def training_split(self) -> Split:
+        """The training split."""
+        return self._splits[0]
+
+    @cached_property
     def _trained(self) -> tuple[nn.Module, ModelCard]:
         return load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
 
@@ -99,7 +104,7 @@ class Workspace:
 
     def training_images(self, count: int, seed: int) -> torch.Tensor:
         """Images of the training split, balanced over the classes."""
-        train = self._splits[0]
+        train = self.training_split
         return train.batch(balanced_sample(train.labels, count, seed))[0]
 
     def divergence(self, network: nn.Module) -> tuple[float, float]:

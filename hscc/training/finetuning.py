@@ -25,7 +25,7 @@ from hscc.networks.backbones import pick_device
 from hscc.networks.inspection import evaluating
 from hscc.outputs import Outputs
 from hscc.training.checkpoint import Row, identity_of
-from hscc.training.loop import Recipe, fit
+from hscc.training.loop import Recipe, autocast, fit
 from hscc.training.views import Batch, Epochs, Mixed
 
 Evaluate = Callable[[nn.Module], Row]
@@ -303,6 +303,59 @@ class Answered:
             with torch.no_grad():
                 targets = self.output.select(_run(self.network, inputs))
             yield inputs, targets
+
+
+@dataclass(frozen=True)
+class Known:
+    """Batches of inputs whose answers are known.
+
+    Attributes
+    ----------
+    epochs : Epochs
+        The inputs.
+    answers : Tensor, shape (epochs, steps, n, K, ...)
+        What counts of the dense network's answers.
+    """
+
+    epochs: Epochs
+    answers: torch.Tensor
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return self.epochs.steps
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Yield inputs and answers."""
+        for (inputs,), answers in zip(self.epochs(epoch), self.answers[epoch], strict=True):
+            yield inputs, answers
+
+
+@torch.no_grad()
+def ask(model: nn.Module, epochs: Epochs, count: int, output: Outputs, precision: str) -> Known:
+    """Ask a network about all batches of the first epochs at once, for several students of the same batches.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The dense network; left as it was.
+    epochs : Epochs
+        Inputs, all batches of one size.
+    count : int
+        Epochs.
+    output : Outputs
+        What counts.
+    precision : str
+        "bf16", or float32 for any other.
+    """
+    device = pick_device()
+    network = copy.deepcopy(model).eval().to(device)
+    with autocast(precision, device):
+        found = [
+            torch.stack([output.select(_run(network, inputs)).float().cpu() for (inputs,) in epochs(epoch)])
+            for epoch in range(count)
+        ]
+    return Known(epochs, torch.stack(found))
 
 
 @dataclass(frozen=True)

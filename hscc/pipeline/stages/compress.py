@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +20,6 @@ from hscc.export.graph.simplify import simplify_file
 from hscc.export.to_onnx import write_onnx
 from hscc.files import replacing
 from hscc.methods import METHODS
-from hscc.networks.backbones import pick_device
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
 from hscc.outputs import Outputs
@@ -39,10 +35,9 @@ from hscc.storage import Origin, save
 from hscc.training.agreement import agreement, split_logits
 from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
-from hscc.training.finetuning import Finetuning, distil
+from hscc.training.finetuning import Finetuning, Known, ask, distil
 from hscc.training.images import EVALUATION_BATCH, Split, to_input
-from hscc.training.loop import autocast
-from hscc.training.views import Batch, Epochs, Mixed, Views
+from hscc.training.views import Mixed, Views
 
 Metrics = dict[str, str | int | float]
 
@@ -140,44 +135,16 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Batches whose dense answers are in a file."""
-
-    epochs: Epochs
-    answers: torch.Tensor  # (epochs, steps, n, classes)
-
-    @property
-    def steps(self) -> int:
-        return self.epochs.steps
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        for (inputs,), answers in zip(self.epochs(epoch), self.answers[epoch], strict=True):
-            yield inputs, answers
-
-
-def _epochs(folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, seed: int) -> _Known:
+def _epochs(folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, seed: int) -> Known:
     """Ask the baseline once for all cells that are fine-tuned on the same batches: they take a few megabytes."""
     epochs = Mixed(Views(train, params.batch_size, seed), params.mixup, seed)
     path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
-        return _Known(epochs, safetensors.torch.load_file(path)["logits"])
+        return Known(epochs, safetensors.torch.load_file(path)["logits"])
     with replacing(path, shared=True) as new:  # cells that run side by side may both come here
-        safetensors.torch.save_file({"logits": _answers(dense, epochs, params)}, new)
-    return _Known(epochs, safetensors.torch.load_file(path)["logits"])
-
-
-@torch.no_grad()
-def _answers(dense: nn.Module, epochs: Epochs, params: FinetuneParams) -> torch.Tensor:
-    device = pick_device()
-    network = copy.deepcopy(dense).eval().to(device)
-    precision = "fp32" if params.precision == "auto" else params.precision
-    with autocast(precision, device):
-        found = [
-            torch.stack([network(inputs.to(device)).float().cpu() for (inputs,) in epochs(epoch)])
-            for epoch in range(params.epochs)
-        ]
-    return torch.stack(found)
+        known = ask(dense, epochs, params.epochs, Outputs("classes"), params.precision)
+        safetensors.torch.save_file({"logits": known.answers}, new)
+    return Known(epochs, safetensors.torch.load_file(path)["logits"])
 
 
 def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Tensor]:
