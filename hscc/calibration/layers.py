@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError, first_line
+from hscc.networks.inputs import InputShape, one_tensor, run, zeros
 from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
 Box = tuple[int, ...]  # start and end along each axis: first row, end row, first column, end column in two dimensions
@@ -108,15 +109,15 @@ class Layer:
         return self.features * self.outputs
 
 
-def find_layers(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Layer], dict[str, str]]:
+def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer], dict[str, str]]:
     """List what can be factored, in the order of execution, and why the rest cannot.
 
     Parameters
     ----------
     model : nn.Module
         Left as it is.
-    input_shape : tuple of int
-        Of one image: channels, then positions along each axis.
+    input_shape : tuple of int, or a tuple or dict of these
+        Of one image: channels, then positions along each axis; or of each of several inputs.
 
     Returns
     -------
@@ -278,16 +279,17 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
     return ""
 
 
-def _output_grids(
-    model: nn.Module, input_shape: tuple[int, ...]
-) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
+def _output_grids(model: nn.Module, input_shape: InputShape) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
     grids: dict[str, _Shapes] = {}
     calls: dict[str, int] = {}
     handles = []
-    maps: list[torch.Tensor] = []  # outputs with as many axes as the image, the latest last
+    maps: list[torch.Tensor] = []  # outputs with as many axes as the images, the latest last
+    shapes = input_shape.values() if isinstance(input_shape, dict) else input_shape
+    lengths = {len(input_shape)} if one_tensor(input_shape) else {len(shape) for shape in shapes}  # type: ignore[arg-type]
+    dimensions = {length + 1 for length in lengths if length > 1} or {4}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == len(input_shape) + 1 > 2:
+        if isinstance(output, torch.Tensor) and output.ndim in dimensions:
             maps.append(output)
 
     def watch(name: str) -> None:
@@ -314,14 +316,14 @@ def _output_grids(
         handles.append(module.register_forward_hook(remember))
     for name in watched:
         watch(name)
-    parameter = next(model.parameters(), torch.empty(0))
+    image = zeros(model, input_shape)
     try:
-        image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
         with evaluating(model), torch.no_grad(), readers:
-            model(image)
+            run(model, image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it, "
+            "without labels."
         ) from error
     finally:
         for handle in handles:

@@ -242,8 +242,8 @@ def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
 def sampling_steps(layer: Layer) -> tuple[int, ...]:
     """Steps along each axis at which patches are taken for second moments: 1 unless all would cost too much.
 
-    Of the steps that keep one image under 2e10 multiply-adds, and of these nearly as many positions as possible, the most
-    even ones are taken: neighbours along one axis say less than positions spread over all.
+    Of the steps that keep one image under 2e10 multiply-adds, and of these nearly as many positions as possible, the
+    most even ones are taken: neighbours along one axis say less than positions spread over all.
     """
     excess = layer.positions * layer.features**2 / _MOST_PRODUCTS
     if excess <= 1 or layer.positions == 1:
