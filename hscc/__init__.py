@@ -29,9 +29,11 @@ if TYPE_CHECKING:
         paper_preset,
     )
     from hscc.networks.cost import CostReport, cost
+    from hscc.outputs import Outputs
     from hscc.plans import Plan
     from hscc.refitting.refit import LayerRefit, Refitted, refit
     from hscc.storage import load, save
+    from hscc.training.finetuning import Finetuned, Finetuning, finetune
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
 _NAMES = {
@@ -50,9 +52,11 @@ _NAMES = {
         "SpatialSVD", "Tucker", "paper_preset",
     ),
     "hscc.networks.cost": ("CostReport", "cost"),
+    "hscc.outputs": ("Outputs",),
     "hscc.plans": ("Plan",),
     "hscc.refitting.refit": ("LayerRefit", "Refitted", "refit"),
     "hscc.storage": ("load", "save"),
+    "hscc.training.finetuning": ("Finetuned", "Finetuning", "finetune"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
@@ -65,10 +69,13 @@ __all__ = [
     "CostReport",
     "DeploymentCard",
     "Engine",
+    "Finetuned",
+    "Finetuning",
     "GlobalGroups",
     "GlobalSVD",
     "LatencyTable",
     "LayerRefit",
+    "Outputs",
     "Plan",
     "Preprocessing",
     "RandomChannels",
@@ -83,6 +90,7 @@ __all__ = [
     "export_engine",
     "export_onnx",
     "export_pt2",
+    "finetune",
     "load",
     "new_table",
     "paper_preset",

@@ -143,7 +143,7 @@ def test_the_wheel_holds_the_licence_and_every_file_of_the_package(wheel: Path) 
 def test_the_first_example_runs_with_nothing_but_the_core(core_with_engine: Path, tmp_path: Path) -> None:
     program = f"""{EXAMPLE}
 import importlib.util
-import hscc.training.distillation
+import hscc.training.finetuning
 shape = images[0].shape
 again = hscc.load("small", model)
 print(torch.equal(again(images[0]), small.eval()(images[0])))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError, first_line
+from hscc.networks.inputs import InputShape, run, zeros
 from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
 Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
@@ -84,15 +85,15 @@ class Layer:
         return self.features * self.outputs
 
 
-def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Layer], dict[str, str]]:
+def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer], dict[str, str]]:
     """List what can be factored, in the order of execution, and why the rest cannot.
 
     Parameters
     ----------
     model : nn.Module
         Left as it is.
-    input_shape : (int, int, int)
-        Channels, rows, columns of one image.
+    input_shape : tuple of int, or a tuple or dict of these
+        Of one image, as (channels, rows, columns), or of each of several inputs.
 
     Returns
     -------
@@ -232,9 +233,7 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
     return ""
 
 
-def _output_grids(
-    model: nn.Module, input_shape: tuple[int, int, int]
-) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
+def _output_grids(model: nn.Module, input_shape: InputShape) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
     grids: dict[str, _Shapes] = {}
     calls: dict[str, int] = {}
     handles = []
@@ -267,14 +266,14 @@ def _output_grids(
         handles.append(module.register_forward_hook(remember))
     for name in watched:
         watch(name)
-    parameter = next(model.parameters(), torch.empty(0))
+    image = zeros(model, input_shape)
     try:
-        image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
         with evaluating(model), torch.no_grad(), readers:
-            model(image)
+            run(model, image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it, "
+            "without labels."
         ) from error
     finally:
         for handle in handles:

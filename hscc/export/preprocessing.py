@@ -61,7 +61,7 @@ class Preprocessing:
             raise ExportError("grey is False but mean and std are of one channel; give three numbers, or grey=True.")
 
     @classmethod
-    def of(cls, input_shape: tuple[int, int, int]) -> Preprocessing:
+    def of(cls, input_shape: tuple[int, ...]) -> Preprocessing:
         """Make the default for a network: ImageNet's statistics for three channels, levels of 0..1 for one.
 
         Parameters
