@@ -41,7 +41,7 @@ from hscc.structures.base import SIMD_WIDTH
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.alternation import Call, time_pair
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, find_runtime
-from hscc.training.distillation import teacher_logits
+from hscc.training.agreement import split_logits
 from hscc.training.images import Split, batches
 
 app = typer.Typer(add_completion=False)
@@ -76,6 +76,11 @@ class Workspace:
         return self._splits[1]
 
     @cached_property
+    def training_split(self) -> Split:
+        """The training split."""
+        return self._splits[0]
+
+    @cached_property
     def _trained(self) -> tuple[nn.Module, ModelCard]:
         return load_dense(Path(layout.baseline(self.protocol)) / "model.safetensors")
 
@@ -86,7 +91,7 @@ class Workspace:
     @cached_property
     def targets(self) -> torch.Tensor:
         """Logits of the dense network on the validation split."""
-        return teacher_logits(self.dense, self.validation)
+        return split_logits(self.dense, self.validation)
 
     def batches(self) -> Iterator[np.ndarray]:
         """Validation images as the network takes them, 32 at a time."""
@@ -99,12 +104,12 @@ class Workspace:
 
     def training_images(self, count: int, seed: int) -> torch.Tensor:
         """Images of the training split, balanced over the classes."""
-        train = self._splits[0]
+        train = self.training_split
         return train.batch(balanced_sample(train.labels, count, seed))[0]
 
     def divergence(self, network: nn.Module) -> tuple[float, float]:
         """KL divergence from the dense network on the validation split, and its standard error."""
-        logits = teacher_logits(network, self.validation)
+        logits = split_logits(network, self.validation)
         terms = F.kl_div(logits.log_softmax(1), self.targets.log_softmax(1), log_target=True, reduction="none").sum(1)
         return float(terms.mean()), float(terms.std() / len(terms) ** 0.5)
 

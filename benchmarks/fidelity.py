@@ -32,7 +32,7 @@ from hscc.pipeline.data.loading import read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
-from hscc.training.distillation import teacher_logits
+from hscc.training.agreement import split_logits
 
 
 def main(
@@ -49,7 +49,7 @@ def main(
     dense, card = load_dense(Path(layout.baseline(protocol)) / "model.safetensors")
     calibration = load_calibration(moments)
     _, val = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, protocol, Path("."))
-    targets, labels = teacher_logits(dense, val), torch.from_numpy(val.labels)
+    targets, labels = split_logits(dense, val), torch.from_numpy(val.labels)
     rows: list[dict[str, Any]] = []
     for ratio in (float(budget) for budget in budgets.split(",")):
         for name in methods.split(",") if methods else hscc.METHODS:
@@ -60,7 +60,7 @@ def main(
                 print(f"{name}: {error}")
                 continue
             seconds = time.monotonic() - started
-            logits = teacher_logits(hscc.apply(dense, plan), val)
+            logits = split_logits(hscc.apply(dense, plan), val)
             terms = F.kl_div(logits.log_softmax(1), targets.log_softmax(1), log_target=True, reduction="none")
             divergence, correct = terms.sum(1).double().numpy(), (logits.argmax(1) == labels).double().numpy()
             rows.append(

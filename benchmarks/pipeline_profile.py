@@ -26,6 +26,7 @@ from hscc.budgets.latency_table import this_machine
 from hscc.calibration.storage import load_calibration
 from hscc.export.to_onnx import to_onnx
 from hscc.networks.storage import load_dense
+from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.loading import balanced_sample, read_splits
@@ -33,10 +34,12 @@ from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.memory import keep_freed
 from hscc.pipeline.params import Params, read_params
 from hscc.timing.runtimes import ONNXRUNTIME
-from hscc.training.distillation import distillation_loss, teacher_batch_logits, teacher_logits
+from hscc.training.agreement import split_logits
+from hscc.training.finetuning import answers, distillation_loss
 from hscc.training.images import Split, to_input
-from hscc.training.loop import Loss, Recipe, autocast, epoch_batches, steps_of
+from hscc.training.loop import Loss, autocast
 from hscc.training.supervised import cross_entropy
+from hscc.training.views import Step, Views
 
 STEPS = 12  # timed
 # The second budget of a method finds its spectra; each first one here is of a calibration just read.
@@ -108,30 +111,28 @@ def _compression(profile: _Profile, params: Params, dense: nn.Module, train: Spl
 
 
 def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Module, train: Split, val: Split) -> None:
-    recipe = Recipe(
-        epochs=1, batch_size=params.train.batch_size, learning_rate=1e-6, weight_decay=0.0, patience=1, seed=0,
-        select="val_kl", select_lower=True, precision=params.train.precision,
-    )  # fmt: skip
-    steps = f"{STEPS} of {steps_of(train, recipe)} steps, batch {recipe.batch_size}"
-    few = replace(train, rows=train.rows[: STEPS * recipe.batch_size], labels=train.labels[: STEPS * recipe.batch_size])
+    size, output = params.train.batch_size, Outputs("classes")
+    steps = f"{STEPS} of {Views(train, size, 0).steps} steps, batch {size}"
+    few = replace(train, rows=train.rows[: STEPS * size], labels=train.labels[: STEPS * size])
     with profile.row("augment the images", steps, "per epoch"):
-        batches = list(epoch_batches(few, recipe, 0, CPU))
+        batches = list(Views(few, size, 0)(0))
     with profile.row("the baseline's logits", f"{len(val)} validation images", "per cell"):
-        teacher_logits(dense, val)
-    with profile.row("teacher logits", steps, "per epoch of a seed's first cell"):
-        logits = teacher_batch_logits(dense, few, recipe)
+        split_logits(dense, val)
+    with profile.row("the baseline's answers", steps, "per epoch of a seed's first cell"):
+        known = [(inputs, answers(dense, [inputs], output)) for inputs, _ in batches]
+    precision = params.train.precision
     with profile.row("fine-tune", steps, "per epoch of a cell"):
-        _learn(small, partial(distillation_loss, teacher=logits, temperature=2.0), batches, recipe.precision)
+        _learn(small, partial(distillation_loss, output=output, temperature=2.0), known, precision)
     with profile.row("train", steps, "per epoch of a baseline"):
-        _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, recipe.precision)
+        _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, precision)
 
 
-def _learn(model: nn.Module, loss: Loss, batches: list[tuple[torch.Tensor, torch.Tensor]], precision: str) -> None:
+def _learn(model: nn.Module, loss: Loss, batches: list[Step], precision: str) -> None:
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    for step, (inputs, labels) in enumerate(batches):
+    for batch in batches:
         with autocast(precision, CPU):
-            value, _ = loss(model, inputs, labels, (0, step))
+            value, _ = loss(model, batch)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

@@ -25,8 +25,8 @@ from hscc.budgets.latency_table import this_machine
 from hscc.pipeline.names import method_label
 from hscc.pipeline.params import read_params
 from hscc.timing.runtimes import ONNXRUNTIME
+from hscc.training.agreement import split_logits
 from hscc.training.augmentation import augment
-from hscc.training.distillation import teacher_logits
 from hscc.training.images import to_input
 
 _AUGMENTATION_SEED = 7
@@ -51,7 +51,7 @@ class RefitWorkspace(Workspace):
     def figures(self, network: nn.Module) -> tuple[str, str]:
         """KL divergence and accuracy on the validation split with their standard errors."""
         mean, error = self.divergence(network)
-        right = (teacher_logits(network, self.validation).argmax(1) == torch.from_numpy(self.validation.labels)).float()
+        right = (split_logits(network, self.validation).argmax(1) == torch.from_numpy(self.validation.labels)).float()
         spread = float(right.std()) / len(right) ** 0.5
         return f"{mean:.4f} ± {error:.4f}", f"{100 * float(right.mean()):.1f} ± {100 * spread:.1f}"
 

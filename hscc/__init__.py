@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hscc.plans import Plan
     from hscc.refitting.refit import LayerRefit, Refitted, refit
     from hscc.storage import load, save
+    from hscc.training.finetuning import Finetuned, Finetuning, finetune
 
 # Resolved on first use: `import hscc` and the command line's --help stay fast, torch is read when it is needed.
 _NAMES = {
@@ -55,6 +56,7 @@ _NAMES = {
     "hscc.plans": ("Plan",),
     "hscc.refitting.refit": ("LayerRefit", "Refitted", "refit"),
     "hscc.storage": ("load", "save"),
+    "hscc.training.finetuning": ("Finetuned", "Finetuning", "finetune"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
@@ -67,6 +69,8 @@ __all__ = [
     "CostReport",
     "DeploymentCard",
     "Engine",
+    "Finetuned",
+    "Finetuning",
     "GlobalGroups",
     "GlobalSVD",
     "LatencyTable",
@@ -86,6 +90,7 @@ __all__ = [
     "export_engine",
     "export_onnx",
     "export_pt2",
+    "finetune",
     "load",
     "new_table",
     "paper_preset",

@@ -15,6 +15,7 @@ from hscc.budgets.budget import Budget
 from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
+from hscc.calibration.layers import Conv
 from hscc.errors import BudgetError, CompressionError
 from hscc.methods import METHODS
 from hscc.methods.base import Method
@@ -225,7 +226,7 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
         if entry.structure == DENSE:
             continue
         old = small.get_submodule(entry.layer.name)
-        assert isinstance(old, nn.Conv2d | nn.Linear)
+        assert isinstance(old, Conv | nn.Linear)
         module = entry.structure.module(entry.layer).to(old.weight.dtype)  # before weights come: they keep bits
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])

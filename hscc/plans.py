@@ -80,7 +80,7 @@ class Plan:
         In which both were timed; in ONNX Runtime where a plan of an earlier version does not say. Empty where nothing
         was.
     input_shape : tuple of int, or a tuple or dict of these, optional
-        As in `hscc.Calibration`: channels, rows, columns of its images. Only written to JSON where the first layer of
+        As in `hscc.Calibration`: the shape of one of its images. Only written to JSON where the first layer of
         the plan is not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
@@ -187,8 +187,8 @@ class Plan:
         return table_text(table, width=132)
 
 
-def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:
-    """Channels, rows and columns that the first layer reads, if it is a convolution."""
+def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, ...] | None:
+    """Shape that the first layer reads, if it is a convolution."""
     if not layers or layers[0].layer.kind != "conv":
         return None
     return (layers[0].layer.inputs, *layers[0].layer.input_grid)

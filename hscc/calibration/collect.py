@@ -54,7 +54,8 @@ class Calibration:
     images : int
         Number of calibration images.
     input_shape : tuple of int, or a tuple or dict of these
-        Channels, rows, columns of one image; of a network with several inputs those of each, by position or keyword.
+        Channels, then positions along each axis, of one image; of a network with several inputs those of each, by
+        position or keyword.
     network : str
         Digest of the network's weights; see `fingerprint`.
     outputs : Outputs
@@ -183,7 +184,7 @@ def _warn_if_few(calibration: Calibration) -> None:
             needed = max(needed, -(-layer.features // positions))
     if calibration.images < needed:
         warnings.warn(
-            f"{calibration.images} calibration images are few for {calibration.cells} x {calibration.cells} cells: "
+            f"{calibration.images} calibration images are few for {calibration.cells} cells per side: "
             f"the smallest regions need {needed}; pass more, or fewer cells.",
             stacklevel=3,
         )

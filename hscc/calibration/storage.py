@@ -94,6 +94,7 @@ def _read(file: safetensors.safe_open, names: set[str], layer: Layer) -> LayerMo
         second=_unpack(tensor("second"), layer.features) if f"{layer.name}.second" in names else None,
         sketch=tensor("sketch") if f"{layer.name}.sketch" in names else None,
         sensitivity=_unpack(tensor("sensitivity"), layer.outputs),
+        axes=layer.axes,
     )
 
 

@@ -101,8 +101,9 @@ def cost(
     model : nn.Module
         Any network.
     input_shape : sequence of int, or a sequence or dict of these
-        (N, C, H, W), or (C, H, W). Figures are for one image whatever N is. Of a network with several inputs the shape
-        of each without N, by position or keyword, as in `hscc.Calibration.input_shape`.
+        (N, C, H, W), or (C, H, W); with one or three axes behind the channels where the network's convolutions have as
+        many. Figures are for one image whatever N is. Of a network with several inputs the shape of each without N, by
+        position or keyword, as in `hscc.Calibration.input_shape`.
 
     Returns
     -------
@@ -152,12 +153,16 @@ def _one_image(model: nn.Module, input_shape: Any) -> Batch:
     if isinstance(input_shape, Mapping) or (input_shape and all(isinstance(sizes, Sequence) for sizes in input_shape)):
         return zeros(model, as_shape(input_shape))
     shape = tuple(input_shape)
-    if len(shape) not in (3, 4) or not all(isinstance(length, int) and length > 0 for length in shape):
+    # (2, 64, 64) is one image or two signals: the network's convolutions tell.
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    axes = len(convs[0].kernel_size) if convs else 2
+    if len(shape) - axes not in (1, 2) or not all(isinstance(length, int) and length > 0 for length in shape):
+        forms = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)", 3: "(N, C, D, H, W) or (C, D, H, W)"}
         raise CompressionError(
-            f"input_shape {shape} is not an image's; give (N, C, H, W) or (C, H, W), all positive, as (1, 3, 224, 224)."
+            f"input_shape {shape} is not an image's; give {forms[axes]}, all positive, as (1, 3, 224, 224) in 2-D."
         )
     like = next(model.parameters(), torch.empty(0))
-    return torch.zeros(1, *shape[-3:], dtype=like.dtype, device=like.device)
+    return torch.zeros(1, *shape[-axes - 1 :], dtype=like.dtype, device=like.device)
 
 
 def _macs_by_module(model: nn.Module, image: Batch) -> Counter[nn.Module]:

@@ -151,7 +151,7 @@ class TrainParams(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Count
     sizes: tuple[Annotated[int, Field(ge=16)], ...]
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     seed: Seed
 
 
@@ -160,9 +160,12 @@ class FinetuneParams(Section):
 
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    trial_steps: Count
+    patience: Count
+    mixup: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
 
 
 class CalibrateParams(Section):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.collect import Calibration
-from hscc.calibration.layers import Layer
+from hscc.calibration.layers import Conv, Layer
 from hscc.errors import CompressionError
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.spectra import shrink_sensitivity
@@ -218,9 +218,9 @@ class _Layer:
 
     def moments(self, chain: Chain, images: Iterable[Batch], ridge: float) -> list[PairMoments]:
         """Moments of its inputs in the compressed network and of its outputs in the dense one."""
-        name, cells_tiles = self.layer.name, self.structure.cell_tiles
+        name, cells_tiles = self.layer.name, self.structure.cell_tiles(self.layer)
         old = self.dense.get_submodule(name)
-        assert isinstance(old, nn.Conv2d | nn.Linear)
+        assert isinstance(old, Conv | nn.Linear)
         sums = PairSums(self.layer, *cells_tiles, old.weight)
         for batch in images:
             for part in parts(batch, AT_ONCE):
@@ -230,7 +230,7 @@ class _Layer:
     def sensitivity(self) -> list[torch.Tensor]:
         """Output sensitivity of each region."""
         moments = self.calibration.moments[self.layer.name]
-        cells, regions = self.structure.cell_tiles
+        cells, regions = self.structure.cell_tiles(self.layer)
         whole = moments.sensitivity.sum(0) / moments.count.sum().clamp_min(1)
         if cells != moments.cells:  # the structure does not divide the layer
             return [shrink_sensitivity(whole, whole, 0.0)] * len(regions)

@@ -1,12 +1,15 @@
-"""Random views of an image: a flip, a small affine motion, and a smaller size."""
+"""Random views of images: a flip, a small affine motion, a smaller size, a mixture with another image."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+
+from hscc.networks.inputs import Batch, convert, count
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,28 @@ def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
     if size is None or size >= images.shape[-1]:
         return images
     return F.interpolate(images.unsqueeze(1), (size, size), mode="bilinear", antialias=True).squeeze(1)
+
+
+def mix(inputs: Batch, generator: torch.Generator, alpha: float) -> Batch:
+    """Mix each input with another one of its batch: w a + (1 - w) b, w from Beta(alpha, alpha) (Zhang et al., 2018).
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (N, ...), or a tuple or dict of them
+        Network inputs; several inputs of one image are mixed with the same weights.
+    generator : torch.Generator
+        Source of all randomness.
+    alpha : float
+        Positive; 1 draws uniform weights.
+    """
+    images = count(inputs)
+    order = torch.randperm(images, generator=generator)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    weights = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, images))
+
+    def mixed(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(
+            tensor[order.to(tensor.device)], tensor, weights.to(tensor).view(-1, *[1] * (tensor.ndim - 1))
+        )
+
+    return convert(inputs, mixed)

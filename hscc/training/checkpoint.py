@@ -38,12 +38,15 @@ class State:
         Epoch of those weights; -1 for the weights as given.
     history : list of dict
         One row per epoch.
+    precision : str
+        In which the run computes.
     """
 
     epoch: int = 0
     best: float = float("inf")
     best_epoch: int = -1
     history: list[Row] = field(default_factory=list)
+    precision: str = "fp32"
 
 
 class Checkpoint:

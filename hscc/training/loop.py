@@ -6,22 +6,21 @@ that was killed and resumed ends with the same weights as one that was not.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from hscc.networks.backbones import pick_device
-from hscc.training.augmentation import Augmentation, augment, resize
-from hscc.training.checkpoint import Checkpoint, Row, identity_of
-from hscc.training.images import Split, to_input
+from hscc.networks.inputs import convert, count
+from hscc.training.checkpoint import Checkpoint, Row, State, identity_of
+from hscc.training.views import Epochs, Step, mixed_seed
 
-BatchIndex = tuple[int, int]  # epoch and step
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor, BatchIndex], tuple[torch.Tensor, torch.Tensor]]
+Loss = Callable[[nn.Module, Step], tuple[torch.Tensor, Row]]
 
 
 @dataclass(frozen=True)
@@ -30,30 +29,32 @@ class Recipe:
 
     Attributes
     ----------
+    epochs : int
+        Passes over the batches.
     learning_rate : float
         Peak of the cycle.
+    weight_decay : float
+        Towards zero.
     patience : int
         Epochs without a better selection score before stopping.
+    seed : int
+        Of dropout.
     select : str
         Column of the history that picks the weights to keep.
     select_lower : bool
         True where smaller is better.
     precision : str
-        "bf16" (autocast, where the processor has bfloat16 arithmetic) or "fp32".
+        "bf16" (autocast, where the processor has bfloat16 arithmetic), "fp32", or "auto": the faster of both on a first
+        batch.
     warm_up : float
         Share of the steps in which the rate rises to its peak.
     keep_start : bool
         Whether the weights as given count among those to keep, so that training never makes them worse.
-    augmentation : Augmentation
-        Of the training images.
-    sizes : tuple of int
-        Pixels per side of the training images in equal parts of the epochs, such as (128, 128, 176, 224): early epochs
-        on small images take less time (progressive resizing; Tan and Le, 2021, EfficientNetV2). Images never grow;
-        empty for the size as given. `patience` counts from the last part on.
+    settled : int
+        First epoch that counts for patience.
     """
 
     epochs: int
-    batch_size: int
     learning_rate: float
     weight_decay: float
     patience: int
@@ -63,27 +64,18 @@ class Recipe:
     precision: str = "bf16"
     warm_up: float = 0.3
     keep_start: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    sizes: tuple[int, ...] = ()
-
-    def size(self, epoch: int) -> int | None:
-        """Pixels per side of the training images in an epoch from 0; None for the size as given."""
-        return self.sizes[epoch * len(self.sizes) // self.epochs] if self.sizes else None
-
-    @property
-    def last_part(self) -> int:
-        """First epoch on images of the last size."""
-        return -(-self.epochs * (len(self.sizes) - 1) // len(self.sizes)) if self.sizes else 0
+    settled: int = 0
 
 
 def fit(
     model: nn.Module,
     loss: Loss,
     evaluate: Callable[[nn.Module], Row],
-    train: Split,
+    epochs: Epochs,
     recipe: Recipe,
     checkpoint: Path,
     on_epoch: Callable[[int, Row], None],
+    identity: tuple[object, ...] | None = None,
 ) -> list[Row]:
     """Train in place and leave the best weights in the model.
 
@@ -92,50 +84,58 @@ def fit(
     model : nn.Module
         Trained in place, moved to CUDA or MPS where there is one and back to the CPU at the end.
     loss : callable
-        (model, inputs (n, 3, S, S), labels (n,), (epoch, step)) -> (scalar loss, logits (n, classes)). A function, or
-        `functools.partial` of one with its settings.
+        (model, step on its device) -> (scalar loss, further columns of the history, as means of the batch). A
+        function, or `functools.partial` of one with its settings.
     evaluate : callable
         Model -> the validation columns of a history row; a function or a partial as well.
-    train : Split
-        What to train on.
+    epochs : Epochs
+        The steps, each of a batch of inputs and targets.
     recipe : Recipe
         How.
     checkpoint : Path
         Folder for the state after each epoch; removed at the end. The state of a killed run is taken up if everything
-        that decides the result was the same (recipe, loss, evaluation, images, labels and the weights as given);
-        otherwise training begins anew.
+        that decides the result was the same (recipe, loss, evaluation, batches and the weights as given); otherwise
+        training begins anew.
     on_epoch : callable
         Called with (epoch, row) after each epoch, also for those a resumed run finds done.
+    identity : tuple, optional
+        What decides the result instead of these, for batches that have no digest.
 
     Returns
     -------
     list of dict
-        One row per epoch: epoch, learning_rate, train_loss, train_accuracy and what `evaluate` gives.
+        One row per epoch: epoch, learning_rate, train_loss, what the loss adds and what `evaluate` gives.
 
     Raises
     ------
     TypeError
-        If `loss` or `evaluate` is a closure: its settings could not be compared after a kill.
+        If a part of a checkpoint's identity is a closure: its settings could not be compared after a kill.
     """
-    store = Checkpoint(checkpoint, identity_of(recipe, loss, evaluate, train, model))
+    parts = identity if identity is not None else (recipe, loss, evaluate, epochs, model)
+    store = Checkpoint(checkpoint, identity_of(*parts))
     device = pick_device()
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    planar = all(parameter.ndim < 5 for parameter in model.parameters())
+    order = torch.channels_last if planar else torch.contiguous_format
+    model.to(device=device, memory_format=order)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
-    steps = steps_of(train, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps + 1, pct_start=recipe.warm_up
+        optimizer, recipe.learning_rate, total_steps=recipe.epochs * epochs.steps + 1, pct_start=recipe.warm_up
     )
-    state = store.resume(model, optimizer, schedule, steps)
+    state = store.resume(model, optimizer, schedule, epochs.steps)
     for done in state.history:
         on_epoch(int(done["epoch"]), done)
     sign = 1.0 if recipe.select_lower else -1.0
-    if recipe.keep_start and not state.history:
-        state.best = sign * evaluate(model)[recipe.select]
-        store.keep_best(model)
-    while state.epoch < recipe.epochs and state.epoch - max(state.best_epoch, recipe.last_part - 1) <= recipe.patience:
-        trained = _train_epoch(model, loss, train, recipe, optimizer, schedule, state.epoch)
+    if not state.history:
+        state.precision = recipe.precision
+        if recipe.precision == "auto":
+            state.precision = faster_precision(model, loss, next(iter(epochs(0))))
+        if recipe.keep_start:
+            state.best = sign * evaluate(model)[recipe.select]
+            store.keep_best(model)
+    while state.epoch < recipe.epochs and state.epoch - max(state.best_epoch, recipe.settled - 1) <= recipe.patience:
+        trained = _train_epoch(model, loss, epochs, recipe.seed, state, optimizer, schedule)
         rate = float(schedule.get_last_lr()[0])
         row: Row = {"epoch": state.epoch, "learning_rate": rate, **trained, **evaluate(model)}
         state.history.append(row)
@@ -158,60 +158,53 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and native)
 
 
+def faster_precision(model: nn.Module, loss: Loss, step: Step, calls: int = 3) -> str:
+    """Time forward and backward passes in each precision, in turn, and name the faster one."""
+    device = next(model.parameters()).device
+    model = copy.deepcopy(model).train()  # running means stay as they are
+    random = torch.random.get_rng_state()
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    for call in range(calls + 1):
+        for precision in best:
+            started = time.perf_counter()
+            with autocast(precision, device):
+                value, _ = loss(model, to_device(step, device))
+            torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+            float(value.detach())  # waits for a GPU
+            if call:  # the first one warms up
+                best[precision] = min(best[precision], time.perf_counter() - started)
+    torch.random.set_rng_state(random)
+    return min(best, key=lambda name: best[name])
+
+
+def to_device(step: Step, device: torch.device) -> Step:
+    """Move the tensors of a step."""
+    return tuple(convert(part, lambda tensor: tensor.to(device, non_blocking=True)) for part in step)
+
+
 def _train_epoch(
     model: nn.Module,
     loss: Loss,
-    train: Split,
-    recipe: Recipe,
+    epochs: Epochs,
+    seed: int,
+    state: State,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
-    epoch: int,
 ) -> Row:
     device = next(model.parameters()).device
-    torch.manual_seed(_mix(recipe.seed, epoch, 1))  # dropout
-    total = correct = count = 0.0
+    torch.manual_seed(mixed_seed(seed, state.epoch, 1))  # dropout
+    totals: dict[str, float] = {}
+    images = 0
     model.train()
-    for step, (inputs, labels) in enumerate(epoch_batches(train, recipe, epoch, device)):
-        with autocast(recipe.precision, device):
-            value, logits = loss(model, inputs, labels, (epoch, step))
+    for step in epochs(state.epoch):
+        with autocast(state.precision, device):
+            value, columns = loss(model, to_device(step, device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         schedule.step()
-        count += len(labels)
-        total += float(value.detach()) * len(labels)
-        correct += float((logits.argmax(1) == labels).sum())
-    return {"train_loss": total / count, "train_accuracy": correct / count}
-
-
-def epoch_batches(
-    train: Split, recipe: Recipe, epoch: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the augmented inputs and labels of one epoch, the same for every network trained by the recipe.
-
-    Parameters
-    ----------
-    train : Split
-        What to train on.
-    recipe : Recipe
-        Its seed and batch size decide order and views.
-    epoch : int
-        From 0.
-    device : torch.device
-        Where to put the inputs (n, 3, S, S), channels last, and the labels (n,).
-    """
-    draw = torch.Generator().manual_seed(_mix(recipe.seed, epoch, 2))
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train))
-    for step in range(steps_of(train, recipe)):
-        images, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-        inputs = to_input(resize(augment(images, draw, recipe.augmentation).to(device), recipe.size(epoch)))
-        yield inputs.contiguous(memory_format=torch.channels_last), labels.to(device)
-
-
-def steps_of(train: Split, recipe: Recipe) -> int:
-    """Steps of an epoch; the last images, fewer than a batch, are left out of it."""
-    return max(1, len(train) // recipe.batch_size)
-
-
-def _mix(*parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+        n = count(step[0])
+        images += n
+        for name, mean in {"train_loss": float(value.detach()), **columns}.items():
+            totals[name] = totals.get(name, 0.0) + mean * n
+    return {name: total / images for name, total in totals.items()}

@@ -12,19 +12,20 @@ from torch.nn import functional as F
 
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
-from hscc.training.loop import BatchIndex, Recipe, autocast, fit
+from hscc.training.loop import Recipe, autocast, fit
+from hscc.training.views import Epochs, Step
 
 
 def train_baseline(
     model: nn.Module,
-    train: Split,
+    train: Epochs,
     val: Split,
     recipe: Recipe,
     label_smoothing: float,
     checkpoint: Path,
     on_epoch: Callable[[int, Row], None],
 ) -> list[Row]:
-    """Train a classifier in place; see `hscc.training.loop.fit` for resuming.
+    """Train a classifier in place on inputs and labels; see `hscc.training.loop.fit` for resuming.
 
     Returns
     -------
@@ -35,12 +36,12 @@ def train_baseline(
     return fit(model, loss, partial(score, split=val, precision=recipe.precision), train, recipe, checkpoint, on_epoch)
 
 
-def cross_entropy(
-    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, index: BatchIndex, *, label_smoothing: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss."""
+def cross_entropy(model: nn.Module, step: Step, *, label_smoothing: float) -> tuple[torch.Tensor, Row]:
+    """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss, and the accuracy."""
+    inputs, labels = step
     logits = model(inputs)
-    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing), logits
+    accuracy = float((logits.argmax(1) == labels).float().mean())
+    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing), {"train_accuracy": accuracy}
 
 
 @torch.no_grad()

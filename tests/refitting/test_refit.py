@@ -151,7 +151,7 @@ def test_a_chain_is_what_its_module_computes(structure: LowRank, bias: bool) -> 
     chain = structure.chain(layer, module)
     assert chain is not None
     images = torch.randn(5, 6, 6, 6, dtype=torch.float64)
-    cells, tiles = structure.cell_tiles
+    cells, tiles = structure.cell_tiles(layer)
     with torch.no_grad():
         expected = torch.zeros(5, 7, 6, 6, dtype=torch.float64)
         for index, region in enumerate(tiles):

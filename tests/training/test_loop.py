@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +14,19 @@ import torch
 from torch import nn
 
 from hscc.networks.backbones import build
+from hscc.training import loop
 from hscc.training.augmentation import Augmentation
 from hscc.training.checkpoint import identity_of
-from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
 from hscc.training.images import Split
-from hscc.training.loop import Recipe, epoch_batches, fit
+from hscc.training.loop import Recipe, faster_precision, fit
 from hscc.training.supervised import cross_entropy, score, train_baseline
+from hscc.training.views import Views
 
 RECIPE = Recipe(
-    epochs=4, batch_size=16, learning_rate=2e-3, weight_decay=0.01, patience=9, seed=5,
+    epochs=4, learning_rate=2e-3, weight_decay=0.01, patience=9, seed=5,
     select="val_accuracy", select_lower=False, precision="fp32",
 )  # fmt: skip
+LOSS = partial(cross_entropy, label_smoothing=0.0)
 
 
 def _splits() -> tuple[Split, Split]:
@@ -44,22 +45,19 @@ def _ignore(epoch: int, row: dict[str, float]) -> None:
     return None
 
 
-def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore, smoothing: float = 0.05):
+def _views() -> Views:
+    return Views(_splits()[0], 16, 5)
+
+
+def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore, smoothing: float = 0.05, views: Views | None = None):
     torch.manual_seed(0)
     model = build("smallcnn", 4)
-    train, val = _splits()
-    history = train_baseline(model, train, val, recipe, smoothing, folder, on_epoch)
+    history = train_baseline(model, views or _views(), _splits()[1], recipe, smoothing, folder, on_epoch)
     return model, history
 
 
 def _next(scores: list[float], model: nn.Module) -> dict[str, float]:
     return {"val_accuracy": scores.pop(0)}
-
-
-def _compared(model, inputs, labels, index, seen, teacher, logits):
-    with torch.no_grad():
-        seen.append(torch.equal(teacher(inputs), logits[index]))
-    return model(inputs).sum() * 0.0, model(inputs)
 
 
 def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
@@ -70,35 +68,46 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_early_epochs_see_smaller_images(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=5, sizes=(16, 24, 64), patience=1)
-    train, _ = _splits()
-    sides = [next(epoch_batches(train, recipe, epoch, torch.device("cpu")))[0].shape[-1] for epoch in range(5)]
-    assert sides == [16, 16, 24, 24, 32]  # never larger than they are
+def test_patience_waits_until_the_run_is_settled(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=6, settled=4, patience=1)
+    scores = partial(_next, [0.9, *[0.1] * 5])
+    history = fit(build("smallcnn", 4), LOSS, scores, _views(), recipe, tmp_path / "c", _ignore)
+    assert len(history) == 5  # one more epoch from there on brought nothing
 
 
-def test_patience_waits_for_the_last_size(tmp_path: Path) -> None:
-    train, _ = _splits()
-    recipe = replace(RECIPE, epochs=6, sizes=(16, 16, 32), patience=1)
-    loss = partial(cross_entropy, label_smoothing=0.0)
-    scores = [0.9, *[0.1] * 5]
-    history = fit(build("smallcnn", 4), loss, partial(_next, scores), train, recipe, tmp_path / "c", _ignore)
-    assert len(history) == 5  # one more epoch at the last size brought nothing
+def test_the_faster_precision_leaves_the_network_as_it_was() -> None:
+    model = build("smallcnn", 4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    batch = next(iter(_views()(0)))
+    assert faster_precision(model, LOSS, batch, calls=1) in ("bf16", "fp32")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_resumed_run_keeps_the_precision_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter(["bf16"])
+    monkeypatch.setattr(loop, "faster_precision", lambda *_: next(found))
+    auto = replace(RECIPE, precision="auto")
+    with pytest.raises(KilledError):
+        _run(tmp_path / "c", auto, on_epoch=partial(_kill_after, last=1))
+    model, history = _run(tmp_path / "c", auto)  # asks no second time
+    other, whole = _run(tmp_path / "d", replace(RECIPE, precision="bf16"))
+    assert [row["train_loss"] for row in history] == [row["train_loss"] for row in whole]
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 class KilledError(Exception):
     pass
 
 
+def _kill_after(epoch: int, row: dict[str, float], *, last: int) -> None:
+    if epoch == last:
+        raise KilledError
+
+
 def _killed(folder: Path, last: int) -> None:
     """Train until an epoch is over and its state is written."""
-
-    def kill(epoch: int, row: dict[str, float]) -> None:
-        if epoch == last:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        _run(folder, on_epoch=kill)
+        _run(folder, on_epoch=partial(_kill_after, last=last))
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
@@ -118,7 +127,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         {"recipe": replace(RECIPE, learning_rate=1e-3)},
         {"recipe": replace(RECIPE, weight_decay=0.02)},
         {"recipe": replace(RECIPE, warm_up=0.2)},
-        {"recipe": replace(RECIPE, augmentation=Augmentation(zoom=0.2))},
+        {"views": replace(_views(), augmentation=Augmentation(zoom=0.2))},
         {"smoothing": 0.1},
     ],
     ids=lambda changed: next(iter(changed)),
@@ -131,42 +140,14 @@ def test_changed_settings_start_anew(changed: dict[str, Any], tmp_path: Path) ->
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
 
 
-def _distilled(folder: Path, temperature: float, last: int | None, start: int = 1) -> int:
-    """Number of epochs that a distillation trains itself, killed after the `last`."""
-    torch.manual_seed(start)
-    student = build("smallcnn", 4)
-    train, val = _splits()
-    generator = torch.Generator().manual_seed(0)
-    teacher = torch.randn(4, 4, 16, 4, generator=generator)
-    trained: list[int] = []
-    student.register_forward_hook(lambda module, inputs, output: trained.append(1) if module.training else None)
-    recipe = replace(RECIPE, select="val_kl", select_lower=True)
-
-    def kill(epoch: int, row: dict[str, float]) -> None:
-        if epoch == last:
-            raise KilledError
-
-    with suppress(KilledError):
-        distil(student, teacher, train, val, torch.randn(32, 4, generator=generator), recipe, temperature, folder, kill)
-    return len(trained) // 4
-
-
-@pytest.mark.parametrize(("temperature", "start", "epochs"), [(2.0, 1, 2), (3.0, 1, 4), (2.0, 2, 4)])
-def test_distillation_resumes_under_the_same_settings_only(
-    temperature: float, start: int, epochs: int, tmp_path: Path
-) -> None:
-    assert _distilled(tmp_path / "c", 2.0, last=1) == 2
-    assert _distilled(tmp_path / "c", temperature, last=None, start=start) == epochs
-
-
 def test_a_closure_is_refused_as_a_loss(tmp_path: Path) -> None:
     smoothing = 0.1
 
-    def loss(model, inputs, labels, index):
-        return cross_entropy(model, inputs, labels, index, label_smoothing=smoothing)
+    def loss(model, batch):
+        return cross_entropy(model, batch, label_smoothing=smoothing)
 
     with pytest.raises(TypeError, match=r"functools\.partial"):
-        fit(build("smallcnn", 4), loss, partial(_next, []), _splits()[0], RECIPE, tmp_path / "c", _ignore)
+        fit(build("smallcnn", 4), loss, partial(_next, []), _views(), RECIPE, tmp_path / "c", _ignore)
 
 
 def test_an_identity_differs_with_each_of_its_parts() -> None:
@@ -200,50 +181,16 @@ def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(
 
 def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, (train, _) = build("smallcnn", 4), _splits()
+    model = build("smallcnn", 4)
     scores = partial(_next, [0.1, 0.5, 0.4, 0.4, 0.4, 0.4])
     recipe = replace(RECIPE, epochs=6, patience=2)
-    loss = partial(cross_entropy, label_smoothing=0.0)
-    history = fit(model, loss, scores, train, recipe, tmp_path / "c", _ignore)
+    history = fit(model, LOSS, scores, _views(), recipe, tmp_path / "c", _ignore)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
-
-
-def test_distillation_draws_a_student_towards_its_teacher(tmp_path: Path) -> None:
-    teacher, _ = _run(tmp_path / "t", replace(RECIPE, epochs=6))
-    student = build("smallcnn", 4)
-    train, val = _splits()
-    targets = teacher_logits(teacher, val)
-    before = agreement(student, targets, val)["val_kl"]
-    recipe = replace(RECIPE, epochs=8, weight_decay=0.0, select="val_kl", select_lower=True)
-    dropout = next(module for module in student.modules() if isinstance(module, torch.nn.Dropout))
-    rates = []
-    dropout.register_forward_hook(lambda module, inputs, output: rates.append(module.p))
-    logits = teacher_batch_logits(teacher, train, recipe)
-    distil(student, logits, train, val, targets, recipe, 2.0, tmp_path / "s", _ignore)
-    assert set(rates) == {0.0} and dropout.p > 0
-    assert agreement(student, targets, val)["val_kl"] < before / 2
-
-
-def test_the_teachers_logits_are_of_the_very_batches_of_the_loop(tmp_path: Path) -> None:
-    teacher = build("smallcnn", 4).eval()
-    train, _ = _splits()
-    logits = teacher_batch_logits(teacher, train, RECIPE)
-    seen: list[bool] = []
-    loss = partial(_compared, seen=seen, teacher=teacher, logits=logits)
-    fit(build("smallcnn", 4), loss, partial(_next, [0.0] * 4), train, RECIPE, tmp_path / "c", _ignore)
-    assert len(seen) == logits.shape[0] * logits.shape[1] and all(seen)
-
-
-def test_a_network_agrees_with_itself(tmp_path: Path) -> None:
-    model = build("smallcnn", 4).eval()
-    _, val = _splits()
-    assert agreement(model, teacher_logits(model, val), val)["val_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_start_is_kept_where_training_only_harms(tmp_path: Path) -> None:
     trained, _ = _run(tmp_path / "a", replace(RECIPE, epochs=8))
     before = {key: value.clone() for key, value in trained.state_dict().items()}
-    train, val = _splits()
     harmful = replace(RECIPE, epochs=2, learning_rate=10.0, keep_start=True)
-    train_baseline(trained, train, val, harmful, 0.05, tmp_path / "b", _ignore)
+    train_baseline(trained, _views(), _splits()[1], harmful, 0.05, tmp_path / "b", _ignore)
     assert all(torch.equal(value, before[key]) for key, value in trained.state_dict().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import safetensors
@@ -21,6 +22,7 @@ from hscc.files import replacing
 from hscc.methods import METHODS
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
+from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
 from hscc.pipeline.data.loading import balanced_sample, read_splits
@@ -30,11 +32,12 @@ from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
+from hscc.training.agreement import agreement, split_logits
 from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
-from hscc.training.distillation import agreement, distil, teacher_batch_logits, teacher_logits
+from hscc.training.finetuning import Finetuning, Known, ask, distil
 from hscc.training.images import EVALUATION_BATCH, Split, to_input
-from hscc.training.loop import Recipe
+from hscc.training.views import Mixed, Views
 
 Metrics = dict[str, str | int | float]
 
@@ -71,10 +74,11 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
     target = workspace / layout.cell(cell.name)
     tags = {"protocol": protocol, "method": cell.method}
     budget = {f"budget_{resource}": ratio for resource, ratio in cell.budget.ratios.items()}
+    tuning = params.compress.finetune
     fitting = {f"refit_{name}": value for name, value in params.compress.refit.model_dump().items()}
-    settings = {"method": cell.method, **budget, "seed": cell.seed, **fitting, **params.compress.finetune.model_dump()}
+    settings = {"method": cell.method, **budget, "seed": cell.seed, **fitting, **tuning.model_dump()}
     with stage_run("compress", cell.name, settings, tags, workspace) as tracked:
-        targets = teacher_logits(dense, val)
+        targets = split_logits(dense, val)
         before = agreement(small, targets, val)
 
         def on_epoch(epoch: int, row: Row) -> None:
@@ -89,12 +93,19 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             untrained = agreement(small, targets, val)
             seconds = time.monotonic() - started
             print(f"{cell.name} refit, no training  {_short(untrained)}  {seconds:.0f} s", flush=True)
-        if params.compress.finetune.epochs:
+        trained: Metrics = {}
+        if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
-            tuning = params.compress.finetune
+            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, train, tuning, cell.seed)
+            evaluate = partial(agreement, targets=targets, split=val)
             recipe = _recipe(tuning, cell.seed)
-            teacher = _teacher_batch_logits(workspace / layout.TEACHER_LOGITS, dense, train, recipe)
-            distil(small, teacher, train, val, targets, recipe, tuning.temperature, checkpoint, on_epoch)
+            identity = (epochs, evaluate, recipe, small)
+            tuned = distil(small, epochs, evaluate, recipe, Outputs("classes"), checkpoint, on_epoch, identity)
+            trained = {"learning_rate": tuned.learning_rate, "share": tuned.share}
+            print(
+                f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {_short(tuned.after)}",
+                flush=True,
+            )
         after = agreement(small, targets, val)
         metrics: Metrics = {
             "cell": cell.name,
@@ -105,6 +116,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             "val_kl_before": before["val_kl"],
             "val_accuracy_untrained": untrained["val_accuracy"],
             "val_kl_untrained": untrained["val_kl"],
+            **trained,
             "val_accuracy": after["val_accuracy"],
             "val_kl": after["val_kl"],
         }
@@ -123,14 +135,16 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _teacher_batch_logits(folder: Path, dense: nn.Module, train: Split, recipe: Recipe) -> torch.Tensor:
-    """Compute the baseline's logits once for all cells that are fine-tuned on the same batches."""
-    path = folder / f"{identity_of(dense, train, recipe)}.safetensors"
+def _epochs(folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, seed: int) -> Known:
+    """Ask the baseline once for all cells that are fine-tuned on the same batches: they take a few megabytes."""
+    epochs = Mixed(Views(train, params.batch_size, seed), params.mixup, seed)
+    path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
-        return safetensors.torch.load_file(path)["logits"]
+        return Known(epochs, safetensors.torch.load_file(path)["logits"])
     with replacing(path, shared=True) as new:  # cells that run side by side may both come here
-        safetensors.torch.save_file({"logits": teacher_batch_logits(dense, train, recipe)}, new)
-    return safetensors.torch.load_file(path)["logits"]
+        known = ask(dense, epochs, params.epochs, Outputs("classes"), params.precision)
+        safetensors.torch.save_file({"logits": known.answers}, new)
+    return Known(epochs, safetensors.torch.load_file(path)["logits"])
 
 
 def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Tensor]:
@@ -140,18 +154,16 @@ def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Te
     return list(to_input(augmented).split(EVALUATION_BATCH))
 
 
-def _recipe(params: FinetuneParams, seed: int) -> Recipe:
-    return Recipe(
+def _recipe(params: FinetuneParams, seed: int) -> Finetuning:
+    return Finetuning(
         epochs=params.epochs,
-        batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        weight_decay=0.0,  # towards the teacher, not towards zero
-        patience=params.epochs,
-        seed=seed,
-        select="val_kl",
-        select_lower=True,
+        learning_rates=params.learning_rates,
+        trial_steps=params.trial_steps,
+        mixup=params.mixup,
+        temperature=params.temperature,
+        patience=params.patience,
         precision=params.precision,
-        keep_start=True,
+        seed=seed,
     )
 
 

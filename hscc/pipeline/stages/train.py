@@ -23,6 +23,7 @@ from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
 from hscc.training.loop import Recipe
 from hscc.training.supervised import train_baseline
+from hscc.training.views import Views
 
 
 def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
@@ -56,7 +57,11 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
 
         checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
         smoothing = params.train.label_smoothing
-        history = train_baseline(model, train, val, _recipe(params.train), smoothing, checkpoint, on_epoch)
+        views = Views(
+            train, params.train.batch_size, params.train.seed, sizes=params.train.sizes, epochs=params.train.epochs
+        )
+        recipe = _recipe(params.train, views.settled)
+        history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
         best = max(history, key=lambda row: row["val_accuracy"])
         size = params.data.image_size
         cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
@@ -78,10 +83,9 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
 
 
-def _recipe(params: TrainParams) -> Recipe:
+def _recipe(params: TrainParams, settled: int) -> Recipe:
     return Recipe(
         epochs=params.epochs,
-        batch_size=params.batch_size,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         patience=params.patience,
@@ -90,7 +94,7 @@ def _recipe(params: TrainParams) -> Recipe:
         select_lower=False,
         precision=params.precision,
         warm_up=params.warm_up,
-        sizes=params.sizes,
+        settled=settled,
     )
 
 

@@ -1,0 +1,42 @@
+"""How far a network is from its dense one on a split of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hscc.training.checkpoint import Row
+from hscc.training.images import Split, batches
+
+
+@torch.no_grad()
+def split_logits(network: nn.Module, split: Split) -> torch.Tensor:
+    """Logits of a network on a whole split, float32 (N, classes), on the CPU."""
+    network.eval()
+    device = next(network.parameters()).device
+    return torch.cat([network(inputs.to(device)).float().cpu() for inputs, _ in batches(split)])
+
+
+@torch.no_grad()
+def agreement(student: nn.Module, targets: torch.Tensor, split: Split) -> Row:
+    """Divergence to the baseline and accuracy on a split.
+
+    Parameters
+    ----------
+    student : nn.Module
+        Any network.
+    targets : Tensor, shape (N, classes)
+        The baseline's logits, from `split_logits`.
+    split : Split
+        The same images.
+
+    Returns
+    -------
+    dict
+        val_kl (nats, baseline to student) and val_accuracy (0 to 1).
+    """
+    logits = split_logits(student, split)
+    divergence = F.kl_div(logits.log_softmax(1), targets.log_softmax(1), log_target=True, reduction="batchmean")
+    labels = torch.from_numpy(split.labels)
+    return {"val_kl": float(divergence), "val_accuracy": float((logits.argmax(1) == labels).float().mean())}
