@@ -126,6 +126,17 @@ class Outputs:
             return outputs / self._deviations(outputs)
         return outputs
 
+    def metric(self, outputs: int) -> torch.Tensor:
+        """Matrix M of float64 with d^T M d the squared change of the centred outputs for a change d, shape (K, K).
+
+        Parameters
+        ----------
+        outputs : int
+            K.
+        """
+        rows = self.centred(torch.eye(outputs, dtype=torch.float64))
+        return rows.T @ rows
+
     def divergence(
         self, outputs: torch.Tensor, targets: torch.Tensor, temperature: float = 1.0
     ) -> torch.Tensor:  # fmt: skip

@@ -100,7 +100,8 @@ def calibrate(
         E[g_v g_v^T] = G, \qquad g_v = S^{-1/2} \sum_{k, s} v_{ks} \, g_{ks},
 
     so the mean over `probes` of them is unbiased, costs as many backward passes per batch whatever K and S are, and its
-    error falls with the square root of images times probes.
+    error falls with the square root of images times probes. A last layer whose output is the answer has a G that is
+    known and needs none.
 
     Parameters
     ----------
@@ -212,6 +213,7 @@ class _Collector:
     ) -> None:
         self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
         self.outputs, self.probes, self.seed = outputs, probes, seed
+        self.heads: set[str] = set()
         self.layers, self.left_dense = find_layers(model, input_shape)
         size = sum(layer.outputs * layer.positions for layer in self.layers) * 4
         self.at_once = max(1, min(_IMAGES_AT_ONCE, _MOST_BYTES // size))
@@ -228,12 +230,28 @@ class _Collector:
         centred = self.outputs.centred(answer)
         if not self.images:
             self._leave_unreached(centred, outputs)
-        names = [layer.name for layer in self.layers]
-        for scalar in self._directions(centred):
+        if not self.images and centred[0].numel() > self.probes:
+            self.heads = self._find_heads(answer, centred, outputs)
+        names = [layer.name for layer in self.layers if layer.name not in self.heads]
+        for scalar in self._directions(centred) if names else ():
             gradients = torch.autograd.grad(scalar, [outputs[name] for name in names], retain_graph=True)
             for name, gradient in zip(names, gradients, strict=True):
                 self.sums[name].add_gradient(gradient.detach())
+        for name in self.heads:
+            self.sums[name].add_sensitivity(self.outputs.metric(answer.shape[1]), count(batch))
         self.images += count(batch)
+
+    def _find_heads(
+        self, answer: torch.Tensor, centred: torch.Tensor, outputs: dict[str, torch.Tensor]
+    ) -> set[str]:  # fmt: skip
+        """Layers whose output is the answer itself: their sensitivity is known, and needs no directions.
+
+        There the gradient of every direction is that by the answer; one direction of the answer tells.
+        """
+        names = [layer.name for layer in self.layers]
+        scalar = next(self._directions(centred))
+        *gradients, own = torch.autograd.grad(scalar, [*(outputs[name] for name in names), answer], retain_graph=True)
+        return {name for name, gradient in zip(names, gradients, strict=True) if torch.equal(gradient, own)}
 
     def _directions(self, centred: torch.Tensor) -> Iterator[torch.Tensor]:
         """Scalars of which the gradients' second moments add up to the sensitivity; see `calibrate`."""

@@ -214,6 +214,12 @@ class LayerSums:
             )
             self.sensitivity[cell].addmm_(flat.T, flat)
 
+    def add_sensitivity(self, matrix: torch.Tensor, images: int) -> None:
+        """Add, for some images, a second moment that is shared out evenly over all positions."""
+        for cell, tile in enumerate(self.tiles):
+            share = images * box_size(tile) / self.layer.positions
+            self.sensitivity[cell] += share * matrix.to("cpu", self.sensitivity.dtype)
+
     def _sketch(self, patches: torch.Tensor) -> None:
         self.rows.append(torch.cat((patches, patches.new_ones(len(patches), 1)), dim=1))
         if sum(map(len, self.rows)) >= 2 * SKETCH_ROWS:

@@ -100,7 +100,18 @@ def test_many_outputs_cost_no_more_than_the_probes(maps: bool, monkeypatch: pyte
 
     monkeypatch.setattr(torch.autograd, "grad", counted)
     calibrate(network(300, maps), [pictures(4)], 1, probes=5)
-    assert len(passes) == 5 + 1  # one finds out which layers are reached
+    assert len(passes) == 5 + 2  # two find out which layers are reached, and which give the answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_last_layer_that_gives_the_answer_is_exact(kind: str, maps: bool) -> None:
+    what = Outputs(kind, scale=(1.0, 2.0, 3.0, 4.0, 5.0) if kind == "values" else ())  # type: ignore[arg-type]
+    model, images = network(5, maps), pictures(3)
+    exact, few = (calibrate(model, [images], 2, what, probes).moments for probes in (60, 1))
+    head = "2" if maps else "4"
+    torch.testing.assert_close(few[head].sensitivity, exact[head].sensitivity)
+    assert not torch.allclose(few["0"].sensitivity, exact["0"].sensitivity)
 
 
 def test_the_size_of_a_map_does_not_change_the_scale() -> None:
