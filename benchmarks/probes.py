@@ -1,6 +1,7 @@
 """What random directions of the outputs lose against exact sensitivities, and how many are enough.
 
     python -m benchmarks.probes
+    python -m benchmarks.probes --images 64 --directions 8 --no-plans
 
 Uses the outputs of the stage train of the workspace it runs in. The network of a few classes is calibrated exactly and
 with single random directions, which are averaged in groups. Divergences are of the validation split.
@@ -9,6 +10,7 @@ with single random directions, which are averaged in groups. Divergences are of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Annotated
 from unittest.mock import patch
@@ -29,7 +31,6 @@ from hscc.timing.runtimes import ONNXRUNTIME
 from hscc.training.images import to_input
 
 Sensitivities = dict[str, torch.Tensor]  # layer to (cells, C_out, C_out)
-_MOST = 16
 _PLANNED = (1, 8, 16)  # averages that plans are made from
 _METHODS = {"1 region": hscc.HSCC(regions=1, clusters=1), "regions": hscc.HSCC(clusters=1)}
 
@@ -47,20 +48,23 @@ class _Gradients(LayerSums):
 
 def main(
     images: Annotated[int, typer.Option(help="Calibration images.")] = 256,
+    directions: Annotated[int, typer.Option(help="Single directions that are averaged, a power of two.")] = 16,
     budgets: Budgets = "6",
+    plans: Annotated[bool, typer.Option(help="Whether to plan with them too, which takes most of the time.")] = True,
 ) -> None:
     """Print the table."""
     space = Workspace(read_params().data.protocol)
     batches = list(to_input(space.training_images(images, 0)).split(32))
-    exact = hscc.calibrate(space.dense, batches)
+    with nullcontext() if plans else patch.object(collect, "LayerSums", _Gradients):
+        exact = hscc.calibrate(space.dense, batches)
     wanted = _sensitivities(exact)
     single = []
-    for seed in range(_MOST):
+    for seed in range(directions):
         with patch.object(collect, "LayerSums", _Gradients):
             single.append(_sensitivities(hscc.calibrate(space.dense, batches, probes=1, seed=seed)))
-        Console(stderr=True).print(f"direction {seed + 1} of {_MOST}: done")
+        Console(stderr=True).print(f"direction {seed + 1} of {directions}: done")
     headings = "G of layers: error %, trace, G of cells: error %"
-    ratios = [float(ratio) for ratio in budgets.split(",")]
+    ratios = [float(ratio) for ratio in budgets.split(",")] if plans else []
     columns = [f"KL at {ratio:g}x: {name}" for ratio in ratios for name in _METHODS]
     table = new_table(
         f"{images} images, {space.protocol} protocol, {len(space.validation)} validation images, seed 0; "
@@ -69,8 +73,8 @@ def main(
         ", ".join([headings, *columns]),
     )
     table.add_row("exact", "", "1", "", *_divergences(space, exact, ratios))
-    for probes in (1, 2, 4, 8, _MOST):
-        groups = [_mean(single[first : first + probes]) for first in range(0, _MOST, probes)]
+    for probes in [2**power for power in range(directions.bit_length())]:
+        groups = [_mean(single[first : first + probes]) for first in range(0, directions, probes)]
         errors = [_error(group, wanted, whole=True) for group in groups]
         cells = [_error(group, wanted, whole=False) for group in groups]
         figures = (f"{100 * sum(errors) / len(errors):.1f}", f"{_trace(groups[0], wanted):.3f}")
