@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import hscc
 from hscc.errors import BudgetError, ExportError
 from hscc.export.to_onnx import runtime_onnx
-from hscc.networks.backbones import build
+from hscc.networks.backbones import build, initialise
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.inputs import Batch, InputShape, parts, run
 from hscc.outputs import Outputs, Selected
@@ -223,6 +223,7 @@ def test_a_network_of_torchvision_with_its_thousand_classes(name: str, tmp_path:
 
     torch.manual_seed(0)
     model = getattr(models, name)(weights=None, **TORCHVISION[name]).train()
+    initialise(model)
     images = smooth(8, side=64)
     calibration = hscc.calibrate(model, images.split(4), 1, probes=2)
     small, _ = compressed(model.eval(), calibration, CHEAPEST)

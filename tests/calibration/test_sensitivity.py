@@ -71,10 +71,10 @@ def test_the_error_falls_with_the_root_of_the_number_of_directions() -> None:
     exact = first_layer(calibrate(model, [images], 1, probes=60))
 
     def squared_error(probes: int) -> float:
-        found = [first_layer(calibrate(model, [images], 1, probes=probes, seed=seed)) for seed in range(24)]
+        found = [first_layer(calibrate(model, [images], 1, probes=probes, seed=seed)) for seed in range(12)]
         return sum(float((one - exact).square().sum()) for one in found) / len(found)
 
-    assert 8 < squared_error(2) / squared_error(32) < 32  # 16 in expectation
+    assert 4 < squared_error(2) / squared_error(16) < 16  # 8 in expectation
 
 
 def test_directions_depend_on_the_seed_and_on_the_image_but_not_on_its_batch() -> None:
