@@ -168,8 +168,8 @@ def input_example() -> pd.DataFrame:
 def signature(classes: tuple[str, ...], grey: bool = True) -> ModelSignature:
     """Input and output of a version for the names of its outputs.
 
-    Input ``image`` (bytes of a file) or, for grey images, ``pixels`` (rows of levels); output ``class``, one probability per
-    class, and ``notice``.
+    Input ``image`` (bytes of a file) or, for grey images, ``pixels`` (rows of levels); output ``class``, one
+    probability per class, and ``notice``.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec

@@ -76,7 +76,7 @@ def print_summary(report: DataReport, spec: DataSpec, console: Console) -> None:
     table = Table(title=f"{report.files.count:,} images by class, protocol and split")
     for heading in ("protocol", "split"):
         table.add_column(heading)
-    for heading in (*map(spec.texts.name, spec.classes), "all"):
+    for heading in (*(min(spec.texts.name(label), label, key=len) for label in spec.classes), "all"):
         table.add_column(heading, justify="right")
     for protocol in spec.protocols:
         for split in SPLITS:

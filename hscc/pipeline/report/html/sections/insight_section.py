@@ -212,7 +212,7 @@ def _map_picture(entry: MapPicture, folder: Path, texts: Texts) -> Mapping[str, 
         "label": label,
         "network": cell_label(entry.network),
         "said": said,
-        "alt": f"{texts.subject.capitalize()} of {label}, and where the dense and the compressed network look in it: {said}.",
+        "alt": f"{texts.subject.capitalize()} of {label}, and where both networks look in it: {said}.",
         "path": entry.path,
         "picture": embed(folder, entry.picture),
     }
