@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hscc.budgets.budget import Budget
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import to_parquet
 from hscc.pipeline.statistics.schema import Requirements, write_record
