@@ -125,6 +125,11 @@ def deploy_onnx(
     (entry,) = bare.graph.input
     _, channels, rows, columns = (side.dim_value for side in entry.type.tensor_type.shape.dim)
     preprocessing = preprocessing or Preprocessing.of((channels, rows, columns))
+    if preprocessing.input_shape != (channels, rows, columns):
+        raise ExportError(
+            f"{network} takes images of {channels} x {rows} x {columns} and the preprocessing gives "
+            f"{' x '.join(map(str, preprocessing.input_shape))}; give that of the network."
+        )
     session = _session(network)
 
     def logits(inputs: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,7 @@ PLAN = Plan("hscc", {}, Budget(macs=6), 0, 600, 60, 100, 10, (), {"classifier": 
 def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
     return committed(
+        data={"image_size": SIDE},
         register={"name": NAME, "min_speedup": 1.0}, promote={"min_images": 50, **promote}, evaluate={"resamples": 200}
     )
 
