@@ -113,8 +113,8 @@ def predict(
 ) -> None:
     """Classify pictures with a registered version, or with a file: class, probabilities, and the version's number.
 
-    Research software, not a medical device. What plainly is not what the network was made for is refused; a picture that passes may
-    still be none.
+    Research software, not a medical device. What plainly is not what the network was made for is refused; a
+    picture that passes may still not be.
     """
     from hscc.pipeline.commands import predict as command
 
