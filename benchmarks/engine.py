@@ -86,7 +86,7 @@ class Workspace:
 
     @cached_property
     def _splits(self) -> tuple[Split, Split]:
-        return read_splits(read_manifest(Path(layout.MANIFEST)), self._trained[1].image_size, self.protocol, Path("."))
+        return read_splits(read_manifest(Path(layout.MANIFEST)), self._trained[1], self.protocol, Path("."))
 
     @cached_property
     def targets(self) -> torch.Tensor:

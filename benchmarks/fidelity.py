@@ -48,7 +48,7 @@ def main(
     protocol = protocol or read_params().data.protocol
     dense, card = load_dense(Path(layout.baseline(protocol)) / "model.safetensors")
     calibration = load_calibration(moments)
-    _, val = read_splits(read_manifest(Path(layout.MANIFEST)), card.image_size, protocol, Path("."))
+    _, val = read_splits(read_manifest(Path(layout.MANIFEST)), card, protocol, Path("."))
     targets, labels = split_logits(dense, val), torch.from_numpy(val.labels)
     rows: list[dict[str, Any]] = []
     for ratio in (float(budget) for budget in budgets.split(",")):

@@ -76,7 +76,7 @@ def main() -> None:
     _images(profile, params)
     with profile.row("load the baseline", params.train.backbone, "per process"):
         dense, card = load_dense(layout.baseline(params.data.protocol) / "model.safetensors")
-    train, val = read_splits(read_manifest(layout.MANIFEST), card.image_size, params.data.protocol, Path("."))
+    train, val = read_splits(read_manifest(layout.MANIFEST), card, params.data.protocol, Path("."))
     small = _compression(profile, params, dense, train, card.image_size)
     _training(profile, params, dense, small, train, val)
     Console(width=120).print(table)

@@ -93,7 +93,7 @@ def _read(params: Params) -> _Data:
     images = load_images(manifest, layout.DATA, params.data.image_size, layout.IMAGE_CACHE)
     train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
     dense = predict(layout.baseline(params.data.protocol) / "model.onnx", THREADS, images, val)
-    return _Data(images, labels_of(manifest), train, val, dense)
+    return _Data(images, labels_of(manifest, params.data.classes), train, val, dense)
 
 
 def _compare(data: _Data, folder: Path, names: list[str]) -> Table:

@@ -121,7 +121,7 @@ def show(workspace: Path, seconds: float) -> None:
     seconds : float
         How long it took.
     """
-    console.rule("Results on drawn images: they say nothing about MRI")
+    console.rule("Results on drawn images: they say nothing about images of patients")
     _call(workspace, "hscc", "results")
     decision = json.loads((workspace / layout.REGISTRATION).read_text(encoding="utf-8"))
     model = f"models:/{decision['name']}@{decision['alias']} in {workspace / 'mlflow.db'}"

@@ -22,8 +22,8 @@ from flows.runners import Runner
 from flows.sweeps import overrides_of, sweep_names
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import cell_pattern
+from hscc.pipeline.data_spec import Protocol
 from hscc.pipeline.known_names import known_names
-from hscc.pipeline.params import Protocol
 
 GRAPH = Path("dvc.yaml")
 AS_IT_IS = "Empty: as in params.yaml."

@@ -31,7 +31,7 @@ from flows.record import conclude, recorded
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
 from hscc.pipeline import layout
-from hscc.pipeline.params import Protocol
+from hscc.pipeline.data_spec import Protocol
 from hscc.pipeline.redaction import redact
 from hscc.pipeline.tracking import PARENT_RUN
 

@@ -19,7 +19,8 @@ from hscc.budgets.budget import Budget
 from hscc.errors import HSCCError
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
-from hscc.pipeline.params import Protocol, read_params
+from hscc.pipeline.data_spec import Protocol
+from hscc.pipeline.params import read_params
 from hscc.pipeline.redaction import redact
 
 # The paper's methods, and what is made of its own here. One seed: another moves a network by less than the test set's

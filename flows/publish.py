@@ -24,7 +24,6 @@ from prefect.exceptions import PrefectException
 
 from flows.pages import artifacts_page
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import PROTOCOLS, SPLITS
 from hscc.pipeline.data.report import read_data_report
 from hscc.pipeline.statistics.schema import ONNXRUNTIME, NetworkRow, read_results
 
@@ -113,8 +112,8 @@ def _validation(path: Path) -> None:
     lines = [f"{report.files.count:,} images", "", "| protocol | split | images |", "| --- | --- | --- |"]
     lines += [
         f"| {protocol} | {split} | {report.splits[protocol][split]['all']:,} |"
-        for protocol in PROTOCOLS
-        for split in SPLITS
+        for protocol, splits in report.splits.items()
+        for split in splits
     ]
     lines += ["", *(f"- **{found.severity}: {found.title}.** {found.finding}" for found in report.findings)]
     _shown(

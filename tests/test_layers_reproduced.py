@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,21 +130,24 @@ def test_structure_counts_what_the_module_does(
 ) -> None:
     torch.manual_seed(0)
     model = _network(shape)
-    calibration = calibrate(model, [torch.randn(30, shape["inputs"], 17, 15, dtype=torch.float64)], cells=4)
+    calibration = calibrate(model, [_images(30, shape)], cells=4)
     layer = calibration.layers[0]
     clusters = 1 if projection else clusters  # directions are not clustered again
     module = _full_rank(
         model, layer, calibration, _fitting(partition, layer), clusters, projection=min(projection, layer.inputs)
     )
-    assert module.structure.macs(layer) == count_macs(module, (shape["inputs"], 17, 15))
+    assert module.structure.macs(layer) == count_macs(module, (shape["inputs"], *SIZES[layer.axes]))
     assert module.structure.params(layer) == count_parameters(module)
 
 
-def test_another_input_size_scales_the_regions() -> None:
-    shape = {"inputs": 6, "outputs": 8, "kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "bias": True}
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_another_input_size_scales_the_regions(axes: int) -> None:
+    shape = {"inputs": 6, "outputs": 8, "kernel_size": (3,) * axes, "stride": 1, "padding": 1, "dilation": 1}
     torch.manual_seed(0)
-    model = _network({**shape, "padding_mode": "zeros"})
-    calibration = calibrate(model, [torch.randn(30, 6, 16, 16, dtype=torch.float64)], cells=4)
-    module = _full_rank(model, calibration.layers[0], calibration, Grid(4, 4), 1)
-    larger = torch.randn(2, 6, 25, 31, dtype=torch.float64)
+    model = _network({**shape, "bias": True, "padding_mode": "zeros"})
+    side, parts = {1: (40, 4), 2: (16, 4), 3: (7, 2)}[axes]
+    images = torch.randn(30, 6, *[side] * axes, dtype=torch.float64)
+    calibration = calibrate(model, [images], cells=parts)
+    module = _full_rank(model, calibration.layers[0], calibration, Grid(parts), 1)
+    larger = torch.randn(2, 6, *[2 * side - axis for axis in range(axes)], dtype=torch.float64)
     torch.testing.assert_close(module(larger), model[0](larger))

@@ -32,6 +32,12 @@ class DeploymentCard:
         On the test split of the protocol.
     licence, notice : str
         Of the network and its data; what it is not to be used for.
+    data, subject : str
+        Title of the data set; what one of its images is, such as "brain MRI slice".
+    class_names : mapping of str to str
+        Names of classes for a reader, where they differ.
+    plausible : mapping of str to object
+        What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +52,10 @@ class DeploymentCard:
     scores: Mapping[str, float] = field(default_factory=dict)
     licence: str = ""
     notice: str = NOTICE
+    data: str = ""
+    subject: str = ""
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    plausible: Mapping[str, object] = field(default_factory=dict)
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""
@@ -55,8 +65,11 @@ class DeploymentCard:
             "input": "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
             "output": "probabilities: float32 (batch, classes)",
             "preprocessing": preprocessing.describe(),
-            **{name: getattr(self, name) for name in (*words, "licence", "notice")},
-            "scores": json.dumps(dict(self.scores)) if self.scores else "",
+            **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
+            **{
+                name: json.dumps(dict(found), ensure_ascii=False) if (found := getattr(self, name)) else ""
+                for name in ("scores", "class_names", "plausible")
+            },
         }
         return {name: text for name, text in entries.items() if text}
 

@@ -91,13 +91,12 @@ def deploy_onnx(
     network: Path,
     path: Path,
     card: DeploymentCard,
+    preprocessing: Preprocessing | None = None,
     *,
     pictures: Sequence[Picture] = (),
     tolerance: float = 1e-4,
 ) -> float:
     """Write the deployed form of the ONNX file of a bare network, checked against that very file.
-
-    The preprocessing is that of `Preprocessing.of` for the input that the network takes.
 
     Parameters
     ----------
@@ -107,6 +106,8 @@ def deploy_onnx(
         Target file, replaced atomically.
     card : DeploymentCard
         Kept in the file's metadata.
+    preprocessing : Preprocessing, optional
+        By default that of `Preprocessing.of` for the input that the network takes.
     pictures, tolerance
         As for `export_onnx`.
 
@@ -123,7 +124,12 @@ def deploy_onnx(
     bare = onnx.load(network)
     (entry,) = bare.graph.input
     _, channels, rows, columns = (side.dim_value for side in entry.type.tensor_type.shape.dim)
-    preprocessing = Preprocessing.of((channels, rows, columns))
+    preprocessing = preprocessing or Preprocessing.of((channels, rows, columns))
+    if preprocessing.input_shape != (channels, rows, columns):
+        raise ExportError(
+            f"{network} takes images of {channels} x {rows} x {columns} and the preprocessing gives "
+            f"{' x '.join(map(str, preprocessing.input_shape))}; give that of the network."
+        )
     session = _session(network)
 
     def logits(inputs: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -12,6 +13,7 @@ from torch import nn
 from hscc.errors import ArtifactError
 from hscc.files import replacing
 from hscc.networks.backbones import build
+from hscc.networks.normalisation import IMAGENET, Normalisation
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class ModelCard:
         Split protocol it was trained on.
     seed : int
         Seed of its training.
+    channels : int
+        Of the images: 1 for grey, which the network gets three times, or 3.
+    normalisation : Normalisation
+        Of the network's inputs.
     """
 
     backbone: str
@@ -37,12 +43,24 @@ class ModelCard:
     image_size: int
     protocol: str
     seed: int
+    channels: int = 1
+    normalisation: Normalisation = IMAGENET
     format: str = field(default="hscc-dense-1")
 
 
 def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
     """Write weights and card to one safetensors file, atomically."""
-    header = {key: ",".join(value) if isinstance(value, tuple) else str(value) for key, value in asdict(card).items()}
+    header = {
+        "backbone": card.backbone,
+        "classes": ",".join(card.classes),
+        "image_size": str(card.image_size),
+        "protocol": card.protocol,
+        "seed": str(card.seed),
+        "channels": str(card.channels),
+        "mean": json.dumps(card.normalisation.mean),
+        "std": json.dumps(card.normalisation.std),
+        "format": card.format,
+    }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with replacing(path) as new:
         safetensors.torch.save_file(weights, new, metadata=header)
@@ -67,9 +85,14 @@ def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:
             image_size=int(header["image_size"]),
             protocol=header["protocol"],
             seed=int(header["seed"]),
+            channels=int(header.get("channels", "1")),  # what older files are silent about
+            normalisation=Normalisation(
+                tuple(json.loads(header["mean"])) if "mean" in header else IMAGENET.mean,
+                tuple(json.loads(header["std"])) if "std" in header else IMAGENET.std,
+            ),
         )
         model = build(card.backbone, len(card.classes))
         model.load_state_dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
+    except (safetensors.SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise ArtifactError(f"{path} is not a network written by `hscc train` ({error}); train it again.") from error
     return model.eval(), card

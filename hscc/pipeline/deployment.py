@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hscc.export.preprocessing import Picture
+from hscc.export.preprocessing import Picture, Preprocessing
+from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import rows_of
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.statistics.results import flatten
 from hscc.pipeline.statistics.schema import NetworkRow
 
-LICENCE = "The images that it was trained on came without a licence; none is stated for the weights."
 PHANTOM = " Trained on drawn phantom images, no patient."
 
 _PICTURES = 12
@@ -23,6 +25,35 @@ _SCORES = (
     "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
     "params_ratio",
 )  # fmt: skip
+
+
+class AboutData(TypedDict):
+    """What the card of a deployed file says of the data; see `hscc.export.card.DeploymentCard`."""
+
+    data: str
+    subject: str
+    class_names: dict[str, str]
+    plausible: dict[str, object]
+    licence: str
+
+
+def about_data(spec: DataSpec) -> AboutData:
+    """Pick what goes into a card out of a data spec."""
+    return {
+        "data": spec.texts.title,
+        "subject": spec.texts.subject,
+        "class_names": {name: spec.texts.name(name) for name in spec.classes},
+        "plausible": spec.plausible.model_dump() if spec.plausible else {},
+        "licence": spec.texts.licence,
+    }
+
+
+def preprocessing_of(source: DataSpec | ModelCard) -> Preprocessing:
+    """What turns a picture into the input of a network of the pipeline."""
+    normalisation = source.normalisation
+    return Preprocessing(
+        source.image_size, tuple(normalisation.mean), tuple(normalisation.std), grey=source.channels == 1
+    )
 
 
 def scores_of(row: NetworkRow) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Labels of methods, classes and networks for a reader."""
+"""Labels of methods and networks for a reader."""
 
 from __future__ import annotations
 
@@ -33,12 +33,6 @@ _RESOURCES = {"macs": "fewer MACs", "params": "fewer parameters", "latency": "fa
 def method_label(method: str) -> str:
     """Name of a method in running text; an unknown one keeps its own, with spaces."""
     return _METHODS.get(method, method.replace("_", " "))
-
-
-def class_label(name: str) -> str:
-    """Name of a class in running text: ``glioma_tumor`` is glioma, ``no_tumor`` stays no tumor."""
-    words = name.replace("_", " ")
-    return words if words.startswith("no ") else words.removesuffix(" tumor")
 
 
 def budget_label(ratios: Mapping[str, float]) -> str:

@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -24,19 +22,10 @@ from pydantic import (
 
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
+from hscc.pipeline.data_spec import DataSpec, Protocol
 from hscc.pipeline.known_names import Kind, known_names
+from hscc.pipeline.section import Count, Fraction, Section, Seed
 from hscc.plugins import load_plugins
-
-Protocol = Literal["grouped", "pooled", "official"]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def known(name: str, kind: Kind) -> str:
@@ -108,23 +97,6 @@ def named_cell(name: str) -> CellSpec:
 
 Cell = Annotated[CellSpec, PlainValidator(_cell), PlainSerializer(lambda cell: cell.name)]
 Method = Annotated[str, AfterValidator(_known_method)]
-
-
-class DataParams(Section):
-    """Data set, splits and decoding."""
-
-    protocol: Protocol
-    train_fraction: Fraction
-    val_fraction: Fraction
-    seed: Seed
-    image_size: Annotated[int, Field(ge=16, le=1024)]
-    near_duplicate: Fraction
-
-    @model_validator(mode="after")
-    def _leaves_a_test_split(self) -> DataParams:
-        if self.train_fraction + self.val_fraction >= 1:
-            raise ValueError("train_fraction + val_fraction must be below 1 so that a test split remains")
-        return self
 
 
 class ValidateParams(Section):
@@ -310,7 +282,7 @@ class Params(Section):
     """
 
     plugins: tuple[str, ...]
-    data: DataParams
+    data: DataSpec
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     train: TrainParams
     calibrate: CalibrateParams
@@ -330,6 +302,16 @@ class Params(Section):
             raise ValueError(
                 f"train.protocols {list(self.train.protocols)} lacks data.protocol {self.data.protocol!r}; add it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_as_the_data_allow(self) -> Params:
+        for key, protocols in (
+            ("train.protocols", self.train.protocols),
+            ("promote.protocol", [self.promote.protocol]),
+        ):
+            if "official" in protocols and not self.data.official:
+                raise ValueError(f"{key} has official, which needs data.official, the data set's own split; set it")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Grey images with labels, and the network inputs made of them."""
+"""Images with labels, and the network inputs made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hscc.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
+from hscc.networks.normalisation import IMAGENET, Normalisation
+from hscc.training.augmentation import channels_first
 
 EVALUATION_BATCH = 64
 
@@ -20,24 +21,27 @@ class Split:
 
     Attributes
     ----------
-    images : ndarray of uint8, shape (M, S, S)
-        All decoded images (a memory map).
+    images : ndarray of uint8, shape (M, S, S) or (M, S, S, 3)
+        All decoded images (a memory map): grey, or red, green and blue.
     rows : ndarray of int64, shape (N,)
         Which of them belong to the split.
     labels : ndarray of int64, shape (N,)
         Class index of each.
+    normalisation : Normalisation
+        Of the network's inputs.
     """
 
     images: npt.NDArray[np.uint8]
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    normalisation: Normalisation = IMAGENET
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.rows)
 
     def batch(self, index: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return uint8 images (n, S, S) and labels (n,) at positions `index` of the split."""
+        """Return uint8 images (n, S, S) or (n, S, S, 3) and labels (n,) at positions `index` of the split."""
         rows = self.rows[index]
         return torch.from_numpy(np.ascontiguousarray(self.images[rows])), torch.from_numpy(self.labels[index])
 
@@ -46,25 +50,28 @@ def batches(split: Split, size: int = EVALUATION_BATCH) -> Iterator[tuple[torch.
     """Yield network inputs (n, 3, S, S) and labels (n,) of a split, in order."""
     for start in range(0, len(split), size):
         images, labels = split.batch(np.arange(start, min(start + size, len(split))))
-        yield to_input(images), labels
+        yield to_input(images, split.normalisation), labels
 
 
-def to_input(images: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
-    """Turn grey images into a network's input.
+def to_input(images: npt.NDArray[np.uint8] | torch.Tensor, normalisation: Normalisation = IMAGENET) -> torch.Tensor:
+    """Turn images into a network's input.
 
     Parameters
     ----------
-    images : ndarray or Tensor of uint8 or float, shape (N, S, S)
-        Grey levels 0 to 255.
+    images : ndarray or Tensor of uint8 or float, shape (N, S, S) or (N, S, S, 3)
+        Levels 0 to 255: grey, or red, green and blue.
+    normalisation : Normalisation
+        Of three channels.
 
     Returns
     -------
     Tensor of float32, shape (N, 3, S, S)
-        Three equal channels, each normalised by ImageNet's mean and standard deviation.
+        Grey three times, or the colours; each channel less its mean, over its standard deviation.
     """
-    grey = torch.as_tensor(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
-    scaled = grey.unsqueeze(1).to(torch.float32) / 255.0
+    levels = torch.as_tensor(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    scaled = channels_first(levels).to(torch.float32) / 255.0
     mean, std = (
-        torch.tensor(values, device=scaled.device).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+        torch.tensor(values, device=scaled.device).view(1, -1, 1, 1)
+        for values in (normalisation.mean, normalisation.std)
     )
     return (scaled - mean) / std

@@ -76,7 +76,8 @@ class Views:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
         for step in range(self.steps):
             images, labels = self.split.batch(order[step * self.batch_size : (step + 1) * self.batch_size])
-            inputs = to_input(resize(augment(images, draw, self.augmentation), self.size(epoch)))
+            views = resize(augment(images, draw, self.augmentation), self.size(epoch))
+            inputs = to_input(views, self.split.normalisation)
             yield inputs.contiguous(memory_format=torch.channels_last), labels
 
 

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hscc.budgets.budget import Budget
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.predictions import to_parquet
 from hscc.pipeline.statistics.schema import Requirements, write_record
@@ -32,7 +32,10 @@ PLAN = Plan("hscc", {}, Budget(macs=6), 0, 600, 60, 100, 10, (), {"classifier": 
 def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
     return committed(
-        register={"name": NAME, "min_speedup": 1.0}, promote={"min_images": 50, **promote}, evaluate={"resamples": 200}
+        data={"image_size": SIDE},
+        register={"name": NAME, "min_speedup": 1.0},
+        promote={"min_images": 50, **promote},
+        evaluate={"resamples": 200},
     )
 
 

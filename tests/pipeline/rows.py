@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.statistics.schema import (
     DENSE,
     AskedBudget,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hscc.training.augmentation import augment
+from hscc.training.augmentation import Augmentation, augment, resize
 
 
 def _disc() -> torch.Tensor:
@@ -37,3 +37,26 @@ def test_half_of_the_views_are_mirrored() -> None:
     left, right = views[:, :, :16].mean((1, 2)), views[:, :, 16:].mean((1, 2))
     mirrored = (right > left).float().mean()
     assert 0.4 < mirrored < 0.6
+
+
+def test_colours_move_as_grey_levels_do() -> None:
+    grey = _disc()
+    colours = torch.stack([grey, grey // 2, 255 - grey], dim=-1)
+    moved = augment(colours, torch.Generator().manual_seed(3), Augmentation(flip_up_down=True))
+    alone = [
+        augment(colours[..., c], torch.Generator().manual_seed(3), Augmentation(flip_up_down=True)) for c in range(3)
+    ]
+    assert moved.shape == colours.shape
+    torch.testing.assert_close(moved, torch.stack(alone, dim=-1))
+    torch.testing.assert_close(resize(moved, 20)[..., 0], resize(alone[0], 20))
+
+
+def test_up_down_flips_half_of_the_views_and_edges_can_be_repeated() -> None:
+    still = Augmentation(rotation=0, shift=0, zoom=0, flip=False, flip_up_down=True)
+    images = torch.zeros(400, 8, 8, dtype=torch.uint8)
+    images[:, :4] = 200
+    flipped = augment(images, torch.Generator().manual_seed(0), still)[:, 0, 0] < 100
+    assert 150 < int(flipped.sum()) < 250
+    white = torch.full((20, 16, 16), 255, dtype=torch.uint8)
+    far = Augmentation(shift=0.4, outside="edge")
+    assert float(augment(white, torch.Generator().manual_seed(0), far).min()) > 254

@@ -89,14 +89,14 @@ def rollback(
 
 @commands.command(
     rich_help_panel=REGISTRY,
-    epilog="Example: `hscc predict scan.dcm --heatmap heatmaps/`, `hscc predict small.hscc slice.png`",
+    epilog="Example: `hscc predict image.dcm --heatmap heatmaps/`, `hscc predict small.hscc image.png`",
 )
 def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
             metavar="[NETWORK] FILE...",
-            help="Brain MRI slices as JPEG, PNG or DICOM; before them, a file of `hscc export` (.hscc, .onnx).",
+            help="Images as JPEG, PNG or DICOM; before them, a file of `hscc export` (.hscc, .onnx).",
         ),
     ],
     which: Which = "champion",
@@ -113,8 +113,8 @@ def predict(
 ) -> None:
     """Classify pictures with a registered version, or with a file: class, probabilities, and the version's number.
 
-    Research software, not a medical device. What is plainly no brain MRI slice is refused; a picture that passes may
-    still be none.
+    Research software, not a medical device. What plainly is not what the network was made for is refused; a
+    picture that passes may still not be.
     """
     from hscc.pipeline.commands import predict as command
 

@@ -18,14 +18,14 @@ from hscc.export.onnx_file import export_onnx
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.export.pt2_file import export_pt2
 from hscc.files import file_sha256
-from hscc.networks.storage import load_dense
+from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
 from hscc.pipeline.cell_spec import Precision, parse_cell
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
-from hscc.pipeline.data.loading import balanced_sample
+from hscc.pipeline.data.images import labels_of, rows_of
+from hscc.pipeline.data.loading import balanced_sample, read_images
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
+from hscc.pipeline.deployment import PHANTOM, about_data, preprocessing_of, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.schema import NetworkRow, read_results
 from hscc.pipeline.tracking import data_hash, git_commit
@@ -37,14 +37,14 @@ _BATCH = 16  # calibration images at a time
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported: the network in torch, its bare ONNX file, its input's size and its card.
+    """What is exported: the network in torch, its bare ONNX file, what comes before it and its card.
 
     With `calibration`, batches of training images, the engine's file is of int8.
     """
 
     model: nn.Module
     network: Path | None
-    size: int
+    preprocessing: Preprocessing
     card: DeploymentCard
     calibration: list[torch.Tensor] = field(default_factory=list)
 
@@ -96,19 +96,23 @@ def run(
         if baseline
         else _read_cell(cell or _registered(workspace), protocol, workspace)
     )
-    subject = _subject(network, workspace)
+    dense, origin = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
+    subject = _subject(network, dense, origin, params, workspace)
     if precision == "int8":
-        subject = replace(subject, calibration=_calibration(params, subject.size, protocol, workspace))
+        subject = replace(subject, calibration=_calibration(params, origin, protocol, workspace))
     write(subject, sample_pictures(workspace, protocol), out, pt2)
 
 
-def _calibration(params: Params, size: int, protocol: str, workspace: Path) -> list[torch.Tensor]:
+def _calibration(params: Params, card: ModelCard, protocol: str, workspace: Path) -> list[torch.Tensor]:
     """Batches of the training images that the stage quantise takes too."""
     manifest = read_manifest(workspace / layout.MANIFEST)
-    images = load_images(manifest, workspace / layout.DATA, size, workspace / layout.IMAGE_CACHE)
+    images = read_images(manifest, card, workspace)
     train = rows_of(manifest, protocol, "train")
-    rows = train[balanced_sample(labels_of(manifest)[train], params.quantise.images, params.quantise.seed)]
-    return [to_input(np.asarray(images[rows[start : start + _BATCH]])) for start in range(0, len(rows), _BATCH)]
+    rows = train[
+        balanced_sample(labels_of(manifest, card.classes)[train], params.quantise.images, params.quantise.seed)
+    ]
+    spans = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    return [to_input(np.asarray(images[span]), card.normalisation) for span in spans]
 
 
 def run_folder(folder: Path, size: int, classes: tuple[str, ...], out: Path, pt2: bool = False) -> None:
@@ -128,7 +132,7 @@ def run_folder(folder: Path, size: int, classes: tuple[str, ...], out: Path, pt2
     model = load(folder)
     known = card_of(model, len(classes))
     card = DeploymentCard(classes, known.backbone, known.method, known.budget, known.plan)
-    write(Subject(model, None, size, card), [], out, pt2)
+    write(Subject(model, None, Preprocessing(size), card), [], out, pt2)
 
 
 def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> None:
@@ -144,13 +148,14 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
             f"--out {out} must end in .onnx, or in .hscc for the engine; the .pt2 form gets the same name with its own "
             "ending."
         )
-    preprocessing = Preprocessing(subject.size)
     console = Console()
     with console.status(f"writing {out}"):
-        differences = {out: _write(subject, preprocessing, pictures, out)}
+        differences = {out: _write(subject, pictures, out)}
         if pt2:
             archive = out.with_suffix(".pt2")
-            differences[archive] = export_pt2(subject.model, archive, preprocessing, subject.card, pictures=pictures)
+            differences[archive] = export_pt2(
+                subject.model, archive, subject.preprocessing, subject.card, pictures=pictures
+            )
     for path, difference in differences.items():
         if subject.calibration and path == out:
             print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of its arithmetic in torch")
@@ -159,7 +164,8 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, within {difference:.1e} of torch on {checked}", flush=True)
 
 
-def _write(subject: Subject, preprocessing: Preprocessing, pictures: list[Picture], out: Path) -> float:
+def _write(subject: Subject, pictures: list[Picture], out: Path) -> float:
+    preprocessing = subject.preprocessing
     if out.suffix == ".onnx":
         return export_onnx(subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network)
     shape = preprocessing.input_shape
@@ -196,8 +202,7 @@ def _read_cell(name: str, protocol: str, workspace: Path) -> Network:
     return read_cell(workspace / layout.cell(name), parse_cell(name), protocol)
 
 
-def _subject(network: Network, workspace: Path) -> Subject:
-    dense, origin = load_dense(workspace / layout.baseline(network.protocol) / "model.safetensors")
+def _subject(network: Network, dense: nn.Module, origin: ModelCard, params: Params, workspace: Path) -> Subject:
     model = dense if network.is_dense else load(network.model.parent)
     known = card_of(model, len(origin.classes))
     digest = file_sha256(network.model)
@@ -213,10 +218,10 @@ def _subject(network: Network, workspace: Path) -> Subject:
         git_commit=git_commit(workspace),
         network_sha256=digest,
         scores=scores_of(found) if found else {},
-        licence=LICENCE,
         notice=NOTICE + PHANTOM * phantom,
+        **about_data(params.data),
     )
-    return Subject(model, network.model, origin.image_size, card)
+    return Subject(model, network.model, preprocessing_of(origin), card)
 
 
 def _results(digest: str, workspace: Path) -> tuple[NetworkRow | None, bool]:

@@ -13,13 +13,12 @@ from rich.table import Table
 from hscc.errors import ParamsError
 from hscc.export.card import NOTICE
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.names import class_label
+from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
-from hscc.pipeline.serving.network import Network, refuse_external_data
-from hscc.pipeline.serving.reading import Picture, read_picture, refuse_implausible
+from hscc.pipeline.serving.network import Network
+from hscc.pipeline.serving.reading import Picture, read_picture
 from hscc.pipeline.tracking import tracking_uri
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
 
@@ -40,6 +39,8 @@ class Answer:
         The most probable class.
     probabilities : mapping of str to float
         Of every class.
+    names : mapping of str to str
+        Names of the classes for a reader.
     heatmap : str or None
         File that shows which part of the picture decided it.
     """
@@ -47,6 +48,7 @@ class Answer:
     name: str
     label: str
     probabilities: Mapping[str, float]
+    names: Mapping[str, str]
     heatmap: str | None = None
 
 
@@ -87,14 +89,15 @@ def run(
     Raises
     ------
     DataError
-        If a file cannot be read or is plainly no brain MRI slice; none is classified then.
+        If a file cannot be read or is plainly not what the network was made for; none is classified then.
     RegistryError
         If there is no such version, or the registry does not answer.
     """
-    pictures = _read(files)
+    pictures = [read_picture(path) for path in files]
     uri = tracking_uri(workspace)
     version = resolve(params.register_.name, which, uri)
-    return version, _classify_all(pictures, files, _network(version, uri, workspace / MODELS, runtime), heatmaps)
+    network = _network(version, uri, workspace / MODELS, runtime, params.data)
+    return version, _classify_all(pictures, files, network, heatmaps)
 
 
 def run_file(
@@ -118,40 +121,35 @@ def run_file(
     ParamsError
         If what the runtime needs is missing, or it does not read the file.
     """
-    pictures = _read(files)
+    pictures = [read_picture(path) for path in files]
     own = runtime_of(network)
     if runtime != AUTO and (runtime == ENGINE) != (own == ENGINE):
         raise ParamsError(f"{network} does not run in {runtime}; leave --runtime out, or name another file.")
     if own == ENGINE:
         return _classify_all(pictures, files, Network(network), heatmaps)
     chosen = ONNXRUNTIME if runtime == AUTO else runtime
-    return _classify_all(pictures, files, Network(network, _classes_of(network), runtime=chosen), heatmaps)
+    return _classify_all(pictures, files, Network(network, runtime=chosen), heatmaps)
 
 
-def _read(files: Sequence[Path]) -> list[Picture]:
-    pictures = [read_picture(path) for path in files]
-    for picture in pictures:
-        refuse_implausible(picture)
-    return pictures
-
-
-def _network(version: Version, uri: str, cache: Path, runtime: str) -> Network:
+def _network(version: Version, uri: str, cache: Path, runtime: str, data: DataSpec) -> Network:
     """Open a version's network; the portable file where the engine cannot run it or it was not asked for."""
     if runtime == AUTO:
         runtime = ENGINE if version.engine_sha256 and RUNTIMES[ENGINE].available else ONNXRUNTIME
     if runtime != ENGINE:
-        return Network(fetch_network(version, uri, cache), CLASSES, version.deployed_sha256, runtime=runtime)
-    return Network(fetch_engine_file(version, uri, cache), CLASSES, version.engine_sha256)
-
-
-def _classes_of(network: Path) -> tuple[str, ...]:
-    entries = {entry.key: entry.value for entry in refuse_external_data(network).metadata_props}
-    return tuple(json.loads(entries.get("classes", "[]")))
+        file, digest = fetch_network(version, uri, cache), version.deployed_sha256
+        network = Network(file, data.classes, digest, runtime=runtime)
+    else:
+        network = Network(fetch_engine_file(version, uri, cache), data.classes, version.engine_sha256)
+    if not network.subject:  # of before files said what they were made for
+        network.subject, network.limits, network.class_names = data.texts.subject, data.plausible, data.texts.classes
+    return network
 
 
 def _classify_all(
     pictures: Sequence[Picture], files: Sequence[Path], network: Network, heatmaps: Path | None
 ) -> list[Answer]:
+    for picture in pictures:
+        network.refuse_implausible(picture)
     answers = [_classify(picture, network) for picture in pictures]
     if heatmaps is not None:
         targets = _targets(files, heatmaps)
@@ -166,7 +164,7 @@ def as_json(answers: Sequence[Answer], source: Version | Path) -> str:
     document = {
         **known,
         "notice": NOTICE,
-        "answers": [asdict(answer) for answer in answers],
+        "answers": [{name: value for name, value in asdict(answer).items() if name != "names"} for answer in answers],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
@@ -179,22 +177,23 @@ def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
     table.add_column("file", overflow="fold")
     table.add_column("class")
     for name in answers[0].probabilities:
-        table.add_column(f"{class_label(name)} %", justify="right", no_wrap=True)
+        table.add_column(f"{answers[0].names[name]} %", justify="right", no_wrap=True)
     for answer in answers:
         percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
-        table.add_row(answer.name, class_label(answer.label), *percentages)
+        table.add_row(answer.name, answer.names[answer.label], *percentages)
     return table
 
 
 def _classify(picture: Picture, network: Network) -> Answer:
-    (found,) = network.probabilities([picture.grey])
+    (found,) = network.probabilities([picture.pixels])
     probabilities = {name: float(value) for name, value in zip(network.classes, found, strict=True)}
-    return Answer(picture.name, network.classes[int(found.argmax())], probabilities)
+    names = {name: network.class_name(name) for name in network.classes}
+    return Answer(picture.name, network.classes[int(found.argmax())], probabilities, names)
 
 
 def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -> Answer:
-    heat = occlusion(network.probabilities, picture.grey, network.classes.index(answer.label))
-    write_overlay(picture.grey, heat, target)
+    heat = occlusion(network.probabilities, picture.pixels, network.classes.index(answer.label))
+    write_overlay(picture.pixels, heat, target)
     return replace(answer, heatmap=str(target))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hscc.errors import HSCCError
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.aliases import change_alias, current_user
 from hscc.pipeline.registry.audit_log import (
@@ -215,4 +214,4 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
 
 def _rules(params: Params) -> Rules:
     section = params.promote.model_dump(exclude={"approval"})
-    return Rules(**section, classes=CLASSES, resamples=params.evaluate.resamples, seed=params.evaluate.seed)
+    return Rules(**section, classes=params.data.classes, resamples=params.evaluate.resamples, seed=params.evaluate.seed)

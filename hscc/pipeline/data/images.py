@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +17,14 @@ from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replacing
-from hscc.pipeline.data.classes import CLASSES
 
-_CACHE_FORMAT = "grey-bilinear-1"  # part of the cache key: change it when decoding changes
+# Part of the cache key, by channels: change it when decoding changes.
+_CACHE_FORMATS = {1: "grey-bilinear-1", 3: "colour-bilinear-1"}
+_MODES = {1: "L", 3: "RGB"}
 
 
-def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> npt.NDArray[np.uint8]:
-    """Decode every image of a manifest to grey, ``size`` x ``size``, at most once per machine.
+def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path, channels: int = 1) -> npt.NDArray[np.uint8]:
+    """Decode every image of a manifest, ``size`` x ``size``, at most once per machine.
 
     Parameters
     ----------
@@ -35,10 +36,12 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
         Side of the images in pixels.
     cache : Path
         Folder of the cache; its file name is a digest of contents and size, so it is never stale.
+    channels : {1, 3}
+        Grey, or red, green and blue.
 
     Returns
     -------
-    ndarray of uint8, shape (N, size, size)
+    ndarray of uint8, shape (N, size, size) or (N, size, size, 3)
         Read-only memory map; row i belongs to row i of the manifest.
 
     Raises
@@ -46,12 +49,14 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path) -> n
     DataError
         If an image is missing or cannot be decoded; nothing is cached then.
     """
-    digest = hashlib.sha256(f"{_CACHE_FORMAT}:{size}:{','.join(manifest['sha256'])}".encode()).hexdigest()[:20]
+    digest = hashlib.sha256(f"{_CACHE_FORMATS[channels]}:{size}:{','.join(manifest['sha256'])}".encode()).hexdigest()[
+        :20
+    ]
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
     with replacing(path, shared=True) as new:
-        _decode_all([root / p for p in manifest["path"]], size, new)
+        _decode_all([root / p for p in manifest["path"]], size, channels, new)
     return _opened(path)
 
 
@@ -60,19 +65,20 @@ def _opened(path: Path) -> npt.NDArray[np.uint8]:
     return images
 
 
-def _decode_all(paths: list[Path], size: int, target: Path) -> None:
-    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(paths), size, size))
+def _decode_all(paths: list[Path], size: int, channels: int, target: Path) -> None:
+    shape = (len(paths), size, size) if channels == 1 else (len(paths), size, size, channels)
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: _decode(path, size), paths)
+        decoded = pool.map(lambda path: _decode(path, size, channels), paths)
         for row, image in enumerate(track(decoded, "decoding images", len(paths))):
             array[row] = image
     array.flush()
 
 
-def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))
+            return np.asarray(image.convert(_MODES[channels]).resize((size, size), Image.Resampling.BILINEAR))
     except FileNotFoundError as error:
         raise DataError(
             f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`."
@@ -81,9 +87,10 @@ def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path} cannot be decoded ({error}); restore it with `hscc fetch` or remove it.") from error
 
 
-def labels_of(manifest: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Class index of every row, in the order of `hscc.pipeline.data.classes.CLASSES`."""
-    return np.asarray([CLASSES.index(label) for label in manifest["label"]], dtype=np.int64)
+def labels_of(manifest: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Class index of every row, in the order of `classes`; -1 for a row of none of them, which no split holds."""
+    index = {name: place for place, name in enumerate(classes)}
+    return np.asarray([index.get(label, -1) for label in manifest["label"]], dtype=np.int64)
 
 
 def rows_of(manifest: pd.DataFrame, protocol: str, splits: str | Iterable[str]) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Images and labels of a split, as training and calibration take them."""
+"""Images and labels as training, calibration and evaluation take them, by the data spec or a network's card."""
 
 from __future__ import annotations
 
@@ -8,29 +8,57 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hscc.networks.normalisation import Normalisation
+from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data_spec import DataSpec
+from hscc.training.augmentation import Augmentation
 from hscc.training.images import Split
 
 
-def read_splits(manifest: pd.DataFrame, image_size: int, protocol: str, workspace: Path) -> tuple[Split, Split]:
+def normalisation_of(spec: DataSpec) -> Normalisation:
+    """Mean and standard deviation of a data spec."""
+    return Normalisation(spec.normalisation.mean, spec.normalisation.std)
+
+
+def augmentation_of(spec: DataSpec) -> Augmentation:
+    """Random views of a data spec."""
+    return Augmentation(**spec.augmentation.model_dump())
+
+
+def read_images(manifest: pd.DataFrame, source: DataSpec | ModelCard, workspace: Path) -> npt.NDArray[np.uint8]:
+    """Decode all images as a data spec says or a network takes them.
+
+    Returns
+    -------
+    ndarray of uint8, shape (N, S, S) or (N, S, S, 3)
+        See `hscc.pipeline.data.images.load_images`.
+    """
+    cache = workspace / layout.IMAGE_CACHE
+    return load_images(manifest, workspace / layout.DATA, source.image_size, cache, source.channels)
+
+
+def read_splits(manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
     """Return the training and the validation split of a protocol.
 
     Parameters
     ----------
     manifest : DataFrame
         See `hscc.pipeline.data.manifest.read_manifest`.
-    image_size : int
-        Pixels per side after resizing.
+    card : ModelCard
+        Of the network that takes the images: size, channels, normalisation and classes.
     protocol : str
         Split protocol.
     workspace : Path
         Folder of ``dvc.yaml``.
     """
-    images = load_images(manifest, workspace / layout.DATA, image_size, workspace / layout.IMAGE_CACHE)
-    labels = labels_of(manifest)
+    images, labels = read_images(manifest, card, workspace), labels_of(manifest, card.classes)
     train, val = (rows_of(manifest, protocol, split) for split in ("train", "val"))
-    return Split(images, train, labels[train]), Split(images, val, labels[val])
+    return (
+        Split(images, train, labels[train], card.normalisation),
+        Split(images, val, labels[val], card.normalisation),
+    )
 
 
 def balanced_sample(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:

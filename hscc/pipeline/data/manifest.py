@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,15 @@ from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replace_text
-from hscc.pipeline.data.near_duplicates import THUMBNAIL_SIDE, conflicting, near_duplicate_groups, thumbnail
+from hscc.pipeline.data.listing import SUBJECT, list_images
+from hscc.pipeline.data.near_duplicates import (
+    THUMBNAIL_SIDE,
+    conflicting,
+    joined_groups,
+    near_duplicate_groups,
+    thumbnail,
+)
+from hscc.pipeline.data_spec import DataSpec
 
 COLUMNS: tuple[str, ...] = (
     "path",
@@ -61,62 +68,56 @@ class ImageFacts(NamedTuple):
     thumbnail: NDArray[np.uint8]
 
 
-def scan(root: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    """Inspect every file of the data folder.
+def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    """Inspect every image of the data folder.
 
     Parameters
     ----------
     root : Path
-        The data folder: ``<root>/<Training|Testing>/<class>/<image>``.
+        The data folder.
+    spec : DataSpec
+        Where its images are, and their classes, official splits and groups.
 
     Returns
     -------
     frame : pandas.DataFrame
-        One row per file, sorted by path: the first ten of `COLUMNS`.
+        One row per file, sorted by path: the first ten of `COLUMNS`, and `SUBJECT` where the spec has groups.
     thumbnails : numpy.ndarray
         (N, 256) uint8, row i of file i; zeros where it cannot be decoded.
 
     Raises
     ------
     DataError
-        If the folder is missing or empty, or a file in it cannot be read.
+        If the folder is missing or empty, a file in it cannot be read, or the table of the labels does not fit.
     """
-    paths = list_files(root)
-    facts = inspect_files(root, paths)
-    return _frame(paths, facts), np.stack([fact.thumbnail for fact in facts])
+    listed = list_images(root, spec)
+    facts = inspect_files(root, listed["path"].tolist())
+    columns = {field: [getattr(fact, field) for fact in facts] for field in ImageFacts._fields[:-1]}
+    frame = listed.loc[:, ["path", "label", "official_split"]].assign(**columns)
+    if spec.has_groups:
+        frame[SUBJECT] = listed[SUBJECT]
+    return frame, np.stack([fact.thumbnail for fact in facts])
 
 
 def group_near_copies(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], threshold: float) -> pd.DataFrame:
-    """Add the columns group (near-copies by `scan`'s thumbnails) and conflict (its labels contradict each other).
+    """Say which images belong together.
 
-    `threshold` is the correlation in (0, 1) above which two images are near-copies.
+    Parameters
+    ----------
+    frame, thumbnails
+        From `scan`.
+    threshold : float
+        Correlation in (0, 1) above which two images are near-copies.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the columns near_copies (group of near-copies), group (the same, joined where they share a subject: what
+        never crosses a split) and conflict (near-copies whose labels contradict each other).
     """
-    groups = near_duplicate_groups(thumbnails, frame["sha256"].tolist(), threshold)
-    return frame.assign(group=groups, conflict=conflicting(groups, frame["label"].tolist()))
-
-
-def list_files(root: Path) -> list[str]:
-    """List every file below a folder, as sorted posix paths relative to it.
-
-    Raises
-    ------
-    DataError
-        If the folder is missing or holds no file.
-    """
-    if not root.is_dir():
-        raise DataError(
-            f"the data folder {root} does not exist; run `hscc fetch` (or `hscc phantom {root}`) to make it."
-        )
-    paths = sorted(
-        (Path(folder) / name).relative_to(root).as_posix()
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-    )
-    if not paths:
-        raise DataError(
-            f"the data folder {root} holds no file; run `hscc fetch` (or `hscc phantom {root}`) to fill it."
-        )
-    return paths
+    near = near_duplicate_groups(thumbnails, frame["sha256"].tolist(), threshold)
+    groups = joined_groups(near, frame[SUBJECT].tolist()) if SUBJECT in frame else near
+    return frame.assign(near_copies=near, group=groups, conflict=conflicting(near, frame["label"].tolist()))
 
 
 def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
@@ -157,8 +158,9 @@ def inspect_file(path: Path) -> ImageFacts:
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest, all of `COLUMNS`, as CSV, whole or not at all."""
-    replace_text(path, frame.loc[:, list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+    """Write a manifest, all of `COLUMNS` and `SUBJECT` where it is there, as CSV, whole or not at all."""
+    columns = [*COLUMNS, *([SUBJECT] if SUBJECT in frame else [])]
+    replace_text(path, frame.loc[:, columns].to_csv(index=False, lineterminator="\n"))
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -167,7 +169,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`, sorted by path: int64 sizes and groups, bool flags, the rest text ("" where absent).
+        `COLUMNS` and perhaps `SUBJECT`, sorted by path: int64 sizes and groups, bool flags, the rest text ("" where
+        absent).
 
     Raises
     ------
@@ -177,6 +180,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; run `hscc validate` first.")
     types = {name: "int64" if name in _NUMBERS else "bool" if name in _FLAGS else "str" for name in COLUMNS}
+    types[SUBJECT] = "str"
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:
@@ -188,21 +192,3 @@ def read_manifest(path: Path) -> pd.DataFrame:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ArtifactError(f"{path} names {name!r}, outside the data folder; run `hscc validate` again.")
     return frame
-
-
-def _frame(paths: Sequence[str], facts: Sequence[ImageFacts]) -> pd.DataFrame:
-    places = [_place(path) for path in paths]
-    columns: dict[str, object] = {
-        "path": paths,
-        "label": [label for _, label in places],
-        "official_split": [folder for folder, _ in places],
-    }
-    for field in ImageFacts._fields[:-1]:
-        columns[field] = [getattr(fact, field) for fact in facts]
-    return pd.DataFrame(columns)
-
-
-def _place(path: str) -> tuple[str, str]:
-    """Folder and class of ``folder/class/name``; "" for what a stray file lacks."""
-    parts = path.split("/")[:-1]
-    return (parts[0] if parts else "", "/".join(parts[1:]))

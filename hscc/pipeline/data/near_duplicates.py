@@ -1,4 +1,4 @@
-"""Near-copies: images that show the same slice, whatever their size or compression.
+"""Near-copies: images that show the same picture, whatever their size or compression.
 
 Every image is shrunk to a 16x16 grey thumbnail. Two images are near-copies when their thumbnails
 correlate above a threshold or when their bytes are equal; near-copies of near-copies belong together, so
@@ -79,6 +79,34 @@ def near_duplicate_groups(thumbnails: NDArray[np.uint8], digests: Sequence[str],
     _, first, same = np.unique(np.asarray(digests, dtype=str), return_index=True, return_inverse=True)
     copies = np.column_stack([np.arange(count), first[same]])
     edges = np.concatenate([correlated_pairs(thumbnails, threshold), copies])
+    return _components(edges, count)
+
+
+def joined_groups(groups: NDArray[np.int64], subjects: Sequence[str]) -> NDArray[np.int64]:
+    """Join groups that share a subject (patient, lesion).
+
+    Parameters
+    ----------
+    groups : numpy.ndarray
+        (N,) int64, of near-copies.
+    subjects : sequence of str
+        N names; "" where the subject is not known, which joins nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) int64 group numbers 0, 1, ... in the order of each group's first image.
+    """
+    rows, names = np.arange(len(groups)), np.asarray(subjects, dtype=str)
+    edges = []
+    for keys, among in ((groups, rows), (names[names != ""], rows[names != ""])):
+        _, first, same = np.unique(keys, return_index=True, return_inverse=True)
+        edges.append(np.column_stack([among, among[first[same]]]))
+    return _components(np.concatenate(edges), len(groups))
+
+
+def _components(edges: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Number the connected components of a graph in the order of their first node."""
     graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     _, first, order = np.unique(component, return_index=True, return_inverse=True)

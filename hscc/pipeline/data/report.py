@@ -71,7 +71,7 @@ class NearCopyCounts(_Record):
     contradicting_pairs : int
         Pairs above the threshold (or byte-identical) whose labels differ.
     leaked_testing : int
-        Testing images with a near-copy in Training.
+        Images of the official test split with a near-copy among its training images.
     leaked_pooled_test : int
         Test images of the pooled split with a near-copy in its train split.
     """
@@ -124,7 +124,7 @@ class DataReport(_Record):
     Attributes
     ----------
     classes : dict
-        Class -> Training, Testing or all -> images.
+        Class -> part of the official split (such as Training), or all -> images.
     splits : dict
         Protocol -> train, val, test or excluded -> class or all -> images.
     """

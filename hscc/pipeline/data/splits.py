@@ -1,19 +1,21 @@
 """The three ways to split the images into train, val and test.
 
 ``grouped``
-    Whole groups of near-copies are assigned, class by class. Nothing like a test image is in training.
+    Whole groups (near-copies, images of one patient) are assigned, class by class. Nothing like a test image is in
+    training.
 ``pooled``
     Images are drawn at random, stratified by class: the protocol of most papers on this data set.
     Near-copies may fall on both sides, so its figures are too good.
 ``official``
-    The Testing folder, less contradicting groups and files with a byte-identical copy in Training, is the
-    test split. Near-copies are removed from Training: its images of a group that occurs in the test split
-    are excluded, and the rest is divided into train and val as in ``grouped``.
+    The data set's own test images, less contradicting groups and files with a byte-identical copy among its training
+    images, are the test split. Training images of a group that occurs in the test split are excluded, and the rest is
+    divided into train and val as in ``grouped``, unless the data set has validation images of its own.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,22 +23,20 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from hscc.errors import DataError
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data_spec import DataSpec, OfficialSplit
 
 EXCLUDED = "excluded"
 
 
-def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: float, seed: int) -> pd.DataFrame:
+def assign_splits(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     """Add the split of every image under every protocol.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         One row per image: label, official_split, sha256, decodable, group, conflict.
-    train_fraction, val_fraction : float
-        Shares of the images, in (0, 1), with a sum below 1; the rest is the test split.
-    seed : int
-        Of all three splits.
+    spec : DataSpec
+        Classes, official split, shares of the images and seed.
 
     Returns
     -------
@@ -44,28 +44,35 @@ def assign_splits(frame: pd.DataFrame, train_fraction: float, val_fraction: floa
         A copy with split_grouped, split_pooled and split_official: train, val, test or excluded.
         Images that cannot be decoded or whose class is unknown are always excluded; images of groups
         with contradicting labels are excluded from grouped and official. `official_split` says which
-        others official excludes.
+        others official excludes; without an official split it excludes all.
 
     Raises
     ------
     DataError
         If a class has too few images for a stratified draw.
     """
-    usable = frame["decodable"].to_numpy(dtype=bool) & frame["label"].isin(CLASSES).to_numpy(dtype=bool)
+    usable = frame["decodable"].to_numpy(dtype=bool) & frame["label"].isin(spec.classes).to_numpy(dtype=bool)
     agreed = usable & ~frame["conflict"].to_numpy(dtype=bool)
+    settings = (spec.train_fraction, spec.val_fraction, spec.seed, spec.classes)
     return frame.assign(
-        split_grouped=grouped_split(frame, agreed, train_fraction, val_fraction, seed),
-        split_pooled=pooled_split(frame, usable, train_fraction, val_fraction, seed),
-        split_official=official_split(frame, agreed, train_fraction, val_fraction, seed),
+        split_grouped=grouped_split(frame, agreed, *settings),
+        split_pooled=pooled_split(frame, usable, *settings),
+        split_official=official_split(frame, agreed, *settings, spec.official) if spec.official else EXCLUDED,
     )
 
 
 def grouped_split(
-    frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
+    frame: pd.DataFrame,
+    mask: NDArray[np.bool_],
+    train_fraction: float,
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str],
 ) -> NDArray[np.str_]:
     """Split whole groups, stratified by class, in the order of their size.
 
-    Takes the columns label and group; each group within the mask, (N,) bool, holds one label.
+    Takes the columns label and group. A group of several classes within the mask, (N,) bool, is counted as one of its
+    rarest.
 
     Returns
     -------
@@ -73,41 +80,60 @@ def grouped_split(
         (N,) str: train, val, test, or excluded outside the mask.
     """
     shares = {"train": train_fraction, "val": val_fraction, "test": 1 - train_fraction - val_fraction}
-    return _fill_by_class(frame, mask, shares, seed)
+    return _fill_by_class(frame, mask, shares, seed, classes)
 
 
 def official_split(
-    frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
+    frame: pd.DataFrame,
+    mask: NDArray[np.bool_],
+    train_fraction: float,
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str],
+    official: OfficialSplit,
 ) -> NDArray[np.str_]:
-    """Keep the data set's own test folder, and take its near-copies out of the training folder.
+    """Keep the data set's own test images, and take what belongs with them out of its training images.
 
-    Nearly every Testing image of some classes has a near-copy in Training. If all of these were left out of Testing,
-    those classes could not be tested; so Testing loses byte-identical copies only, and Training the near-copies of
-    what is left. Of the fractions only the ratio counts: it divides what is left of Training.
+    In the brain MRI set nearly every test image of some classes has a near-copy in training. If all of these were left
+    out, those classes could not be tested; so testing loses byte-identical copies only, and training the groups of what
+    is left. Of the fractions only the ratio counts: it divides what is left of training, where there are no validation
+    images. Groups of those are taken out of training likewise, and out of validation those of the test split.
 
-    Takes the columns label, official_split, sha256 and group; byte-identical files are of one group, and each group
-    within the mask, (N,) bool, holds one label.
+    Takes the columns label, official_split, sha256 and group; byte-identical files are of one group.
 
     Returns
     -------
     numpy.ndarray
-        (N,) str: train, val, test, or excluded: outside the mask, a Testing file that is byte-identical
-        to a Training file, or a Training image whose group occurs in the test split.
+        (N,) str: train, val, test, or excluded: outside the mask, (N,) bool, a test file that is byte-identical
+        to a training file, or an image of training or validation whose group occurs in a later split.
     """
-    training = (frame["official_split"] == "Training").to_numpy(dtype=bool)
-    testing = (frame["official_split"] == "Testing").to_numpy(dtype=bool)
+    place = frame["official_split"]
+    training = (place == official.train).to_numpy(dtype=bool)
+    testing = (place == official.test).to_numpy(dtype=bool)
     leaked = frame["sha256"].isin(frame.loc[training, "sha256"]).to_numpy(dtype=bool)
     test = mask & testing & ~leaked
     tested = frame["group"].isin(frame.loc[test, "group"]).to_numpy(dtype=bool)
     both = train_fraction + val_fraction
-    shares = {"train": train_fraction / both, "val": val_fraction / both}
-    split = _fill_by_class(frame, mask & training & ~tested, shares, seed)
+    if official.val is None:
+        shares = {"train": train_fraction / both, "val": val_fraction / both}
+        split = _fill_by_class(frame, mask & training & ~tested, shares, seed, classes)
+    else:
+        split = np.full(len(frame), EXCLUDED, dtype="<U8")
+        val = mask & (place == official.val).to_numpy(dtype=bool) & ~tested
+        validated = frame["group"].isin(frame.loc[val, "group"]).to_numpy(dtype=bool)
+        split[mask & training & ~tested & ~validated] = "train"
+        split[val] = "val"
     split[test] = "test"
     return split
 
 
 def pooled_split(
-    frame: pd.DataFrame, mask: NDArray[np.bool_], train_fraction: float, val_fraction: float, seed: int
+    frame: pd.DataFrame,
+    mask: NDArray[np.bool_],
+    train_fraction: float,
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str],
 ) -> NDArray[np.str_]:
     """Draw images at random, stratified by class (column label), near-copies or not.
 
@@ -132,7 +158,7 @@ def pooled_split(
         rest, test = train_test_split(rows, test_size=test_size, stratify=labels[rows], random_state=seed)
         train, val = train_test_split(rest, test_size=val_size, stratify=labels[rest], random_state=seed)
     except ValueError as error:
-        counts = {name: int((labels[rows] == name).sum()) for name in CLASSES}
+        counts = {name: int((labels[rows] == name).sum()) for name in classes}
         fewest = min(counts, key=lambda name: counts[name])
         raise DataError(
             f"the data folder has too few images for a stratified split (smallest class: {fewest} with "
@@ -143,22 +169,37 @@ def pooled_split(
 
 
 def _fill_by_class(
-    frame: pd.DataFrame, mask: NDArray[np.bool_], shares: dict[str, float], seed: int
+    frame: pd.DataFrame, mask: NDArray[np.bool_], shares: dict[str, float], seed: int, classes: Sequence[str]
 ) -> NDArray[np.str_]:
     """Fill the splits class by class.
 
-    Without contradicting groups a group has one label, so stratifying splits into one small problem per class,
-    solved to within an image or two. scikit-learn's StratifiedGroupKFold knows only equal folds:
-    70/15/15 would take twenty of them, and its class shares drift by several images.
+    A group of near-copies has one label, so stratifying splits into one small problem per class, solved to within an
+    image or two; a patient with several is counted as the rarest of them, whose shares matter most. scikit-learn's
+    StratifiedGroupKFold knows only equal folds: 70/15/15 would take twenty of them, and its class shares drift by
+    several images.
     """
     split = np.full(len(frame), EXCLUDED, dtype="<U8")
     groups = frame["group"].to_numpy(dtype=np.int64)
     labels = frame["label"].to_numpy(dtype=str)
-    for position, name in enumerate(CLASSES):
-        rows = np.flatnonzero(mask & (labels == name))
+    strata = _strata(groups, labels, mask, classes)
+    for position in range(len(classes)):
+        rows = np.flatnonzero(mask & (strata == position))
         chosen = _fill(groups[rows], shares, np.random.default_rng([seed, position]))
         split[rows] = [chosen[group] for group in groups[rows].tolist()]
     return split
+
+
+def _strata(
+    groups: NDArray[np.int64], labels: NDArray[np.str_], mask: NDArray[np.bool_], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Position of the class that each image within the mask is counted as: the rarest one of its group."""
+    counts = {name: int((labels[mask] == name).sum()) for name in classes}
+    rarest_first = sorted(range(len(classes)), key=lambda position: (counts[classes[position]], position))
+    strata = np.full(len(labels), -1, dtype=np.int64)
+    for position in reversed(rarest_first):
+        of_class = groups[mask & (labels == classes[position])]
+        strata[mask & np.isin(groups, of_class)] = position
+    return strata
 
 
 def _fill(groups: NDArray[np.int64], shares: dict[str, float], rng: np.random.Generator) -> dict[int, str]:

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import nn
 
 from hscc.errors import CompressionError
-from hscc.pipeline.insight.pictures import Grey, Pictures, glow_over, plain, side_by_side
+from hscc.pipeline.insight.pictures import Levels, Pictures, glow_over, plain, side_by_side
 from hscc.pipeline.insight.schema import MapPicture
 from hscc.pipeline.insight.similarity import Maps, Scores, pearson
 
@@ -154,19 +154,20 @@ class Answers:
 
 def cam_pictures(
     network: str,
-    images: Sequence[Grey],
+    images: Sequence[Levels],
     chosen: Sequence[tuple[int, str]],
     dense: Maps,
     small: Maps,
     answers: Sequence[Answers],
+    caption: str = "image",
 ) -> tuple[list[MapPicture], Pictures]:
-    """Draw slice, dense network's map and compressed network's map of some images side by side.
+    """Draw image, dense network's map and compressed network's map of some images side by side.
 
     Parameters
     ----------
     network : str
         Name of the compressed one.
-    images : sequence of ndarray of uint8, shape (S, S)
+    images : sequence of ndarray of uint8, shape (S, S) or (S, S, 3)
         The images of `chosen`.
     chosen : sequence of (int, str)
         From `examples`.
@@ -174,6 +175,8 @@ def cam_pictures(
         Maps of all N images.
     answers : sequence of Answers
         Of the images of `chosen`.
+    caption : str
+        What an image is called.
 
     Returns
     -------
@@ -186,7 +189,7 @@ def cam_pictures(
     for number, ((position, kind), image, answer) in enumerate(zip(chosen, images, answers, strict=True), 1):
         name = f"cam-{network}-{number}.png"
         panels = [plain(image)] + [glow_over(image, maps[position]) for maps in (dense, small)]
-        pictures[name] = side_by_side(panels, ("slice", "dense", "compressed"), _SIDE)
+        pictures[name] = side_by_side(panels, (caption, "dense", "compressed"), _SIDE)
         rows.append(
             MapPicture(
                 network=network,

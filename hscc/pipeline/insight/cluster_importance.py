@@ -15,7 +15,7 @@ import torch
 from rich.progress import track
 from torch import nn
 
-from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
+from hscc.pipeline.insight.pictures import Levels, Pictures, cells_over
 from hscc.pipeline.insight.rank_maps import RankMap
 from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 from hscc.plans import LayerPlan, Plan
@@ -295,7 +295,7 @@ def importance_rows(
 
 
 def importance_pictures(
-    rows: Sequence[Row], maps: Sequence[RankMap], classes: Sequence[str], means: Mapping[str, Grey]
+    rows: Sequence[Row], maps: Sequence[RankMap], classes: Sequence[str], means: Mapping[str, Levels]
 ) -> tuple[list[Row], Pictures]:
     """Draw the last layer that has regions, one picture per class.
 

@@ -1,4 +1,4 @@
-"""Small pictures of slices with cells or heat drawn over them: grey levels below, colour-blind-safe colours above.
+"""Small pictures of images with cells or heat drawn over them, in colours that are safe for the colour-blind.
 
 Pictures have a black background, so they look the same on a light and on a dark page.
 """
@@ -24,26 +24,26 @@ _SHADES = 96  # colours of a file; more make no visible difference here
 _GAP = 4
 _FONT = Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"
 
-Grey = npt.NDArray[np.uint8]
+Levels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Pictures = dict[str, Image.Image]  # by file name
 
 
-def mean_image(images: Grey, rows: Ids) -> Grey:
+def mean_image(images: Levels, rows: Ids) -> Levels:
     """Average some of the images.
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (M, S, S)
+    images : ndarray of uint8, shape (M, S, S) or (M, S, S, 3)
         May be a memory map.
     rows : ndarray of int64, shape (N,)
         Which of them.
 
     Returns
     -------
-    ndarray of uint8, shape (S, S)
-        Stretched from black to white, so that the shape of a head shows.
+    ndarray of uint8, shape (S, S) or (S, S, 3)
+        Stretched from black to white, so that what images have in common shows.
     """
     total = np.zeros(images.shape[1:], dtype=np.float64)
     for row in rows:
@@ -52,17 +52,17 @@ def mean_image(images: Grey, rows: Ids) -> Grey:
     return np.asarray(255 * total / max(float(total.max()), 1e-12)).round().astype(np.uint8)
 
 
-def plain(image: Grey, side: int = SIDE) -> Image.Image:
+def plain(image: Levels, side: int = SIDE) -> Image.Image:
     """Make a picture of an image as it is."""
     return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
 
 
-def cells_over(image: Grey, values: Floats, region: Ids, texts: Sequence[str], most: float) -> Image.Image:
+def cells_over(image: Levels, values: Floats, region: Ids, texts: Sequence[str], most: float) -> Image.Image:
     """Draw coloured cells over an image; they are dark where the image is.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (S, S)
+    image : ndarray of uint8, shape (S, S) or (S, S, 3)
         The image.
     values : ndarray of float64, shape (cells, cells)
         0 is dark, `most` is bright.
@@ -90,23 +90,24 @@ def cells_over(image: Grey, values: Floats, region: Ids, texts: Sequence[str], m
     return picture
 
 
-def glow_over(image: Grey, heat: Floats) -> Image.Image:
+def glow_over(image: Levels, heat: Floats) -> Image.Image:
     """Draw heat over an image, where it is positive.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W)
+    image : ndarray of uint8, shape (H, W) or (H, W, 3)
         The image; the picture has its size.
     heat : ndarray of float64, shape (h, w)
         Coarse or fine, over the whole image; scaled to its maximum.
     """
-    height, width = image.shape
+    height, width = image.shape[:2]
+    levels = image if image.ndim == 3 else image[..., None]
     positive = np.clip(heat, 0.0, None)
     strength = Image.fromarray((positive / max(float(positive.max()), 1e-12)).astype(np.float32))
     fine = np.clip(np.asarray(strength.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)[..., None]
     glow = _WARM + fine**2 * (_HOT - _WARM)
     opacity = _GLOW * fine**1.5  # faint noise stays faint
-    return Image.fromarray((opacity * glow + (1 - opacity) * _DIM * image[..., None]).round().astype(np.uint8))
+    return Image.fromarray((opacity * glow + (1 - opacity) * _DIM * levels).round().astype(np.uint8))
 
 
 def side_by_side(pictures: Iterable[Image.Image], captions: Sequence[str], side: int) -> Image.Image:

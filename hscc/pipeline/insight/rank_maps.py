@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hscc.calibration.layers import Layer
 from hscc.partitions.regions import region_cells
-from hscc.pipeline.insight.pictures import Grey, Pictures, cells_over
+from hscc.pipeline.insight.pictures import Levels, Pictures, cells_over
 from hscc.plans import LayerPlan
 from hscc.structures.base import Structure
 
@@ -117,7 +117,7 @@ def summary(maps: Sequence[RankMap]) -> str:
     return f"{len(regional)} of {len(maps)} layers have regions{clusters}"
 
 
-def rank_rows(maps: Sequence[RankMap], mean: Grey) -> tuple[list[Row], Pictures]:
+def rank_rows(maps: Sequence[RankMap], mean: Levels) -> tuple[list[Row], Pictures]:
     """Tabulate rank maps, and draw those that are not flat.
 
     Parameters

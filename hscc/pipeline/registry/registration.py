@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = 96  # pixels per side
 _SERVED_WITH = (
-    "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pillow", "pydicom", "rich", "scipy", "torch",
+    "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pillow", "pydantic", "pydicom", "rich", "scipy", "torch",
 )  # fmt: skip
 
 
@@ -57,6 +57,8 @@ class Candidate:
         Names of the outputs, in order.
     runtime : str
         What the served version runs in: ``auto``, ``engine`` or ``onnxruntime``.
+    grey : bool
+        Whether it was made for grey images, which may be sent as rows of levels too.
     """
 
     files: tuple[Path, ...]
@@ -67,6 +69,7 @@ class Candidate:
     description: str
     classes: tuple[str, ...]
     runtime: str = "auto"
+    grey: bool = True
 
 
 def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
@@ -115,7 +118,7 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
                 ENGINE_TAG: hashes.get(ENGINE_TAG),
                 "runtime": candidate.runtime,
             },
-            signature=signature(candidate.classes),
+            signature=signature(candidate.classes, candidate.grey),
             input_example=input_example(),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
             metadata={"classes": list(candidate.classes), **hashes},
@@ -162,19 +165,19 @@ def input_example() -> pd.DataFrame:
     return pd.DataFrame({"image": [buffer.getvalue()]})
 
 
-def signature(classes: tuple[str, ...]) -> ModelSignature:
+def signature(classes: tuple[str, ...], grey: bool = True) -> ModelSignature:
     """Input and output of a version for the names of its outputs.
 
-    Input ``image`` (bytes of a file) or ``pixels`` (rows of grey levels); output ``class``, one probability per class,
-    and ``notice``.
+    Input ``image`` (bytes of a file) or, for grey images, ``pixels`` (rows of levels); output ``class``, one
+    probability per class, and ``notice``.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.binary, "image", required=False),
-        ColSpec(Array(Array(DataType.long)), "pixels", required=False),
+        ColSpec(DataType.binary, "image", required=not grey),
+        *([ColSpec(Array(Array(DataType.long)), "pixels", required=False)] if grey else []),
     ]
     probabilities = [ColSpec(DataType.double, name) for name in classes]
     outputs: list[ColSpec | TensorSpec] = [

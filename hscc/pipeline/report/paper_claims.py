@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hscc.pipeline.names import class_label, method_label, network_label
+from hscc.pipeline.names import method_label, network_label
 from hscc.pipeline.report.table import (
     Cell,
     Line,
@@ -204,7 +204,7 @@ def _better_f1(results: Results) -> Iterator[Claim]:
             found = _macro_difference(row, other, pair)
             yield _judged_by_sign(f"Better macro F1 than {than}", row, found)
             for name in classes:
-                label = class_label(name) + (" (the hardest)" if name == hardest else "")
+                label = name.replace("_", " ").removesuffix(" tumor") + (" (the hardest)" if name == hardest else "")
                 yield _judged_by_sign(
                     f"Better F1 of {label} than {than}", row, _class_difference(row, other, pair, name)
                 )

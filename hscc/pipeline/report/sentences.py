@@ -45,7 +45,7 @@ _WORDS = {
 _SPLITS = {
     "grouped": "no test image has a near-copy in training",
     "pooled": "test images may have near-copies in training, which raises all scores",
-    "official": "the test folder is of another origin than the training folder",
+    "official": "the test images are the data set's own",
 }
 
 
@@ -106,7 +106,8 @@ def setting(results: Results) -> str:
     rows = results.compressed()
     seeds, images = len({row.seed for row in rows}), rows[0].n_test
     split = f", in which {_SPLITS[results.protocol]}" if results.protocol in _SPLITS else ""
-    subject = "drawn images, no patients, and says nothing about MRI" if results.phantom else "one public data set"
+    drawn = "drawn images, no patients, and says nothing about images of patients"
+    subject = drawn if results.phantom else "one data set"
     return (
         f"All this is {count(seeds)} seed{'' if seeds == 1 else 's'} of compression and one training of the dense "
         f"network on {subject}, split by the {results.protocol} protocol{split}; one of its {images} test images is "

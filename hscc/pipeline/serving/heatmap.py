@@ -2,8 +2,8 @@
 
 Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2): a patch
 is taken away, and the fall of the class's probability is the weight of that place. It is removed by blur (Fong and
-Vedaldi, "Interpretable Explanations of Black Boxes by Meaningful Perturbation", ICCV 2017): grey paint would put an
-object into the dark air. It needs the deployed file and ONNX Runtime, no gradients.
+Vedaldi, "Interpretable Explanations of Black Boxes by Meaningful Perturbation", ICCV 2017): paint would put an
+object where there was none. It needs the deployed file and ONNX Runtime, no gradients.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from PIL import Image, ImageFilter
 
 from hscc.files import replacing
 from hscc.pipeline.insight.pictures import glow_over
-from hscc.pipeline.serving.reading import Grey
+from hscc.pipeline.serving.reading import Levels
 
 Heat = npt.NDArray[np.float64]
-Classify = Callable[[Sequence[Grey]], npt.NDArray[np.float64]]
+Classify = Callable[[Sequence[Levels]], npt.NDArray[np.float64]]
 
 _STEPS = 12  # places per side
-_PATCH = 4  # side of a patch, in steps: wide enough to cover a tumour, overlapping its neighbours
+_PATCH = 4  # side of a patch, in steps: wide enough to cover a lesion, overlapping its neighbours
 _BATCH = 32  # images per call; bounds the memory
 _SIDE = 224  # pixels; occlusion needs no more than networks see
-_BLUR = 16  # pixels; standard deviation, wide enough to dissolve a tumour
+_BLUR = 16  # pixels; standard deviation, wide enough to dissolve a lesion
 
 
-def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
+def occlusion(classify: Classify, image: Levels, label: int) -> Heat:
     """Weight every place of an image.
 
     Parameters
     ----------
     classify : callable
-        Takes grey images and gives probabilities, shape (N, C).
-    image : ndarray of uint8, shape (H, W)
+        Takes images and gives probabilities, shape (N, C).
+    image : ndarray of uint8, shape (H, W) or (H, W, 3)
         The image.
     label : int
         The class to explain.
@@ -64,15 +64,15 @@ def occlusion(classify: Classify, image: Grey, label: int) -> Heat:
     return heat
 
 
-def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
+def write_overlay(image: Levels, heat: Heat, path: Path) -> None:
     """Write the image as PNG, with the places that support the class highlighted.
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W)
+    image : ndarray of uint8, shape (H, W) or (H, W, 3)
         The image.
     heat : ndarray of float64
-        From `occlusion`; the strongest place is brightest, places that speak against the class stay grey.
+        From `occlusion`; the strongest place is brightest, places that speak against the class stay as they are.
     path : Path
         Target, replaced whole.
     """
@@ -80,7 +80,7 @@ def write_overlay(image: Grey, heat: Heat, path: Path) -> None:
         glow_over(image, heat).save(new, format="PNG")
 
 
-def _cover(image: Grey, blurred: Grey, row: int, column: int) -> Grey:
+def _cover(image: Levels, blurred: Levels, row: int, column: int) -> Levels:
     step = image.shape[0] / _STEPS
     top, left = round(max(row, 0) * step), round(max(column, 0) * step)
     bottom, right = round((row + _PATCH) * step), round((column + _PATCH) * step)

@@ -3,14 +3,15 @@
 There are three forms, and only this module distinguishes them:
 
 - *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size in, probabilities out;
-- *bare*, ONNX: float32 (N, 3, S, S) in, logits out; the preprocessing of `hscc.pipeline.data.images` is done here;
+- *bare*, ONNX: float32 (N, 3, S, S) in, logits out; of grey images, as early versions were: their preprocessing is done
+  here;
 - *engine*: float32 in, logits out; the preprocessing that its card describes is done here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +25,15 @@ from scipy.special import softmax
 from hscc.errors import ArtifactError, ExportError
 from hscc.export.preprocessing import Preprocessing
 from hscc.files import file_sha256
-from hscc.pipeline.serving.reading import Grey
+from hscc.pipeline.data_spec import Plausible
+from hscc.pipeline.serving.plausibility import refuse_implausible
+from hscc.pipeline.serving.reading import Levels, Picture
 from hscc.pipeline.statistics.predictions import as_input
 from hscc.structures.base import as_tuples
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, EngineSession, Session, find_runtime, runtime_of
 
 Probabilities = npt.NDArray[np.float64]
-Classify = Callable[[Sequence[Grey]], Probabilities]
+Classify = Callable[[Sequence[Levels]], Probabilities]
 
 
 class Network:
@@ -41,13 +44,24 @@ class Network:
     path : Path
         An ONNX file, or one of the engine (``.hscc``).
     classes : sequence of str, optional
-        Names of the outputs, in order; by default those of an engine file's card.
+        Names of the outputs, in order, where the file does not name them.
     sha256 : str, optional
         Hash that the file must have.
     threads : int
         Threads per operator.
     runtime : str
         For an ONNX file: ``onnxruntime`` or ``openvino``.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the outputs, in order.
+    class_names : dict of str to str
+        Names of classes for a reader, where they differ.
+    subject : str
+        What one of its images is, such as "brain MRI slice"; "" where the file does not say.
+    limits : Plausible or None
+        What a picture must be like; None where the file does not say.
 
     Raises
     ------
@@ -73,20 +87,40 @@ class Network:
             )
         self._classify: Classify
         if runtime_of(path) == ENGINE:
-            self._classify, known = _open_engine_file(path, threads)
+            self._classify, card = _open_engine_file(path, threads)
         else:
-            self._classify, known = _open_onnx_file(path, threads, runtime), ()
-        self.classes = tuple(known if classes is None else classes)
+            self._classify, card = _open_onnx_file(path, threads, runtime)
+        try:
+            self.classes = tuple(json.loads(card.get("classes", "[]"))) or tuple(classes or ())
+            self.class_names: Mapping[str, str] = dict(json.loads(card.get("class_names", "{}")))
+            self.subject = str(card.get("subject", ""))
+            self.limits = Plausible.model_validate_json(card["plausible"]) if "plausible" in card else None
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{path} has a damaged card ({error}); export it again with `hscc export`.") from error
         if not self.classes:
             raise ArtifactError(f"{path} does not name its classes; export it with `hscc export`.")
 
-    def probabilities(self, images: Sequence[Grey]) -> Probabilities:
-        """Classify grey images.
+    def class_name(self, label: str) -> str:
+        """Name of a class for a reader."""
+        return self.class_names.get(label, label.replace("_", " "))
+
+    def refuse_implausible(self, picture: Picture) -> None:
+        """Refuse what is plainly not one of the images that the network was made for.
+
+        Raises
+        ------
+        DataError
+            In one sentence, with what is wrong.
+        """
+        refuse_implausible(picture, self.limits, self.subject or "picture for this network")
+
+    def probabilities(self, images: Sequence[Levels]) -> Probabilities:
+        """Classify images.
 
         Parameters
         ----------
-        images : sequence of ndarray of uint8, shape (H, W)
-            Each of its own size.
+        images : sequence of ndarray of uint8, shape (H, W) or (H, W, 3)
+            Grey, or red, green and blue; each of its own size.
 
         Returns
         -------
@@ -96,42 +130,46 @@ class Network:
         return self._classify(images)
 
 
-def _open_onnx_file(path: Path, threads: int, runtime: str) -> Classify:
-    (entry, *_) = refuse_external_data(path).graph.input
+def _open_onnx_file(path: Path, threads: int, runtime: str) -> tuple[Classify, Mapping[str, str]]:
+    proto = refuse_external_data(path)
+    (entry, *_), card = proto.graph.input, {found.key: found.value for found in proto.metadata_props}
     session = find_runtime(runtime).open_file(path, threads)
     if entry.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
-        return partial(_whole, session)
-    return partial(_bare, session, entry.type.tensor_type.shape.dim[-1].dim_value)
+        return partial(_whole, session), card
+    return partial(_bare, session, entry.type.tensor_type.shape.dim[-1].dim_value), card
 
 
-def _open_engine_file(path: Path, threads: int) -> tuple[Classify, tuple[str, ...]]:
+def _open_engine_file(path: Path, threads: int) -> tuple[Classify, Mapping[str, str]]:
     session = find_runtime(ENGINE).open_file(path, threads)
     assert isinstance(session, EngineSession)
     card = session.engine.card
     try:
         numbers = {key: as_tuples(value) for key, value in card["preprocessing"].items() if key != "text"}
-        preprocessing, classes = Preprocessing(**numbers), json.loads(card.get("classes", "[]"))
+        preprocessing = Preprocessing(**numbers)
     except (KeyError, TypeError, ValueError, AttributeError, ExportError) as error:
         raise ArtifactError(
             f"{path} does not say how pictures become its input; export it with `hscc export`, or with a preprocessing."
         ) from error
-    return partial(_in_engine, session, preprocessing), tuple(classes)
+    return partial(_in_engine, session, preprocessing), card
 
 
-def _whole(session: Session, images: Sequence[Grey]) -> Probabilities:
+def _whole(session: Session, images: Sequence[Levels]) -> Probabilities:
     # Images of one size are one batch: `occlusion` passes hundreds of them.
     if len({image.shape for image in images}) == 1:
-        return np.asarray(session(np.stack(images)[..., None]), dtype=np.float64)
+        stacked = np.stack(images)
+        return np.asarray(session(stacked if stacked.ndim == 4 else stacked[..., None]), dtype=np.float64)
     return np.concatenate([_whole(session, [image]) for image in images])
 
 
-def _bare(session: Session, side: int, images: Sequence[Grey]) -> Probabilities:
+def _bare(session: Session, side: int, images: Sequence[Levels]) -> Probabilities:
     size = (side, side)
-    resized = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images]
+    resized = [
+        np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.BILINEAR)) for image in images
+    ]
     return _shares(session(as_input(np.stack(resized))))
 
 
-def _in_engine(session: Session, preprocessing: Preprocessing, images: Sequence[Grey]) -> Probabilities:
+def _in_engine(session: Session, preprocessing: Preprocessing, images: Sequence[Levels]) -> Probabilities:
     return _shares(session(np.concatenate([preprocessing.prepare(image).numpy() for image in images])))
 
 

@@ -20,7 +20,7 @@ from mlflow.pyfunc.model import PythonModel
 from hscc.errors import ArtifactError, DataError, HSCCError
 from hscc.export.card import NOTICE
 from hscc.pipeline.serving.network import Network
-from hscc.pipeline.serving.reading import Picture, decode_picture, refuse_implausible
+from hscc.pipeline.serving.reading import Picture, decode_picture
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES
 
 NETWORK, CLASSES, SHA256 = "model", "classes", "deployed_sha256"  # names in the registered model
@@ -75,15 +75,16 @@ class ServedNetwork(PythonModel):
         Raises
         ------
         Refusal
-            With the sentence that names the row, if a picture cannot be read or is plainly no brain MRI slice.
+            With the sentence that names the row, if a picture cannot be read or is plainly not what the network was
+            made for.
         """
         try:
             pictures = [_picture(row, f"row {index}") for index, row in enumerate(model_input.to_dict("records"))]
             if not pictures:  # MLflow drops columns that it does not know, and the rows with them
                 raise DataError("the request has neither image nor pixels; send one of them.")
             for picture in pictures:
-                refuse_implausible(picture)
-            found = self._network.probabilities([picture.grey for picture in pictures])
+                self._network.refuse_implausible(picture)
+            found = self._network.probabilities([picture.pixels for picture in pictures])
         except HSCCError as error:
             raise Refusal.invalid_parameter_value(str(error)) from error
         answer = pd.DataFrame(found, columns=list(self._network.classes))

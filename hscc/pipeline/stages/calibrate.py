@@ -37,7 +37,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     started = time.monotonic()
     protocol = params.data.protocol
     model, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
-    train, _ = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
+    train, _ = read_splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
     rows = balanced_sample(train.labels, params.calibrate.images, params.calibrate.seed)
     tags = {"protocol": protocol}
     with stage_run("calibrate", protocol, params.calibrate.model_dump(), tags, workspace) as tracked:
@@ -64,4 +64,4 @@ class _Batches:
         order = np.random.default_rng(0).permutation(self.rows)
         for start in range(0, len(order), self.size):
             images, _ = self.split.batch(order[start : start + self.size])
-            yield to_input(images)
+            yield to_input(images, self.split.normalisation)

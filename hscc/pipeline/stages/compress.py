@@ -25,7 +25,7 @@ from hscc.networks.storage import ModelCard, load_dense
 from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
-from hscc.pipeline.data.loading import balanced_sample, read_splits
+from hscc.pipeline.data.loading import augmentation_of, balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import FinetuneParams, Params, RefitParams
 from hscc.pipeline.tracking import stage_run
@@ -33,7 +33,7 @@ from hscc.plans import Plan
 from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
 from hscc.training.agreement import agreement, split_logits
-from hscc.training.augmentation import augment
+from hscc.training.augmentation import Augmentation, augment
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.finetuning import Finetuning, Known, ask, distil
 from hscc.training.images import EVALUATION_BATCH, Split, to_input
@@ -60,9 +60,9 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         If the baseline, the calibration or a plan is missing.
     """
     started = time.monotonic()
-    protocol = params.data.protocol
+    protocol, augmentation = params.data.protocol, augmentation_of(params.data)
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
-    train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card.image_size, protocol, workspace)
+    train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
     calibration = load_calibration(workspace / layout.MOMENTS)
     if cell.timed:
         made = _read_timed_plan(workspace / layout.timed_plan(cell.name), cell)
@@ -88,7 +88,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         print(f"{cell.name} before  {_short(before)}", flush=True)
         untrained = before
         if params.compress.refit.images:
-            images = _refit_images(train, params.compress.refit, cell.seed)
+            images = _refit_images(train, params.compress.refit, augmentation, cell.seed)
             small = refit(small, dense, calibration, images, rounds=params.compress.refit.rounds).network
             untrained = agreement(small, targets, val)
             seconds = time.monotonic() - started
@@ -96,7 +96,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         trained: Metrics = {}
         if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
-            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, train, tuning, cell.seed)
+            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, train, tuning, augmentation, cell.seed)
             evaluate = partial(agreement, targets=targets, split=val)
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)
@@ -135,9 +135,11 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _epochs(folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, seed: int) -> Known:
+def _epochs(
+    folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, augmentation: Augmentation, seed: int
+) -> Known:
     """Ask the baseline once for all cells that are fine-tuned on the same batches: they take a few megabytes."""
-    epochs = Mixed(Views(train, params.batch_size, seed), params.mixup, seed)
+    epochs = Mixed(Views(train, params.batch_size, seed, augmentation), params.mixup, seed)
     path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return Known(epochs, safetensors.torch.load_file(path)["logits"])
@@ -147,11 +149,11 @@ def _epochs(folder: Path, dense: nn.Module, train: Split, params: FinetuneParams
     return Known(epochs, safetensors.torch.load_file(path)["logits"])
 
 
-def _refit_images(train: Split, params: RefitParams, seed: int) -> list[torch.Tensor]:
+def _refit_images(train: Split, params: RefitParams, augmentation: Augmentation, seed: int) -> list[torch.Tensor]:
     """Network inputs, augmented: the baseline knows its training images by heart and is too sure of them."""
     images, _ = train.batch(balanced_sample(train.labels, params.images, seed))
-    augmented = augment(images, torch.Generator().manual_seed(seed))
-    return list(to_input(augmented).split(EVALUATION_BATCH))
+    augmented = augment(images, torch.Generator().manual_seed(seed), augmentation)
+    return list(to_input(augmented, train.normalisation).split(EVALUATION_BATCH))
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Finetuning:

@@ -17,8 +17,8 @@ from hscc.files import replace_bytes, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_others, read_own
 from hscc.pipeline.benchmark.measurement import Bench, read_bench
-from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
+from hscc.pipeline.data.images import labels_of, rows_of
+from hscc.pipeline.data.loading import normalisation_of, read_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.data.phantom.slices import COMMENT
 from hscc.pipeline.params import Params
@@ -74,11 +74,11 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     splits: dict[str, HeldOut] = {
         protocol: _test_split(params, manifest, protocol) for protocol in params.train.protocols
     }
-    images = load_images(manifest, workspace / layout.DATA, params.data.image_size, workspace / layout.IMAGE_CACHE)
+    images, normalisation = read_images(manifest, params.data, workspace), normalisation_of(params.data)
     tags = {"protocol": params.data.protocol}
     with stage_run("evaluate", params.data.protocol, params.evaluate.model_dump(), tags, workspace) as tracked:
         logits = {
-            network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows)
+            network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows, normalisation)
             for network in track(networks, "scoring networks")
         }
         evidence = _gather(params, logits, splits)
@@ -92,7 +92,7 @@ def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOu
     rows = rows_of(manifest, protocol, "test")
     frame = manifest.iloc[rows]
     weights = bootstrap_weights(frame["group"].to_numpy(np.int64), params.evaluate.resamples, params.evaluate.seed)
-    return HeldOut(frame, rows, labels_of(frame), weights)
+    return HeldOut(frame, rows, labels_of(frame, params.data.classes), weights)
 
 
 def _gather(params: Params, logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
@@ -101,7 +101,7 @@ def _gather(params: Params, logits: Mapping[Network, Logits], splits: Mapping[st
     found = {}
     for network, values in track(logits.items(), "resampling scores"):
         split, reference = splits[network.protocol], dense[network.protocol]
-        found[network] = gather(split.labels, values, reference, split.weights, CLASSES, metrics)
+        found[network] = gather(split.labels, values, reference, split.weights, params.data.classes, metrics)
     return found
 
 
@@ -124,7 +124,7 @@ def _results(
         runtime=runtime,
         protocol=protocol,
         phantom=phantom,
-        classes=CLASSES,
+        classes=params.data.classes,
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         command=COMMAND,
@@ -173,11 +173,11 @@ def _write(workspace: Path, results: Results, splits: Mapping[str, HeldOut], log
     provenance = {"data_hash": results.data_hash, "git_commit": results.git_commit}
     tables = {
         layout.RESULTS_CSV: frame(results.rows).assign(**provenance),
-        layout.CONFUSION: confusion_frame(labels, predicted[dense], predicted[chosen], chosen, CLASSES),
+        layout.CONFUSION: confusion_frame(labels, predicted[dense], predicted[chosen], chosen, results.classes),
         layout.PARETO: pareto_frame(results),
         layout.ABLATION: frame(results.ablation),
     }
-    predictions = predictions_frame({name: split.frame for name, split in splits.items()}, logits, CLASSES)
+    predictions = predictions_frame({name: split.frame for name, split in splits.items()}, logits, results.classes)
     replace_bytes(workspace / layout.PREDICTIONS, to_parquet(predictions))
     replace_text(workspace / layout.RESULTS_JSON, write_record(results))
     for path, table in tables.items():

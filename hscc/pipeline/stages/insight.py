@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,10 @@ from hscc.errors import ArtifactError
 from hscc.files import replace_text, replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.folding import fold_batch_norms
-from hscc.networks.storage import load_dense
+from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
-from hscc.pipeline.data.loading import balanced_sample
+from hscc.pipeline.data.images import labels_of, rows_of
+from hscc.pipeline.data.loading import balanced_sample, read_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import (
@@ -69,16 +69,17 @@ Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Slices:
+class _Images:
     """Some of the images, and their rows of the manifest."""
 
     pixels: npt.NDArray[np.uint8]
     rows: Ints
     frame: pd.DataFrame
+    card: ModelCard
 
     @property
     def labels(self) -> Ints:
-        return labels_of(self.frame)
+        return labels_of(self.frame, self.card.classes)
 
     @property
     def groups(self) -> Ints:
@@ -87,7 +88,10 @@ class _Slices:
     def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         device, labels = pick_device(), torch.from_numpy(self.labels)
         spans = [slice(start, start + BATCH) for start in range(0, len(self.rows), BATCH)]
-        return [(to_input(self.pixels[self.rows[span]]).to(device), labels[span].to(device)) for span in spans]
+        return [
+            (to_input(self.pixels[self.rows[span]], self.card.normalisation).to(device), labels[span].to(device))
+            for span in spans
+        ]
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,9 @@ class _Material:
 
     params: Params
     classes: tuple[str, ...]
-    train: _Slices
-    val: _Slices
-    test: _Slices
+    train: _Images
+    val: _Images
+    test: _Images
     dense: nn.Module
     dense_logits: Logits
     cells: dict[str, tuple[OpenedCell, Logits]]
@@ -156,24 +160,24 @@ def _gather(params: Params, workspace: Path) -> _Material:
     kept = read_predictions(workspace / layout.PREDICTIONS)
     answers = predictions_of(kept, network_name(None, protocol))
     manifest = read_manifest(workspace / layout.MANIFEST)
-    pixels = load_images(manifest, workspace / layout.DATA, card.image_size, workspace / layout.IMAGE_CACHE)
+    pixels = read_images(manifest, card, workspace)
 
-    def slices(split: str) -> _Slices:
+    def images(split: str) -> _Images:
         rows = rows_of(manifest, protocol, split)
-        return _Slices(pixels, rows, manifest.iloc[rows])
+        return _Images(pixels, rows, manifest.iloc[rows], card)
 
-    test = slices("test")
+    test = images("test")
     cells = {cell.name: (cell, _logits(predictions_of(kept, cell.name), test)) for cell in opened}
     for cell in opened:
         cell.model.to(pick_device())
     folded = fold_batch_norms(dense).to(pick_device())  # as its cells are, so that the same layer does the same
-    splits = (slices("train"), slices("val"), test)
+    splits = (images("train"), images("val"), test)
     logits = _logits(answers, test)
     sweep = tuple(ClusterCount.model_validate(counts) for counts in list_clusters(params, workspace))
     return _Material(params, classes_of(kept), *splits, folded, logits, cells, sweep)
 
 
-def _logits(answers: pd.DataFrame, test: _Slices) -> Logits:
+def _logits(answers: pd.DataFrame, test: _Images) -> Logits:
     if answers["path"].tolist() != test.frame["path"].tolist():
         raise ArtifactError(
             f"{layout.PREDICTIONS} is not about the test images of {layout.MANIFEST}; run `hscc evaluate` again."
@@ -202,7 +206,7 @@ def _structure(material: _Material) -> _Structure:
     layers, pictures = rank_rows(shown.maps, mean_image(train.pixels, train.rows))
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
-    sampled = _Slices(material.val.pixels, material.val.rows[sample], material.val.frame.iloc[sample])
+    sampled = replace(material.val, rows=material.val.rows[sample], frame=material.val.frame.iloc[sample])
     clusters, importances = cluster_importances(shown.model, shown.plan, sampled.batches())
     drawing = (material.classes, settings[1].resamples, settings[1].seed)
     importance = importance_rows(clusters, importances, sampled.labels, sampled.groups, *drawing)
@@ -246,7 +250,7 @@ def _cams(material: _Material) -> _Cams:
         chosen = examples(pearson(dense, small), test.labels)
         answers = [_answers(material, position, logits) for position, _ in chosen]
         images = [test.pixels[test.rows[position]] for position, _ in chosen]
-        more, drawn = cam_pictures(name, images, chosen, dense, small, answers)
+        more, drawn = cam_pictures(name, images, chosen, dense, small, answers, material.params.data.texts.image)
         rows += more
         pictures |= drawn
     maps = ActivationMaps(

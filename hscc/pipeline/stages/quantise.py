@@ -17,11 +17,12 @@ from hscc.engine.export import export_engine
 from hscc.errors import ExportError
 from hscc.export.quantisation import quantise
 from hscc.files import file_sha256, replacing
+from hscc.networks.normalisation import Normalisation
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, deployable, read_own
 from hscc.pipeline.benchmark.runtimes import load_module
-from hscc.pipeline.data.images import labels_of, load_images, rows_of
-from hscc.pipeline.data.loading import balanced_sample
+from hscc.pipeline.data.images import labels_of, rows_of
+from hscc.pipeline.data.loading import balanced_sample, normalisation_of, read_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.metrics import kl_divergence
@@ -61,19 +62,19 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 
 def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path, tracked: StageRun) -> None:
     manifest = read_manifest(workspace / layout.MANIFEST)
-    images = load_images(manifest, workspace / layout.DATA, params.data.image_size, workspace / layout.IMAGE_CACHE)
-    labels = labels_of(manifest)
+    images, normalisation = read_images(manifest, params.data, workspace), normalisation_of(params.data)
+    labels = labels_of(manifest, params.data.classes)
     train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
     chosen = train[balanced_sample(labels[train], params.quantise.images, params.quantise.seed)]
     threads = os.cpu_count() or 1
-    dense = predict(networks[0].model, threads, images, val)
+    dense = predict(networks[0].model, threads, images, val, normalisation)
     for network in track(networks, "quantising networks"):
         folder = target / network.name
         model = folder / "model.onnx"
-        quantise(network.model, model, _batches(images, chosen))
+        quantise(network.model, model, _batches(images, chosen, normalisation))
         if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
-            _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen)))
-        logits = predict(model, threads, images, val)
+            _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen, normalisation)))
+        logits = predict(model, threads, images, val, normalisation)
         scores = {
             "val_accuracy": float((logits.argmax(axis=1) == labels[val]).mean()),
             "val_kl": float(kl_divergence(dense, logits).mean()),
@@ -95,6 +96,6 @@ def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArr
         print(f"warning: {error} It has no int8 variant for the engine.", file=sys.stderr)
 
 
-def _batches(images: Images, rows: Rows) -> Iterator[npt.NDArray[np.float32]]:
+def _batches(images: Images, rows: Rows, normalisation: Normalisation) -> Iterator[npt.NDArray[np.float32]]:
     for start in range(0, len(rows), BATCH):
-        yield as_input(np.asarray(images[rows[start : start + BATCH]]))
+        yield as_input(np.asarray(images[rows[start : start + BATCH]]), normalisation)

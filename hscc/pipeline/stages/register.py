@@ -23,7 +23,8 @@ from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.files import file_sha256, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.deployment import LICENCE, PHANTOM, sample_pictures, scores_of
+from hscc.pipeline.data_spec import Texts
+from hscc.pipeline.deployment import PHANTOM, about_data, preprocessing_of, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.aliases import change_alias, current_user
 from hscc.pipeline.registry.answers import evidence_frame
@@ -99,7 +100,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     candidate = None
     if decision.registered is not None:
         row = results.chosen()
-        candidate = _candidate(row, results, params.register_.runtime, workspace)
+        candidate = _candidate(row, results, params, workspace)
         _register_or_postpone(candidate, row, params, workspace)
     else:
         reasons = "; ".join(f"{name} {', '.join(found)}" for name, found in decision.rejected.items())
@@ -114,7 +115,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     replace_text(workspace / layout.REGISTRATION, to_json(record))
 
 
-def _candidate(row: NetworkRow, results: Results, runtime: str, workspace: Path) -> Candidate:
+def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Path) -> Candidate:
     folder = workspace / layout.cell(row.name)
     model = folder / CELL
     for needed in (model, folder / PLAN):
@@ -132,9 +133,10 @@ def _candidate(row: NetworkRow, results: Results, runtime: str, workspace: Path)
         sha256=row.model_sha256,
         tags={"network": row.name, **tags, **_provenance(results), PHANTOM_TAG: phantom},
         metrics={name: float(columns[name]) for name in _FIGURES if name in columns},
-        description=_describe(results),
+        description=_describe(results, params.data.texts),
         classes=results.classes,
-        runtime=runtime,
+        runtime=params.register_.runtime,
+        grey=params.data.channels == 1,
     )
 
 
@@ -198,12 +200,13 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         git_commit=candidate.tags["git_commit"],
         network_sha256=candidate.sha256,
         scores=scores_of(row),
-        licence=LICENCE,
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
+        **about_data(params.data),
     )
     pictures = sample_pictures(workspace, row.protocol)
-    deploy_onnx(model, deployed, card, pictures=pictures)
-    for_engine = _engine_file(model.parent, card, params.data.image_size, pictures, folder / ENGINE_FILE)
+    preprocessing = preprocessing_of(params.data)
+    deploy_onnx(model, deployed, card, preprocessing, pictures=pictures)
+    for_engine = _engine_file(model.parent, card, preprocessing, pictures, folder / ENGINE_FILE)
     shutil.copyfile(model, network)
     evidence.write_text(to_csv(_evidence(row, workspace)), encoding="utf-8")
     scores.write_text(to_json(flatten(row)), encoding="utf-8")
@@ -211,12 +214,11 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
 
 
 def _engine_file(
-    cell: Path, card: DeploymentCard, side: int, pictures: list[Picture], target: Path
+    cell: Path, card: DeploymentCard, preprocessing: Preprocessing, pictures: list[Picture], target: Path
 ) -> tuple[Path, ...]:
     """Write the network for the engine too; a version without it is served by ONNX Runtime."""
     if not (cell / WEIGHTS).is_file():
         return ()
-    preprocessing = Preprocessing(side)
     images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
     try:
         export_engine(
@@ -233,6 +235,10 @@ def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:
     return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol)
 
 
-def _describe(results: Results) -> str:
-    subject = "Trained and tested on phantom images, no patient. " if results.phantom else ""
+def _describe(results: Results, texts: Texts) -> str:
+    subject = (
+        "Trained and tested on phantom images, no patient. "
+        if results.phantom
+        else f"Trained and tested on {texts.title}: takes one {texts.subject}. "
+    )
     return f"{subject}{headline(results)} Split protocol: {results.protocol}."

@@ -34,7 +34,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Parameters
     ----------
     params : Params
-        Sections ``data.protocol`` and ``train.protocols`` are used.
+        Sections ``data.protocol``, ``data.texts`` and ``train.protocols`` are used.
     workspace : Path
         Folder of ``dvc.yaml``. The trade-off, the insight, findings in the data, training curves, results under other
         protocols and the registration may be missing; the report says so then.
@@ -62,6 +62,7 @@ def _read(params: Params, workspace: Path, run_id: str) -> Material:
     return Material(
         protocols=read_protocols(workspace / layout.RESULTS_JSON, workspace / layout.PROTOCOLS),
         predictions=read_predictions(workspace / layout.PREDICTIONS),
+        texts=params.data.texts,
         pictures=workspace / layout.INSIGHT,
         histories={name: curve for name, curve in curves.items() if curve is not None},
         findings=read_data_report(data).findings if data.is_file() else (),

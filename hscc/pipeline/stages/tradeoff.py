@@ -103,7 +103,7 @@ def _read(params: Params, workspace: Path) -> _Inputs:
     protocol = params.data.protocol
     model, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     manifest = read_manifest(workspace / layout.MANIFEST)
-    train, val = read_splits(manifest, card.image_size, protocol, workspace)
+    train, val = read_splits(manifest, card, protocol, workspace)
     moments = workspace / layout.MOMENTS
     if not moments.is_file():
         raise ArtifactError(f"{moments} does not exist; run `hscc calibrate` first.")
@@ -138,7 +138,7 @@ def _document(params: Params, workspace: Path) -> StructureGrid:
 def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> StructureGrid:
     settings, val = params.tradeoff, inputs.val
     clock = Clock(tuple(sorted(settings.batches)), settings.threads, settings.seconds)
-    dense = DenseReference(inputs.model, np.ascontiguousarray(val.images[val.rows]), clock)
+    dense = DenseReference(inputs.model, np.ascontiguousarray(val.images[val.rows]), clock, val.normalisation)
     grids = _grids(params, inputs.train)
     images = max(grids)
     trials, unreachable = _try_all(grids, params, workspace, inputs, dense, saved)
@@ -152,7 +152,7 @@ def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> Str
             "calibration": images,
             "clock": {f"b{batch}": SpeedNoise(**asdict(timing.speedup)) for batch, timing in noise.items()},
             "dense": DenseCosts(
-                macs=count_macs(inputs.model, (3, *dense.images.shape[1:])),
+                macs=count_macs(inputs.model, (3, *dense.images.shape[1:3])),
                 params=count_parameters(inputs.model),
                 val_accuracy=Resampled.mean(dense.logits.argmax(axis=1) == val.labels, weights).estimate(),
                 latency_ms={f"b{batch}": timing.dense_ms.median for batch, timing in noise.items()},
@@ -226,7 +226,10 @@ def _calibrated(images: int, full: int, params: Params, workspace: Path, inputs:
     # Mixed over the classes, so that each batch resembles the whole.
     order = np.random.default_rng(0).permutation(rows)
     size = params.calibrate.batch_size
-    batches = (to_input(inputs.train.batch(order[start : start + size])[0]) for start in range(0, len(order), size))
+    batches = (
+        to_input(inputs.train.batch(order[start : start + size])[0], inputs.train.normalisation)
+        for start in range(0, len(order), size)
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*calibration images are few")  # that is what is tried here
         return calibrate(inputs.model, batches, params.calibrate.cells)

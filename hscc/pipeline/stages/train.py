@@ -15,8 +15,7 @@ from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
-from hscc.pipeline.data.loading import read_splits
+from hscc.pipeline.data.loading import augmentation_of, normalisation_of, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
 from hscc.pipeline.tracking import stage_run
@@ -40,7 +39,16 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     """
     started = time.monotonic()
     manifest = read_manifest(workspace / layout.MANIFEST)
-    train, val = read_splits(manifest, params.data.image_size, protocol, workspace)
+    card = ModelCard(
+        backbone=params.train.backbone,
+        classes=params.data.classes,
+        image_size=params.data.image_size,
+        protocol=protocol,
+        seed=params.train.seed,
+        channels=params.data.channels,
+        normalisation=normalisation_of(params.data),
+    )
+    train, val = read_splits(manifest, card, protocol, workspace)
     model, pretrained = _new_model(params)
     name = f"{params.train.backbone}-{protocol}"
     tags = {"protocol": protocol}
@@ -58,12 +66,17 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
         smoothing = params.train.label_smoothing
         views = Views(
-            train, params.train.batch_size, params.train.seed, sizes=params.train.sizes, epochs=params.train.epochs
+            train,
+            params.train.batch_size,
+            params.train.seed,
+            augmentation_of(params.data),
+            sizes=params.train.sizes,
+            epochs=params.train.epochs,
         )
         recipe = _recipe(params.train, views.settled)
         history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
         best = max(history, key=lambda row: row["val_accuracy"])
-        size = params.data.image_size
+        size = card.image_size
         cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
         metrics = {
             "backbone": params.train.backbone,
@@ -78,7 +91,6 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "train_images": len(train),
             "val_images": len(val),
         }
-        card = ModelCard(params.train.backbone, CLASSES, size, protocol, params.train.seed)
         _write(workspace, protocol, model, card, history, metrics)
         tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
 
@@ -100,7 +112,7 @@ def _recipe(params: TrainParams, settled: int) -> Recipe:
 
 def _new_model(params: Params) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
-    model = build(params.train.backbone, len(CLASSES))
+    model = build(params.train.backbone, len(params.data.classes))
     initialise(model)
     return model, params.train.weights == "imagenet" and load_imagenet(model, params.train.backbone)
 

@@ -14,11 +14,12 @@ from rich.console import Console
 from hscc.errors import DataError
 from hscc.files import move_into_place
 from hscc.pipeline import layout
-from hscc.pipeline.data.manifest import group_near_copies, list_files, scan, write_manifest
+from hscc.pipeline.data.listing import list_files
+from hscc.pipeline.data.manifest import group_near_copies, scan, write_manifest
 from hscc.pipeline.data.report import DataReport, write_data_report
 from hscc.pipeline.data.sources.pin import check_pin
 from hscc.pipeline.data.splits import assign_splits
-from hscc.pipeline.params import Params, ValidateParams
+from hscc.pipeline.params import Params
 from hscc.pipeline.tracking import stage_run
 from hscc.pipeline.validation.checked_tables import class_table, folder_table, image_table, split_table, stratum_table
 from hscc.pipeline.validation.data_report import gather_report, print_summary
@@ -58,26 +59,26 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
         tracked.metrics(_figures(report))
         tracked.artifact(workspace / layout.DATA_REPORT)
     console = Console()
-    print_summary(report, console)
+    print_summary(report, params.data, console)
     console.print(f"Data Docs: {workspace / layout.VALIDATION}/data_docs/index.html", highlight=False, soft_wrap=True)
 
 
 def _validate(params: Params, workspace: Path) -> DataReport:
     data = params.data
-    frame, thumbnails = scan(workspace / layout.DATA)
+    frame, thumbnails = scan(workspace / layout.DATA, data)
     frame = group_near_copies(frame, thumbnails, data.near_duplicate)
     scratch = workspace / layout.SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
         new = Path(folder)
         validation = Validation(new / "validation")
-        outcomes = _check_images(validation, frame, params.validate_)
+        outcomes = _check_images(validation, frame, params)
         _stop_on_errors(validation, outcomes, new, workspace)  # before the splits, which need sound classes
-        frame = assign_splits(frame, data.train_fraction, data.val_fraction, data.seed)
-        outcomes += validation.check("splits", split_table(frame), split_checks())
-        outcomes += validation.check("strata", stratum_table(frame), stratum_checks())
+        frame = assign_splits(frame, data)
+        outcomes += validation.check("splits", split_table(frame), split_checks(data))
+        outcomes += validation.check("strata", stratum_table(frame, data), stratum_checks())
         _stop_on_errors(validation, outcomes, new, workspace)
-        evidence = gather_evidence(frame, thumbnails, data.near_duplicate)
+        evidence = gather_evidence(frame, thumbnails, data)
         report = gather_report(outcomes, find(outcomes, evidence), evidence)
         validation.publish()
         write_manifest(frame, new / "manifest.csv")
@@ -94,11 +95,12 @@ def _figures(report: DataReport) -> dict[str, float]:
     return {**{f"files_{name}": value for name, value in report.files}, **findings}
 
 
-def _check_images(validation: Validation, frame: pd.DataFrame, limits: ValidateParams) -> list[Outcome]:
+def _check_images(validation: Validation, frame: pd.DataFrame, params: Params) -> list[Outcome]:
+    spec, limits = params.data, params.validate_
     return [
-        *validation.check("images", image_table(frame), image_checks(limits)),
-        *validation.check("folders", folder_table(frame), folder_checks()),
-        *validation.check("classes", class_table(frame), class_checks(limits)),
+        *validation.check("images", image_table(frame, spec), image_checks(limits, spec)),
+        *validation.check("folders", folder_table(frame, spec), folder_checks(spec)),
+        *validation.check("classes", class_table(frame, spec), class_checks(limits)),
     ]
 
 

@@ -12,6 +12,7 @@ import onnxruntime
 import pandas as pd
 
 from hscc.errors import ArtifactError
+from hscc.networks.normalisation import IMAGENET, Normalisation
 from hscc.pipeline.artifacts import Network
 from hscc.timing.sessions import open_session
 from hscc.training.images import to_input
@@ -25,22 +26,29 @@ def run_session(session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.fl
     return np.asarray(logits, dtype=np.float32)
 
 
-def as_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Turn grey images, shape (N, S, S), into a network's input, shape (N, 3, S, S)."""
-    inputs: npt.NDArray[np.float32] = to_input(images).numpy()
+def as_input(images: npt.NDArray[np.uint8], normalisation: Normalisation = IMAGENET) -> npt.NDArray[np.float32]:
+    """Turn images, shape (N, S, S) or (N, S, S, 3), into a network's input, shape (N, 3, S, S)."""
+    inputs: npt.NDArray[np.float32] = to_input(images, normalisation).numpy()
     return inputs
 
 
 def run_images(
-    session: onnxruntime.InferenceSession, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+    session: onnxruntime.InferenceSession,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    normalisation: Normalisation = IMAGENET,
 ) -> npt.NDArray[np.float32]:
-    """Give the logits, shape (N, C), of some of the grey images, in the order of `rows`, a few at a time."""
+    """Give the logits, shape (N, C), of some of the images, in the order of `rows`, a few at a time."""
     chunks = (images[rows[start : start + CHUNK]] for start in range(0, len(rows), CHUNK))
-    return np.concatenate([run_session(session, as_input(np.asarray(chunk))) for chunk in chunks])
+    return np.concatenate([run_session(session, as_input(np.asarray(chunk), normalisation)) for chunk in chunks])
 
 
 def predict(
-    path: Path, threads: int, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+    path: Path,
+    threads: int,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    normalisation: Normalisation = IMAGENET,
 ) -> npt.NDArray[np.float32]:
     """Give a network's logits for some of the images.
 
@@ -50,10 +58,12 @@ def predict(
         The ONNX file.
     threads : int
         Threads inside an operator.
-    images : ndarray of uint8, shape (M, S, S)
-        Grey images; may be a memory map.
+    images : ndarray of uint8, shape (M, S, S) or (M, S, S, 3)
+        May be a memory map.
     rows : ndarray of int64, shape (N,)
         Which of them.
+    normalisation : Normalisation
+        Of the network's inputs.
 
     Returns
     -------
@@ -67,12 +77,12 @@ def predict(
     """
     session = open_session(path, threads)
     side = session.get_inputs()[0].shape[-1]
-    if side != images.shape[-1]:
+    if side != images.shape[2]:
         raise ArtifactError(
-            f"{path} takes images of {side} pixels a side but data.image_size is {images.shape[-1]}; run `dvc repro` "
+            f"{path} takes images of {side} pixels a side but data.image_size is {images.shape[2]}; run `dvc repro` "
             "so that every network is made for this size."
         )
-    logits = run_images(session, images, rows)
+    logits = run_images(session, images, rows, normalisation)
     if not np.isfinite(logits).all():
         raise ArtifactError(f"{path} puts out values that are not finite; delete it and run `dvc repro` again.")
     return logits

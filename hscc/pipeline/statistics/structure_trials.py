@@ -26,6 +26,7 @@ from hscc.files import replace_text
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.methods.hscc import HSCC
+from hscc.networks.normalisation import IMAGENET, Normalisation
 from hscc.partitions.clusters import Correlation, Grouping, Groups, cluster_channels
 from hscc.pipeline.statistics.predictions import run_images, run_session
 from hscc.pipeline.statistics.structure_grid import Logits, Trial
@@ -70,15 +71,17 @@ class DenseReference:
     ----------
     model : nn.Module
         The dense network.
-    images : ndarray of uint8, shape (N, S, S)
-        Grey images that are scored.
+    images : ndarray of uint8, shape (N, S, S) or (N, S, S, 3)
+        That are scored.
     clock : Clock
         How times are taken.
+    normalisation : Normalisation
+        Of the network's inputs.
     """
 
-    def __init__(self, model: nn.Module, images: Images, clock: Clock) -> None:
-        self.model, self.images, self.clock = model, images, clock
-        self.graph = deployed(model, images)
+    def __init__(self, model: nn.Module, images: Images, clock: Clock, normalisation: Normalisation = IMAGENET) -> None:
+        self.model, self.images, self.clock, self.normalisation = model, images, clock, normalisation
+        self.graph = deployed(model, images, normalisation)
         self.logits = self.outputs(self.graph)
         with pinned(clock.threads):
             self._session = open_graph(self.graph, clock.threads)
@@ -86,11 +89,11 @@ class DenseReference:
     def outputs(self, graph: onnx.ModelProto) -> Logits:
         """Return a graph's logits on the images, shape (N, C)."""
         session = open_graph(graph, self.clock.threads)
-        return run_images(session, self.images, np.arange(len(self.images)))
+        return run_images(session, self.images, np.arange(len(self.images)), self.normalisation)
 
     def times(self, graph: onnx.ModelProto) -> dict[int, PairTiming]:
         """Time a graph in alternation with the dense network, by batch size."""
-        side = self.images.shape[-1]
+        side = self.images.shape[2]
         with pinned(self.clock.threads):
             session = open_graph(graph, self.clock.threads)
             dense, other = (partial(bind_session, each, Path("network")) for each in (self._session, session))
@@ -129,7 +132,7 @@ def try_setting(setting: Setting, calibration: Calibration, dense: DenseReferenc
     # Only: what a structure costs besides MACs is what the grid shows.
     budget = Budget(macs=setting.budget_macs, only=True)
     made = plan(dense.model, calibration, method_of(setting), budget, seed)
-    graph = deployed(apply(dense.model, made), dense.images)
+    graph = deployed(apply(dense.model, made), dense.images, dense.normalisation)
     logits = dense.outputs(graph)
     costs = StructureCosts(
         predicted_loss=made.loss,
@@ -181,7 +184,7 @@ class FixedStructure(HSCC):
         return (SINGLE_CLUSTER if self.clusters == 1 else WideEnough(int(self.clusters), seed),)  # type: ignore[arg-type]
 
 
-def deployed(model: nn.Module, images: Images) -> onnx.ModelProto:
+def deployed(model: nn.Module, images: Images, normalisation: Normalisation = IMAGENET) -> onnx.ModelProto:
     """Export and simplify a network, checked on some images.
 
     Raises
@@ -189,7 +192,7 @@ def deployed(model: nn.Module, images: Images) -> onnx.ModelProto:
     ArtifactError
         If the graph's logits differ from torch's by more than a thousandth of the largest.
     """
-    inputs = to_input(np.asarray(images[:_CHECKED]))
+    inputs = to_input(np.asarray(images[:_CHECKED]), normalisation)
     graph = simplify(to_onnx(model.eval(), tuple(inputs.shape[1:])))
     with torch.no_grad():
         eager = model(inputs).numpy()

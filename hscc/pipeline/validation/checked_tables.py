@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS, PROTOCOLS
+from hscc.pipeline.data.listing import SUBJECT
+from hscc.pipeline.data_spec import DataSpec
 
 ACTIVE_SPLITS = ("train", "val", "test")
 
 
-def image_table(frame: pd.DataFrame) -> pd.DataFrame:
+def image_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     """Describe each file for the checks that need no split.
 
     Returns
@@ -20,13 +21,15 @@ def image_table(frame: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         One row per file: path, path_ignoring_case, folder, label, decodable, width, height, mode (the
         last three missing where it cannot be decoded), copy_of (path of the first file with the same bytes, or
-        missing), copied_from_training, near_copies (others in its group), near_copy_in_training
-        (these two are for Testing files), contradicting_labels.
+        missing), copied_from_training, near_copies (how many others there are), near_copy_in_training,
+        group_in_training (these are for images of the official test split), contradicting_labels.
     """
     decodable = frame["decodable"]
     first = frame.groupby("sha256")["path"].transform("first")
-    testing = frame["official_split"] == "Testing"
-    training = frame["official_split"] == "Training"
+    official = spec.official
+    testing, training = (
+        frame["official_split"] == (getattr(official, part) if official else None) for part in ("test", "train")
+    )
     return pd.DataFrame(
         {
             "path": frame["path"],
@@ -39,28 +42,32 @@ def image_table(frame: pd.DataFrame) -> pd.DataFrame:
             "mode": frame["mode"].where(decodable),
             "copy_of": first.where(first != frame["path"]),
             "copied_from_training": testing & frame["sha256"].isin(frame.loc[training, "sha256"]),
-            "near_copies": frame.groupby("group")["path"].transform("size") - 1,
-            "near_copy_in_training": testing & frame["group"].isin(frame.loc[training, "group"]),
+            "near_copies": frame.groupby("near_copies")["path"].transform("size") - 1,
+            "near_copy_in_training": testing & frame["near_copies"].isin(frame.loc[training, "near_copies"]),
+            "group_in_training": testing & _shared_subject(frame, training),
             "contradicting_labels": frame["conflict"],
         }
     )
 
 
-def folder_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Count the decodable images of every class folder there should be.
+def folder_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
+    """Count the decodable images of every class in every part of the official split, or in all where there is none.
 
     Returns
     -------
     pandas.DataFrame
-        One row per folder: path (such as Training/no_tumor) and images.
+        One row per class and part: path (such as Training/no_tumor) and images.
     """
     decodable = frame[frame["decodable"]]
-    held = (decodable["official_split"] + "/" + decodable["label"]).value_counts()
-    paths = [f"{folder}/{label}" for folder in OFFICIAL_SPLITS for label in CLASSES]
+    if spec.official:
+        held = (decodable["official_split"] + "/" + decodable["label"]).value_counts()
+        paths = [f"{part}/{label}" for part in spec.official.names for label in spec.classes]
+    else:
+        held, paths = decodable["label"].value_counts(), list(spec.classes)
     return pd.DataFrame({"path": paths, "images": [int(held.get(path, 0)) for path in paths]})
 
 
-def class_table(frame: pd.DataFrame) -> pd.DataFrame:
+def class_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     """Count the decodable images of every class.
 
     Returns
@@ -70,10 +77,10 @@ def class_table(frame: pd.DataFrame) -> pd.DataFrame:
         over its own; infinite for a class without images).
     """
     held = frame.loc[frame["decodable"], "label"].value_counts()
-    images = pd.Series([int(held.get(label, 0)) for label in CLASSES], dtype=float)
+    images = pd.Series([int(held.get(label, 0)) for label in spec.classes], dtype=float)
     imbalance = images.max() / images.where(images > 0)
     return pd.DataFrame(
-        {"path": CLASSES, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
+        {"path": spec.classes, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
     )
 
 
@@ -84,7 +91,7 @@ def split_table(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per image: path, splits_of_group_grouped and splits_of_group_official (how many of train, val and
-        test its group touches), and near_copy_in_train (for test images of the pooled protocol).
+        test its group touches), and near_copy_in_train and group_in_train (for test images of the pooled protocol).
     """
     pooled = frame["split_pooled"]
     return pd.DataFrame(
@@ -92,12 +99,14 @@ def split_table(frame: pd.DataFrame) -> pd.DataFrame:
             "path": frame["path"],
             "splits_of_group_grouped": _splits_of_group(frame, "split_grouped"),
             "splits_of_group_official": _splits_of_group(frame, "split_official"),
-            "near_copy_in_train": (pooled == "test") & frame["group"].isin(frame.loc[pooled == "train", "group"]),
+            "near_copy_in_train": (pooled == "test")
+            & frame["near_copies"].isin(frame.loc[pooled == "train", "near_copies"]),
+            "group_in_train": (pooled == "test") & _shared_subject(frame, pooled == "train"),
         }
     )
 
 
-def stratum_table(frame: pd.DataFrame) -> pd.DataFrame:
+def stratum_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     """Count the images of every class in every split of every protocol.
 
     Returns
@@ -107,11 +116,18 @@ def stratum_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [
         (f"{protocol}/{split}/{label}", int(((frame[f"split_{protocol}"] == split) & (frame["label"] == label)).sum()))
-        for protocol in PROTOCOLS
+        for protocol in spec.protocols
         for split in ACTIVE_SPLITS
-        for label in CLASSES
+        for label in spec.classes
     ]
     return pd.DataFrame(rows, columns=["path", "images"])
+
+
+def _shared_subject(frame: pd.DataFrame, others: pd.Series[bool]) -> pd.Series[bool]:
+    """Whether an image's subject (patient, lesion) is known and among those of the others."""
+    if SUBJECT not in frame:
+        return pd.Series(False, index=frame.index)
+    return (frame[SUBJECT] != "") & frame[SUBJECT].isin(frame.loc[others, SUBJECT])
 
 
 def _splits_of_group(frame: pd.DataFrame, column: str) -> pd.Series[int]:

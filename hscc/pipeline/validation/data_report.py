@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS, PROTOCOLS, SPLITS
 from hscc.pipeline.data.report import (
     CheckResult,
     DataReport,
@@ -20,6 +19,7 @@ from hscc.pipeline.data.report import (
     Range,
     Sizes,
 )
+from hscc.pipeline.data_spec import SPLITS, DataSpec
 from hscc.pipeline.validation.near_copies import Evidence
 from hscc.pipeline.validation.runner import Outcome
 
@@ -43,7 +43,8 @@ def gather_report(outcomes: Sequence[Outcome], findings: Sequence[Finding], evid
     DataReport
         The same for the same data on any machine.
     """
-    frame = evidence.frame
+    frame, spec = evidence.frame, evidence.spec
+    parts = spec.official.names if spec.official else ()
     return DataReport(
         files=FileCounts(count=len(frame), distinct=int(frame["sha256"].nunique()), bytes=int(frame["bytes"].sum())),
         findings=tuple(findings),
@@ -57,34 +58,33 @@ def gather_report(outcomes: Sequence[Outcome], findings: Sequence[Finding], evid
             )
             for outcome in outcomes
         ),
-        classes={
-            label: _counts(frame.loc[frame["label"] == label, "official_split"], OFFICIAL_SPLITS) for label in CLASSES
-        },
+        classes={label: _counts(frame.loc[frame["label"] == label, "official_split"], parts) for label in spec.classes},
         splits={
             protocol: {
-                split: _counts(frame.loc[frame[f"split_{protocol}"] == split, "label"], CLASSES) for split in SPLITS
+                split: _counts(frame.loc[frame[f"split_{protocol}"] == split, "label"], spec.classes)
+                for split in SPLITS
             }
-            for protocol in PROTOCOLS
+            for protocol in spec.protocols
         },
         near_copies=NearCopies(threshold=evidence.near_duplicate, at=tuple(evidence.near_copies)),
         images=_image_summary(frame),
     )
 
 
-def print_summary(report: DataReport, console: Console) -> None:
+def print_summary(report: DataReport, spec: DataSpec, console: Console) -> None:
     """Print the splits as a table, then every finding."""
     table = Table(title=f"{report.files.count:,} images by class, protocol and split")
     for heading in ("protocol", "split"):
         table.add_column(heading)
-    for heading in (*CLASSES, "all"):
-        table.add_column(heading.removesuffix("_tumor"), justify="right")
-    for protocol in PROTOCOLS:
+    for heading in (*(min(spec.texts.name(label), label, key=len) for label in spec.classes), "all"):
+        table.add_column(heading, justify="right")
+    for protocol in spec.protocols:
         for split in SPLITS:
             counts = report.splits[protocol][split]
             table.add_row(
                 protocol if split == SPLITS[0] else "",
                 split,
-                *(str(counts[name]) for name in (*CLASSES, "all")),
+                *(str(counts[name]) for name in (*spec.classes, "all")),
                 end_section=split == SPLITS[-1],
             )
     console.print(table)

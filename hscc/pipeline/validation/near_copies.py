@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hscc.pipeline.data.near_duplicates import correlated_pairs, near_duplicate_groups
 from hscc.pipeline.data.report import NearCopyCounts
+from hscc.pipeline.data_spec import DataSpec, OfficialSplit
 
 THRESHOLDS = (0.99, 0.995, 0.999)  # correlations of thumbnails
 
@@ -22,16 +23,21 @@ class Evidence:
     Attributes
     ----------
     frame : pandas.DataFrame
-        A whole manifest.
-    near_duplicate : float
-        The threshold its groups were made with.
+        A whole manifest, with the column near_copies.
+    spec : DataSpec
+        What is known of the data set.
     near_copies : sequence of NearCopyCounts
         By rising threshold, the one above included, byte-identical files last.
     """
 
     frame: pd.DataFrame
-    near_duplicate: float
+    spec: DataSpec
     near_copies: Sequence[NearCopyCounts]
+
+    @property
+    def near_duplicate(self) -> float:
+        """The threshold that the groups of near-copies were made with."""
+        return self.spec.near_duplicate
 
     @property
     def chosen(self) -> NearCopyCounts:
@@ -44,17 +50,17 @@ class Evidence:
         return [row for row in self.near_copies if row.threshold is None or row.threshold > self.near_duplicate]
 
 
-def gather_evidence(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_duplicate: float) -> Evidence:
+def gather_evidence(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], spec: DataSpec) -> Evidence:
     """Measure the near-copies at the chosen threshold and at `THRESHOLDS`, leaving the splits as they are.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A whole manifest.
+        A whole manifest, with the column near_copies.
     thumbnails : numpy.ndarray
         (N, 256) uint8, row i of image i.
-    near_duplicate : float
-        The threshold its groups were made with, a correlation in (0, 1).
+    spec : DataSpec
+        What is known of the data set, the threshold that its near-copies were found with included.
 
     Returns
     -------
@@ -64,13 +70,15 @@ def gather_evidence(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], near_dup
     digests = frame["sha256"].tolist()
     labels = frame["label"].to_numpy(dtype=str)
     rows = []
-    for threshold in sorted({*THRESHOLDS, near_duplicate}):
+    for threshold in sorted({*THRESHOLDS, spec.near_duplicate}):
         pairs = correlated_pairs(thumbnails, threshold)
         groups = near_duplicate_groups(thumbnails, digests, threshold)
-        rows.append(_measure(frame, threshold, groups, int((labels[pairs[:, 0]] != labels[pairs[:, 1]]).sum())))
+        rows.append(
+            _measure(frame, spec.official, threshold, groups, int((labels[pairs[:, 0]] != labels[pairs[:, 1]]).sum()))
+        )
     identical = near_duplicate_groups(np.zeros_like(thumbnails), digests, 0.5)
-    rows.append(_measure(frame, None, identical, _contradicting_copies(digests, labels.tolist())))
-    return Evidence(frame, near_duplicate, rows)
+    rows.append(_measure(frame, spec.official, None, identical, _contradicting_copies(digests, labels.tolist())))
+    return Evidence(frame, spec, rows)
 
 
 def _contradicting_copies(digests: Sequence[str], labels: Sequence[str]) -> int:
@@ -81,7 +89,11 @@ def _contradicting_copies(digests: Sequence[str], labels: Sequence[str]) -> int:
 
 
 def _measure(
-    frame: pd.DataFrame, threshold: float | None, groups: NDArray[np.int64], contradicting_pairs: int
+    frame: pd.DataFrame,
+    official: OfficialSplit | None,
+    threshold: float | None,
+    groups: NDArray[np.int64],
+    contradicting_pairs: int,
 ) -> NearCopyCounts:
     sizes = np.bincount(groups)
     return NearCopyCounts(
@@ -90,7 +102,7 @@ def _measure(
         groups=int((sizes > 1).sum()),
         largest=int(sizes.max()),
         contradicting_pairs=contradicting_pairs,
-        leaked_testing=_leaked(groups, frame["official_split"], "Testing", "Training"),
+        leaked_testing=_leaked(groups, frame["official_split"], official.test, official.train) if official else 0,
         leaked_pooled_test=_leaked(groups, frame["split_pooled"], "test", "train"),
     )
 

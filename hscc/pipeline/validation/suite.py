@@ -12,7 +12,7 @@ from great_expectations.expectations.core.expect_column_values_to_be_in_set impo
 from great_expectations.expectations.core.expect_column_values_to_be_null import ExpectColumnValuesToBeNull
 from great_expectations.expectations.core.expect_column_values_to_be_unique import ExpectColumnValuesToBeUnique
 
-from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
+from hscc.pipeline.data_spec import DataSpec, OfficialSplit
 from hscc.pipeline.params import ValidateParams
 
 _Expectation = Callable[..., Any]  # takes what all expectations have: severity, meta, description
@@ -51,11 +51,11 @@ class Check:
     expectation: Any
 
 
-def image_checks(limits: ValidateParams) -> list[Check]:
+def image_checks(limits: ValidateParams, spec: DataSpec) -> list[Check]:
     """What holds for every file (`hscc.pipeline.validation.checked_tables.image_table`)."""
     side = f"{limits.min_side} to {limits.max_side} pixels"
     resize = "replace, or widen validate.min_side and validate.max_side in params.yaml"
-    modes = ", ".join(limits.modes)
+    modes, official = ", ".join(limits.modes), spec.official
     return [
         _error(
             "decodable",
@@ -64,20 +64,7 @@ def image_checks(limits: ValidateParams) -> list[Check]:
             "restore with `hscc fetch`, or delete",
             _in_set("decodable", [True]),
         ),
-        _error(
-            "known_folder",
-            "Every file is below Training or Testing.",
-            "outside Training and Testing",
-            "move or delete",
-            _in_set("folder", list(OFFICIAL_SPLITS)),
-        ),
-        _error(
-            "known_class",
-            "Every file is in the folder of a known class.",
-            "in no known class folder",
-            f"move to one of {', '.join(CLASSES)}, or delete",
-            _in_set("label", list(CLASSES)),
-        ),
+        *_known_places(spec),
         _error(
             "unique_path",
             "No two paths differ in upper and lower case only (they are one file on Windows and macOS).",
@@ -103,29 +90,84 @@ def image_checks(limits: ValidateParams) -> list[Check]:
             _in_set("mode", list(limits.modes)),
         ),
         _warning("copies", "No file is byte-identical to another.", _null("copy_of")),
-        _warning(
-            "copied_from_training",
-            "No Testing file is byte-identical to a Training file.",
-            _in_set("copied_from_training", [False]),
-        ),
+        *([] if official is None else _copied(official)),
         _warning("near_copies", "No image is a near-copy of another.", _between("near_copies", max_value=0)),
-        _warning(
-            "near_copy_in_training",
-            "No Testing image has a near-copy in Training.",
-            _in_set("near_copy_in_training", [False]),
-        ),
+        *([] if official is None else _near_copied(official)),
+        *([] if official is None or not spec.has_groups else _group_apart(official, spec.texts.group)),
         _warning("contradicting_labels", "Near-copies carry the same label.", _in_set("contradicting_labels", [False])),
     ]
 
 
-def folder_checks() -> list[Check]:
-    """What holds for every class folder (`hscc.pipeline.validation.checked_tables.folder_table`)."""
+def _known_places(spec: DataSpec) -> list[Check]:
+    """What holds for the official split and the class of every image, by the layout of the data set."""
+    classes = ", ".join(spec.classes)
+    folders = spec.layout == "folders"
+    checks = []
+    if spec.official is not None:
+        names = spec.official.names
+        said = f"{', '.join(names[:-1])} or {names[-1]}"
+        checks.append(
+            _error(
+                "known_folder",
+                f"Every file is below {said}." if folders else f"Every image is of the split {said}.",
+                f"outside {', '.join(names[:-1])} and {names[-1]}" if folders else f"of another split than {said}",
+                "move or delete" if folders else "correct the table, or data.official in params.yaml",
+                _in_set("folder", list(names)),
+            )
+        )
+    return [
+        *checks,
+        _error(
+            "known_class",
+            "Every file is in the folder of a known class." if folders else "Every image is of a known class.",
+            "in no known class folder" if folders else f"of another class than {classes}",
+            f"move to one of {classes}, or delete" if folders else "correct the table, or data.classes in params.yaml",
+            _in_set("label", list(spec.classes)),
+        ),
+    ]
+
+
+def _copied(official: OfficialSplit) -> list[Check]:
+    return [
+        _warning(
+            "copied_from_training",
+            f"No {official.test} file is byte-identical to a {official.train} file.",
+            _in_set("copied_from_training", [False]),
+        )
+    ]
+
+
+def _near_copied(official: OfficialSplit) -> list[Check]:
+    return [
+        _warning(
+            "near_copy_in_training",
+            f"No {official.test} image has a near-copy in {official.train}.",
+            _in_set("near_copy_in_training", [False]),
+        )
+    ]
+
+
+def _group_apart(official: OfficialSplit, group: str) -> list[Check]:
+    return [
+        _warning(
+            "group_in_training",
+            f"No {official.test} image is of a {group} that {official.train} has images of.",
+            _in_set("group_in_training", [False]),
+        )
+    ]
+
+
+def folder_checks(spec: DataSpec) -> list[Check]:
+    """What holds for every class and part (`hscc.pipeline.validation.checked_tables.folder_table`)."""
+    folders = spec.layout == "folders"
     return [
         _error(
             "class_folder",
-            "Every class folder holds an image.",
+            "Every class folder holds an image." if folders else "Every class has an image in every split.",
             "missing, or without an image",
-            "fill, for instance with `hscc fetch`",
+            "fill, for instance with `hscc fetch`, or correct data.classes in params.yaml"
+            if folders
+            else "add rows to the table, or correct data.classes in params.yaml",
             _between("images", min_value=1),
         )
     ]
@@ -149,23 +191,36 @@ def class_checks(limits: ValidateParams) -> list[Check]:
     ]
 
 
-def split_checks() -> list[Check]:
+def split_checks(spec: DataSpec) -> list[Check]:
     """What holds for every image once it has its splits (`split_table`)."""
+    grouped = f"near-copies or images of one {spec.texts.group}" if spec.has_groups else "near-copies"
     return [
         *(
             _error(
                 f"{protocol}_separates_groups",
-                f"No group of near-copies is on two sides of the {protocol} split.",
-                f"near-copies on two sides of the {protocol} split",
+                f"No group of {grouped} is on two sides of the {protocol} split.",
+                f"{grouped} on two sides of the {protocol} split",
                 "a bug in hscc.pipeline.data.splits, please report it",
                 _between(f"splits_of_group_{protocol}", max_value=1),
             )
-            for protocol in ("grouped", "official")
+            for protocol in spec.protocols
+            if protocol != "pooled"
         ),
         _warning(
             "pooled_leak",
             "No test image of the pooled split has a near-copy in its train split.",
             _in_set("near_copy_in_train", [False]),
+        ),
+        *(
+            [
+                _warning(
+                    "pooled_groups",
+                    f"No test image of the pooled split is of a {spec.texts.group} that its train split has images of.",
+                    _in_set("group_in_train", [False]),
+                )
+            ]
+            if spec.has_groups
+            else []
         ),
     ]
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from hscc.export.card import NOTICE
 from hscc.pipeline.cli.main import app
 from hscc.pipeline.cli.registry import audit_table, versions_table
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.registry.audit_log import CHAMPION, PROMOTE, ROLLBACK, Entry
 from hscc.pipeline.registry.versions import Version
 from tests.pipeline.pictures import uniform

@@ -26,9 +26,9 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.commands import export
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.images import load_images
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.statistics.schema import Estimate, write_record
 from hscc.storage import Origin
 from hscc.training.images import to_input

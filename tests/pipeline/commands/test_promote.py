@@ -22,7 +22,7 @@ from hscc.export.card import NOTICE
 from hscc.files import file_sha256
 from hscc.pipeline.commands import predict
 from hscc.pipeline.commands.promote import PromotionRefused, Proposal, consider, promote, roll_back
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.registry.aliases import current_user
 from hscc.pipeline.registry.audit_log import CHAMPION, alias_of, read_audit_log
 from hscc.pipeline.registry.connection import RegistryError

@@ -11,8 +11,10 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from hscc.errors import ArtifactError, DataError
-from hscc.pipeline.data.manifest import COLUMNS, group_near_copies, list_files, read_manifest, scan, write_manifest
+from hscc.pipeline.data.listing import list_files
+from hscc.pipeline.data.manifest import COLUMNS, group_near_copies, read_manifest, scan, write_manifest
 from hscc.pipeline.data.splits import assign_splits
+from tests.pipeline.specs import BRAIN
 
 
 def jpeg(seed: int, size: tuple[int, int] = (90, 70), mode: str = "RGB") -> bytes:
@@ -35,7 +37,7 @@ def test_scan_tells_what_each_image_is(tmp_path: Path):
     content = jpeg(0)
     put(tmp_path, "Training/no_tumor/b (1).jpg", content)
     put(tmp_path, "Testing/glioma_tumor/a.jpg", jpeg(1, (64, 128), "L"))
-    frame, thumbnails = scan(tmp_path)
+    frame, thumbnails = scan(tmp_path, BRAIN)
     assert frame.columns.tolist() == list(COLUMNS[:10])
     assert frame["path"].tolist() == ["Testing/glioma_tumor/a.jpg", "Training/no_tumor/b (1).jpg"]
     assert thumbnails.shape == (2, 256)
@@ -59,7 +61,7 @@ def test_scan_tells_what_each_image_is(tmp_path: Path):
 def test_what_is_no_whole_image_is_kept_and_marked(tmp_path: Path, content: bytes):
     put(tmp_path, "Training/no_tumor/good.jpg", jpeg(1))
     put(tmp_path, "Training/no_tumor/bad.jpg", content)
-    frame, thumbnails = scan(tmp_path)
+    frame, thumbnails = scan(tmp_path, BRAIN)
     bad = row(frame, "Training/no_tumor/bad.jpg")
     assert not bad["decodable"]
     assert (bad["width"], bad["height"], bad["mode"], bad["phash"]) == (-1, -1, "", "")
@@ -74,7 +76,7 @@ def test_postscript_named_jpg_is_not_handed_to_an_interpreter(tmp_path: Path, mo
     put(tmp_path, "Training/no_tumor/a.jpg", buffer.getvalue())
     calls: list[object] = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: calls.append(1) or Image.new("L", (9, 9)).im)
-    frame, _ = scan(tmp_path)
+    frame, _ = scan(tmp_path, BRAIN)
     assert not frame["decodable"].any()
     assert calls == []
 
@@ -82,7 +84,7 @@ def test_postscript_named_jpg_is_not_handed_to_an_interpreter(tmp_path: Path, mo
 def test_stray_files_have_the_place_they_are_in(tmp_path: Path):
     for path in ("notes.txt", "Training/list.csv", "Training/cyst/a.jpg", "Testing/no_tumor/more/b.jpg"):
         put(tmp_path, path, jpeg(2))
-    frame, _ = scan(tmp_path)
+    frame, _ = scan(tmp_path, BRAIN)
     places = {path: (row(frame, path)["official_split"], row(frame, path)["label"]) for path in frame["path"]}
     assert places == {
         "notes.txt": ("", ""),
@@ -105,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
     put(tmp_path, "Training/no_tumor/good.jpg", jpeg(1))
     (tmp_path / "Training/no_tumor/gone.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"gone\.jpg cannot be read"):
-        scan(tmp_path)
+        scan(tmp_path, BRAIN)
 
 
 @pytest.fixture
@@ -118,8 +120,8 @@ def manifest(tmp_path: Path) -> pd.DataFrame:
     put(root, "Training/no_tumor/copy, of 2.jpg", jpeg(2))
     put(root, "Training/glioma_tumor/other 3.jpg", jpeg(3))
     put(root, "Training/no_tumor/bad.jpg", b"NA")
-    frame, thumbnails = scan(root)
-    return assign_splits(group_near_copies(frame, thumbnails, 0.99), 0.7, 0.15, seed=0)
+    frame, thumbnails = scan(root, BRAIN)
+    return assign_splits(group_near_copies(frame, thumbnails, 0.99), BRAIN)
 
 
 def test_groups_and_conflicts_come_from_the_pictures(manifest: pd.DataFrame):

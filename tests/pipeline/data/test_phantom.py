@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hscc.errors import DataError
-from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
 from hscc.pipeline.data.near_duplicates import correlated_pairs, thumbnail
 from hscc.pipeline.data.phantom.anatomy import VIEWS, draw_head
-from hscc.pipeline.data.phantom.dataset import draw_dataset
+from hscc.pipeline.data.phantom.dataset import CLASSES, draw_dataset
+from hscc.pipeline.data.phantom.dataset import FOLDERS as OFFICIAL_SPLITS
 from hscc.pipeline.data.phantom.lesions import LESIONS
 from hscc.pipeline.data.phantom.slices import COMMENT, draw_slice, encode
 

@@ -7,11 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hscc.errors import DataError
-from hscc.pipeline.data.classes import CLASSES, SPLITS
 from hscc.pipeline.data.near_duplicates import conflicting
-from hscc.pipeline.data.splits import assign_splits, official_split
+from hscc.pipeline.data.phantom.dataset import CLASSES
+from hscc.pipeline.data.splits import assign_splits, grouped_split, official_split
+from hscc.pipeline.data_spec import SPLITS, DataSpec, OfficialSplit
+from tests.pipeline.specs import BRAIN, changed
 
+OFFICIAL = OfficialSplit(train="Training", val=None, test="Testing")
 ACTIVE = ("train", "val", "test")
+
+
+def spec(train: float, val: float, seed: int) -> DataSpec:
+    return changed(train_fraction=train, val_fraction=val, seed=seed)
 
 
 def images(seed: int, per_class: int = 40, largest: int = 6) -> pd.DataFrame:
@@ -41,7 +48,7 @@ fractions = st.sampled_from([(0.7, 0.15), (0.6, 0.2), (0.5, 0.25), (0.8, 0.1)])
 @quick
 @given(data=seeds, seed=seeds, shares=fractions)
 def test_no_group_is_on_two_sides(data: int, seed: int, shares: tuple[float, float]):
-    frame = assign_splits(images(data), *shares, seed)
+    frame = assign_splits(images(data), spec(*shares, seed))
     for protocol in ("grouped", "official"):
         used = frame[frame[f"split_{protocol}"].isin(ACTIVE)]
         assert used.groupby("group")[f"split_{protocol}"].nunique().max() == 1
@@ -50,7 +57,7 @@ def test_no_group_is_on_two_sides(data: int, seed: int, shares: tuple[float, flo
 @quick
 @given(data=seeds, seed=seeds, shares=fractions)
 def test_every_image_is_where_it_belongs(data: int, seed: int, shares: tuple[float, float]):
-    frame = assign_splits(images(data), *shares, seed)
+    frame = assign_splits(images(data), spec(*shares, seed))
     usable = frame["decodable"] & (frame["label"] != "cyst")
     agreed = usable & ~frame["conflict"]
     for protocol in ("grouped", "pooled", "official"):
@@ -73,11 +80,11 @@ def test_near_copies_in_training_cost_the_official_test_split_no_image(
 ):
     frame = images(data)
     agreed = (frame["decodable"] & (frame["label"] != "cyst") & ~frame["conflict"]).to_numpy()
-    whole = official_split(frame, agreed, *shares, seed)
+    whole = official_split(frame, agreed, *shares, seed, CLASSES, OFFICIAL)
     testing = (frame["official_split"] == "Testing").to_numpy()
     copied = frame["sha256"].isin(frame["sha256"][testing]).to_numpy()
     kept = testing | copied  # of Training, what is byte-identical to a Testing file
-    alone = official_split(frame[kept].reset_index(drop=True), agreed[kept], *shares, seed)
+    alone = official_split(frame[kept].reset_index(drop=True), agreed[kept], *shares, seed, CLASSES, OFFICIAL)
     assert (alone == "test").any()
     assert ((whole == "test")[kept] == (alone == "test")).all()
 
@@ -96,7 +103,7 @@ def test_the_testing_side_gives_way_to_copies_and_the_training_side_to_near_copi
         ("Training", "g", 4),
     ]
     frame = pd.DataFrame(rows, columns=["official_split", "sha256", "group"]).assign(label="no_tumor")
-    split = official_split(frame, np.ones(len(frame), dtype=bool), 0.7, 0.15, seed=0)
+    split = official_split(frame, np.ones(len(frame), dtype=bool), 0.7, 0.15, 0, CLASSES, OFFICIAL)
     sides = np.where(np.isin(split, ["train", "val"]), "training", split).tolist()
     out = "excluded"
     assert sides == ["training", out, out, "test", out, out, "test", "test", "training"]
@@ -105,7 +112,7 @@ def test_the_testing_side_gives_way_to_copies_and_the_training_side_to_near_copi
 @quick
 @given(data=seeds, seed=seeds, shares=fractions)
 def test_every_class_gets_its_shares(data: int, seed: int, shares: tuple[float, float]):
-    frame = assign_splits(images(data), *shares, seed)
+    frame = assign_splits(images(data), spec(*shares, seed))
     train, val = shares
     both = train + val
     wanted = {
@@ -129,7 +136,7 @@ def test_with_single_images_at_the_end_the_shares_are_met_to_an_image():
         {"label": "no_tumor", "group": groups, "official_split": "Training", "decodable": True, "conflict": False}
     ).assign(sha256=np.arange(len(groups)).astype(str))
     others = [frame.assign(label=label, group=groups + 100 * (1 + i)) for i, label in enumerate(CLASSES) if i != 2]
-    split = assign_splits(pd.concat([frame, *others], ignore_index=True), 0.7, 0.15, seed=0)
+    split = assign_splits(pd.concat([frame, *others], ignore_index=True), BRAIN)
     counts = split[split["label"] == "no_tumor"]["split_grouped"].value_counts()
     assert counts.to_dict() == pytest.approx({"train": 119, "val": 25.5, "test": 25.5}, abs=1)
     large = split[(split["label"] == "no_tumor") & (split["group"] < 10)]
@@ -140,13 +147,15 @@ def test_with_single_images_at_the_end_the_shares_are_met_to_an_image():
 @given(data=seeds, seed=seeds)
 def test_the_same_seed_gives_the_same_splits(data: int, seed: int):
     frame = images(data)
-    pd.testing.assert_frame_equal(assign_splits(frame, 0.7, 0.15, seed), assign_splits(frame, 0.7, 0.15, seed))
+    pd.testing.assert_frame_equal(
+        assign_splits(frame, spec(0.7, 0.15, seed)), assign_splits(frame, spec(0.7, 0.15, seed))
+    )
 
 
 @pytest.mark.parametrize("protocol", ["grouped", "pooled", "official"])
 def test_another_seed_gives_other_splits(protocol: str):
     frame = images(0)
-    first, other = (assign_splits(frame, 0.7, 0.15, seed)[f"split_{protocol}"] for seed in (0, 1))
+    first, other = (assign_splits(frame, spec(0.7, 0.15, seed))[f"split_{protocol}"] for seed in (0, 1))
     assert (first != other).any()
 
 
@@ -166,7 +175,7 @@ def singles(counts: dict[str, int]) -> pd.DataFrame:
 
 def test_pooled_draws_490_test_images_of_3264_as_papers_do():
     real = dict(zip(CLASSES, (926, 937, 500, 901), strict=True))
-    split = assign_splits(singles(real), 0.7, 0.15, seed=0)
+    split = assign_splits(singles(real), BRAIN)
     assert split["split_pooled"].value_counts().to_dict() == {"train": 2284, "val": 490, "test": 490}
     for label, count in real.items():
         held = (split["split_pooled"] == "test") & (split["label"] == label)
@@ -174,10 +183,34 @@ def test_pooled_draws_490_test_images_of_3264_as_papers_do():
 
 
 def test_the_last_bits_of_a_float_do_not_move_an_image():
-    split = assign_splits(singles(dict.fromkeys(CLASSES, 25)), 0.7, 0.15, seed=0)
+    split = assign_splits(singles(dict.fromkeys(CLASSES, 25)), BRAIN)
     assert split["split_pooled"].value_counts().to_dict() == {"train": 70, "val": 15, "test": 15}
 
 
 def test_too_few_images_for_a_stratified_draw_are_refused():
     with pytest.raises(DataError, match=r"smallest class: no_tumor with 1\).*data\.train_fraction"):
-        assign_splits(singles({**dict.fromkeys(CLASSES, 25), "no_tumor": 1}), 0.7, 0.15, seed=0)
+        assign_splits(singles({**dict.fromkeys(CLASSES, 25), "no_tumor": 1}), BRAIN)
+
+
+def test_without_an_official_split_that_protocol_has_no_image():
+    split = assign_splits(singles(dict.fromkeys(CLASSES, 25)), changed(official=None))
+    assert set(split["split_official"]) == {"excluded"}
+    assert set(split["split_grouped"]) == {"train", "val", "test"}
+
+
+@quick
+@given(data=seeds, seed=seeds, shares=fractions)
+def test_a_group_of_several_classes_stays_whole(data: int, seed: int, shares: tuple[float, float]):
+    frame = images(data)
+    mask = (frame["decodable"] & (frame["label"] != "cyst")).to_numpy()  # groups of two classes among them
+    split = pd.Series(grouped_split(frame, mask, *shares, seed, CLASSES))
+    assert split[mask].groupby(frame["group"][mask]).nunique().max() == 1
+    assert (split[~mask] == "excluded").all()
+
+
+def test_official_validation_images_stay_and_what_belongs_with_them_leaves_training():
+    rows = [("learn", "a", 0), ("check", "b", 0), ("learn", "c", 1), ("check", "d", 2), ("final", "e", 2)]
+    frame = pd.DataFrame(rows, columns=["official_split", "sha256", "group"]).assign(label="no_tumor")
+    official = OfficialSplit(train="learn", val="check", test="final")
+    split = official_split(frame, np.ones(5, dtype=bool), 0.7, 0.15, 0, CLASSES, official)
+    assert split.tolist() == ["excluded", "val", "train", "excluded", "test"]

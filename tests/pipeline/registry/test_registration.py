@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.registry.connection import RegistryError
 from hscc.pipeline.registry.registration import Candidate, input_example, log_version
 from hscc.pipeline.registry.versions import (
@@ -22,10 +22,12 @@ from hscc.pipeline.registry.versions import (
     read_standing,
     resolve,
 )
-from hscc.pipeline.serving.reading import decode_picture, refuse_implausible
+from hscc.pipeline.serving.plausibility import refuse_implausible
+from hscc.pipeline.serving.reading import decode_picture
 from hscc.pipeline.stages.register import SERVED
 from hscc.pipeline.tracking import stage_run, tracking_uri
 from tests.pipeline.registered import DATA_HASH, NAME, head, save_network
+from tests.pipeline.specs import BRAIN
 
 
 def candidate(folder: Path, seed: int) -> Candidate:
@@ -163,7 +165,7 @@ def test_a_kill_between_upload_and_version_leaves_no_half_version(
 
 def test_the_example_is_a_picture_that_passes() -> None:
     picture = decode_picture(input_example()["image"][0], "example")
-    refuse_implausible(picture)
+    refuse_implausible(picture, BRAIN.plausible, BRAIN.texts.subject)
     assert picture.grey.dtype == np.uint8
 
 

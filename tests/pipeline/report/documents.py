@@ -28,6 +28,7 @@ from hscc.pipeline.statistics.schema import (
     Timing,
 )
 from hscc.pipeline.statistics.structure_schema import StructureGrid
+from tests.pipeline.specs import BRAIN
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 COMPARED = ("global_svd", "global_svd_adaptive", "tucker", "tucker_adaptive", "hscc_paper", "hscc")
@@ -304,7 +305,8 @@ def material(folder: Path, seeds: tuple[int, ...] = (0,), **changes: Any) -> Mat
     own = full_results(seeds)
     pooled = results_of(network(protocol="pooled"), protocol="pooled")
     return Material(**{
-        "protocols": {"grouped": own, "pooled": pooled}, "predictions": predictions(own), "pictures": folder,
+        "protocols": {"grouped": own, "pooled": pooled}, "predictions": predictions(own), "texts": BRAIN.texts,
+        "pictures": folder,
         "tradeoff": tradeoff(), "insight": insight(folder), "histories": {"grouped": history(), "pooled": history()},
         "findings": findings(),
         "origin": Origin((Lock("train@grouped", "artifacts/baseline/grouped", "c" * 32),), {"train": "d" * 32}),

@@ -23,7 +23,7 @@ from PIL import Image
 from hscc.export.card import NOTICE
 from hscc.pipeline.commands import predict
 from hscc.pipeline.commands.promote import promote
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.registry.audit_log import CHAMPION
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.pictures import dicom, encoded, uniform

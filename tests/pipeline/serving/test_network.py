@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.serving.heatmap import occlusion
 from hscc.pipeline.serving.network import Network
 from tests.pipeline.registered import head, save_network

@@ -9,10 +9,15 @@ import yaml
 from PIL import Image, ImageFilter
 
 from hscc.errors import DataError
-from hscc.pipeline.serving import reading
-from hscc.pipeline.serving.reading import Picture, decode_picture, read_picture, refuse_implausible
+from hscc.pipeline.serving.plausibility import refuse_implausible
+from hscc.pipeline.serving.reading import Picture, decode_picture, read_picture
 from tests.pipeline.pictures import dicom, encoded
 from tests.pipeline.registered import head
+from tests.pipeline.specs import BRAIN
+
+
+def refuse(picture: Picture) -> None:
+    refuse_implausible(picture, BRAIN.plausible, BRAIN.texts.subject)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
@@ -33,7 +38,7 @@ def test_a_jpeg_is_read_as_its_grey_levels_nearly(mode: str, tmp_path: Path) -> 
     assert picture.grey.shape == (96, 96)
     assert np.abs(picture.grey.astype(int) - np.asarray(smooth)).mean() < 3
     assert picture.colour < 1.0
-    refuse_implausible(picture)
+    refuse(picture)
 
 
 def test_half_a_jpeg_is_refused() -> None:
@@ -46,7 +51,7 @@ def test_a_photograph_is_known_by_its_colours() -> None:
     photograph = Image.merge("RGB", [Image.fromarray(head() // part) for part in (1, 2, 3)])
     picture = decode_picture(encoded(photograph, "JPEG"), "photograph")
     with pytest.raises(DataError, match="in colour"):
-        refuse_implausible(picture)
+        refuse(picture)
 
 
 def test_sixteen_bits_are_spread_over_the_levels() -> None:
@@ -77,7 +82,7 @@ def test_a_dicom_slice_is_read_through_its_window() -> None:
 )
 def test_another_examination_is_refused(elements: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        decode_picture(dicom(head(), **elements), "slice")
+        refuse(decode_picture(dicom(head(), **elements), "slice"))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", encoded(Image.fromarray(head()))[:300], b"\0" * 128 + b"DICM"])
@@ -109,13 +114,30 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 )
 def test_what_is_plainly_no_slice_is_refused(grey: Any, colour: float, words: str) -> None:
     with pytest.raises(DataError, match=f"does not look like a brain MRI slice: .*{words}"):
-        refuse_implausible(Picture("it", grey, colour))
+        refuse(Picture("it", grey, colour))
 
 
 def test_a_head_in_dark_air_passes() -> None:
-    refuse_implausible(Picture("it", head(side=200), 0.0))
+    refuse(Picture("it", head(side=200), 0.0))
 
 
 def test_sides_that_validation_allows_are_served() -> None:
     allowed = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["validate"]
-    assert (allowed["min_side"], allowed["max_side"]) == (reading._SHORTEST_SIDE, reading._LONGEST_SIDE)
+    assert BRAIN.plausible is not None
+    assert BRAIN.plausible.sides == (allowed["min_side"], allowed["max_side"])
+
+
+def test_without_limits_any_picture_is_taken() -> None:
+    refuse_implausible(Picture("it", 255 - head(), 40.0), None, "picture")
+    assert BRAIN.plausible is not None
+    open_ones = {name: None for name in ("max_oblong", "max_colour", "min_contrast", "min_dark_border", "max_corner")}
+    anything = BRAIN.plausible.model_copy(update={**open_ones, "modalities": (), "body_parts": ()})
+    refuse_implausible(Picture("it", 255 - head(), 40.0, "CT", "KNEE"), anything, "picture")
+
+
+def test_colours_are_kept() -> None:
+    photograph = Image.merge("RGB", [Image.fromarray(head() // part) for part in (1, 2, 3)])
+    picture = decode_picture(encoded(photograph), "photograph")
+    assert picture.pixels.shape == (96, 96, 3)
+    assert np.array_equal(picture.pixels, np.asarray(photograph))
+    assert np.array_equal(picture.grey, np.asarray(photograph.convert("L")))

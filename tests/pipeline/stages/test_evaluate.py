@@ -17,8 +17,8 @@ from sklearn.metrics import f1_score
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.benchmark.peak_memory import Peaks
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.stages import bench, quantise
 from hscc.pipeline.stages.evaluate import run
 from hscc.pipeline.statistics.bootstrap import resample, resampled_mean, standard_error

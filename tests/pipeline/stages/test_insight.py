@@ -25,8 +25,8 @@ from hscc.methods import HSCC, GlobalSVD
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.data.phantom.slices import draw_slice
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import insight

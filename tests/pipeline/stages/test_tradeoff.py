@@ -16,7 +16,7 @@ from hscc.errors import ArtifactError, BudgetError
 from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.stages import tradeoff
 from hscc.pipeline.statistics.structure_grid import Trial
 from hscc.pipeline.statistics.structure_schema import Setting, read_structure_grid

@@ -19,8 +19,8 @@ from hscc.errors import ArtifactError
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import parse_cell
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.loading import balanced_sample
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import calibrate, compress, train
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from hscc.errors import DataError
 from hscc.pipeline import layout
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.stages.validate import FAILED, run
 from hscc.pipeline.tracking import tracking_uri
 from tests.pipeline.committed import committed

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from hscc.pipeline.validation.checked_tables import class_table, folder_table, image_table, split_table, stratum_table
+from tests.pipeline.specs import BRAIN, changed
 
 # path, official folder, class, decodable, content, group, conflict, grouped, pooled, official
 ROWS = [
@@ -21,7 +22,9 @@ NAMES = ["path", "official_split", "label", "decodable", "sha256", "group", "con
 def frame() -> pd.DataFrame:
     table = pd.DataFrame(ROWS, columns=[*NAMES, "split_grouped", "split_pooled", "split_official"])
     size = table["decodable"].map({True: 100, False: -1})
-    return table.assign(width=size, height=size, mode=table["decodable"].map({True: "RGB", False: ""}))
+    return table.assign(
+        near_copies=table["group"], width=size, height=size, mode=table["decodable"].map({True: "RGB", False: ""})
+    )
 
 
 def chosen(table: pd.DataFrame, column: str) -> list[str]:
@@ -29,7 +32,7 @@ def chosen(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def test_image_table_marks_copies_and_leaks():
-    table = image_table(frame())
+    table = image_table(frame(), BRAIN)
     assert dict(table.dropna(subset="copy_of")[["path", "copy_of"]].to_numpy()) == {"b": "a"}
     assert chosen(table, "copied_from_training") == ["b"]
     assert chosen(table, "near_copy_in_training") == ["b", "d"]
@@ -38,13 +41,13 @@ def test_image_table_marks_copies_and_leaks():
 
 
 def test_what_cannot_be_decoded_has_no_size_to_judge():
-    table = image_table(frame()).set_index("path")
+    table = image_table(frame(), BRAIN).set_index("path")
     assert table.loc["F", ["width", "height", "mode"]].isna().all()
     assert table.loc["e", ["width", "height", "mode"]].tolist() == [100, 100, "RGB"]
 
 
 def test_folder_and_class_tables_count_decodable_images_of_what_there_should_be():
-    folders = folder_table(frame()).set_index("path")["images"]
+    folders = folder_table(frame(), BRAIN).set_index("path")["images"]
     assert len(folders) == 8
     assert folders[folders > 0].to_dict() == {
         "Training/glioma_tumor": 1,
@@ -52,7 +55,7 @@ def test_folder_and_class_tables_count_decodable_images_of_what_there_should_be(
         "Testing/glioma_tumor": 1,
         "Testing/no_tumor": 2,
     }
-    classes = class_table(frame()).set_index("path")
+    classes = class_table(frame(), BRAIN).set_index("path")
     assert classes["images"].to_dict() == {
         "glioma_tumor": 2,
         "meningioma_tumor": 0,
@@ -73,8 +76,23 @@ def test_split_table_counts_the_sides_of_a_group_without_excluded_images():
 
 
 def test_stratum_table_has_every_class_of_every_split():
-    strata = stratum_table(frame()).set_index("path")["images"]
+    strata = stratum_table(frame(), BRAIN).set_index("path")["images"]
     assert len(strata) == 36
     assert strata["pooled/test/no_tumor"] == 2
     assert strata["official/test/no_tumor"] == 0
     assert not any(path.split("/")[1] == "excluded" for path in strata.index)
+
+
+def test_images_of_one_patient_on_both_sides_are_marked():
+    table = frame().assign(subject=["p", "", "q", "q", "r", ""])
+    assert chosen(image_table(table, BRAIN), "group_in_training") == ["d"]
+    assert chosen(split_table(table), "group_in_train") == ["d"]
+    assert chosen(image_table(frame(), BRAIN), "group_in_training") == []
+
+
+def test_without_an_official_split_classes_are_counted_over_all_images():
+    spec = changed(official=None)
+    folders = folder_table(frame().assign(official_split=""), spec).set_index("path")["images"]
+    assert folders.to_dict() == {"glioma_tumor": 2, "meningioma_tumor": 0, "no_tumor": 3, "pituitary_tumor": 0}
+    assert not any(path.startswith("official") for path in stratum_table(frame(), spec)["path"])
+    assert chosen(image_table(frame(), spec), "near_copy_in_training") == []

@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.data.classes import CLASSES
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.data.report import DataReport, Finding, read_data_report, write_data_report
 from hscc.pipeline.validation.data_report import gather_report, print_summary
 from hscc.pipeline.validation.near_copies import gather_evidence
 from hscc.pipeline.validation.runner import Outcome
 from hscc.pipeline.validation.suite import stratum_checks
+from tests.pipeline.specs import BRAIN
 
 COMMITTED = Path(__file__).parents[3] / "reports/data.json"
 FINDING = Finding(
@@ -42,7 +43,7 @@ def data_report() -> DataReport:
     )
     thumbnails = np.random.default_rng(0).integers(0, 256, (5, 256), dtype=np.uint8)
     outcomes = [Outcome(stratum_checks()[0], False, ("official/test/no_tumor",))]
-    return gather_report(outcomes, [FINDING], gather_evidence(frame, thumbnails, 0.99))
+    return gather_report(outcomes, [FINDING], gather_evidence(frame, thumbnails, BRAIN))
 
 
 def test_the_report_has_every_count(data_report: DataReport):
@@ -77,7 +78,7 @@ def test_a_missing_or_damaged_report_names_the_stage(content: str | None, tmp_pa
 
 def test_the_summary_shows_the_splits_and_the_findings(data_report: DataReport):
     text = io.StringIO()
-    print_summary(data_report, Console(file=text, width=100))
+    print_summary(data_report, BRAIN, Console(file=text, width=100))
     lines = text.getvalue().splitlines()
     official = [line for line in lines if "official" in line or "excluded" in line]
     assert len(official) == 4

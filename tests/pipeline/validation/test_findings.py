@@ -1,29 +1,32 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from hscc.pipeline.data.classes import CLASSES
 from hscc.pipeline.data.near_duplicates import conflicting, near_duplicate_groups
+from hscc.pipeline.data.phantom.dataset import CLASSES
 from hscc.pipeline.data.report import Finding
 from hscc.pipeline.data.splits import assign_splits
+from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.params import ValidateParams
-from hscc.pipeline.validation import findings
-from hscc.pipeline.validation.findings import DESCRIBE, SHOWN, digest_of_testing_glioma, find
+from hscc.pipeline.validation.findings import DESCRIBE, SHOWN, digest_of, find
 from hscc.pipeline.validation.near_copies import Evidence, gather_evidence
 from hscc.pipeline.validation.runner import Outcome
 from hscc.pipeline.validation.suite import class_checks, image_checks, split_checks, stratum_checks
+from tests.pipeline.specs import BRAIN, changed
 
+GROUPED = changed(group="[0-9]+")
 LIMITS = ValidateParams(min_side=64, max_side=4096, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
 CHECKS = {
-    check.id: check for check in (*image_checks(LIMITS), *class_checks(LIMITS), *split_checks(), *stratum_checks())
+    check.id: check
+    for check in (*image_checks(LIMITS, GROUPED), *class_checks(LIMITS), *split_checks(GROUPED), *stratum_checks())
 }
 
 
-def faulty(altered: int = 0) -> Evidence:
+def faulty(altered: int = 0, spec: DataSpec = BRAIN) -> Evidence:
     """Give 4 classes of 50 (40 Training, 10 Testing), 25 Training gliomas copied to Testing, one as no_tumor.
 
     The last copies may be altered by one grey level in one pixel: near-copies of other bytes.
@@ -45,9 +48,13 @@ def faulty(altered: int = 0) -> Evidence:
     digests = [hashlib.sha256(thumbnail.tobytes()).hexdigest() for thumbnail in thumbnails]
     groups = near_duplicate_groups(thumbnails, digests, 0.99)
     frame = frame.assign(
-        sha256=digests, decodable=True, group=groups, conflict=conflicting(groups, frame["label"].tolist())
+        sha256=digests,
+        decodable=True,
+        near_copies=groups,
+        group=groups,
+        conflict=conflicting(groups, frame["label"].tolist()),
     )
-    return gather_evidence(assign_splits(frame, 0.7, 0.15, 0), thumbnails, 0.99)
+    return gather_evidence(assign_splits(frame, spec), thumbnails, spec)
 
 
 EVIDENCE = faulty()
@@ -144,11 +151,30 @@ def test_thin_splits():
     assert "(official val: 7 no tumour; official test: 10 glioma, 10 no tumour)" in finding.finding
 
 
-def test_the_note_on_testing_glioma_is_for_the_public_data_set_only(monkeypatch: pytest.MonkeyPatch):
+def test_a_remark_is_shown_only_where_the_data_holds_those_images():
     assert find([], EVIDENCE) == []
-    monkeypatch.setattr(findings, "_KNOWN_TESTING_GLIOMA", digest_of_testing_glioma(EVIDENCE.frame))
-    (note,) = find([], EVIDENCE)
+    (remark,) = BRAIN.remarks
+    frame = EVIDENCE.frame
+    held = frame[(frame["official_split"] == "Testing") & (frame["label"] == "glioma_tumor")]
+    known = {**remark.model_dump(), "sha256": digest_of(held)}
+    (note,) = find([], replace(EVIDENCE, spec=changed(remarks=[known])))
     assert (note.id, note.severity, note.count) == ("testing_glioma", "note", 34)
-    assert "not measured here" in note.finding
-    renamed = EVIDENCE.frame.assign(path=EVIDENCE.frame["path"] + ".jpeg")
-    assert digest_of_testing_glioma(renamed) == digest_of_testing_glioma(EVIDENCE.frame)
+    assert note.finding == remark.finding
+    renamed = held.assign(path=held["path"] + ".jpeg")
+    assert digest_of(renamed) == digest_of(held)
+
+
+def test_images_of_one_patient_on_both_sides():
+    frame = EVIDENCE.frame
+    finding = described("group_in_training", *frame["path"][:3])
+    assert "3 of the 65 Testing images are of a patient that Training has images of too" in finding.finding
+    pooled = described("pooled_groups", *frame["path"][:17])
+    assert "17 of the 34 test images of the pooled split (50%) are of a patient" in pooled.finding
+
+
+def test_a_data_set_without_official_split_is_told_nothing_of_one():
+    evidence = faulty(spec=changed(official=None))
+    for check in ("copies", "near_copies", "contradicting_labels", "imbalance"):
+        finding = described(check, "Training/glioma_tumor/7.jpg", evidence=evidence)
+        assert "official" not in finding.finding + finding.what_we_do
+        assert "Testing and" not in finding.finding

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from hscc.pipeline.validation.near_copies import THRESHOLDS, gather_evidence
+from tests.pipeline.specs import BRAIN, changed
 
 
 def pictures() -> tuple[pd.DataFrame, np.ndarray]:
@@ -26,7 +27,7 @@ def pictures() -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_near_copies_are_counted_at_every_threshold():
     frame, thumbnails = pictures()
-    evidence = gather_evidence(frame, thumbnails, 0.99)
+    evidence = gather_evidence(frame, thumbnails, BRAIN)
     assert [row.threshold for row in evidence.near_copies] == [*THRESHOLDS, None]
     loose, _, strict, identical = (row.model_dump() for row in evidence.near_copies)
     assert loose == {
@@ -45,7 +46,7 @@ def test_near_copies_are_counted_at_every_threshold():
 
 def test_the_chosen_threshold_is_among_them_even_if_unusual():
     frame, thumbnails = pictures()
-    evidence = gather_evidence(frame, thumbnails, 0.993)
+    evidence = gather_evidence(frame, thumbnails, changed(near_duplicate=0.993))
     assert evidence.chosen.threshold == 0.993
     assert [row.threshold for row in evidence.stricter] == [0.995, 0.999, None]
 
@@ -53,5 +54,5 @@ def test_the_chosen_threshold_is_among_them_even_if_unusual():
 def test_contradicting_copies_are_counted_in_pairs():
     frame, thumbnails = pictures()
     frame["sha256"] = "x"
-    identical = gather_evidence(frame, thumbnails, 0.99).near_copies[-1]
+    identical = gather_evidence(frame, thumbnails, BRAIN).near_copies[-1]
     assert identical.contradicting_pairs == 9  # 3 gliomas by 3 without

@@ -17,6 +17,7 @@ from hscc.pipeline.validation.suite import (
     split_checks,
     stratum_checks,
 )
+from tests.pipeline.specs import BRAIN
 
 LIMITS = ValidateParams(min_side=64, max_side=512, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
 SOUND = {
@@ -69,26 +70,26 @@ def one(check_list: list[Check], rows: pd.DataFrame, folder: Path) -> tuple[dict
 
 
 def test_sound_images_pass(tmp_path: Path):
-    assert one(image_checks(LIMITS), table({}, {}), tmp_path) == ({}, False)
+    assert one(image_checks(LIMITS, BRAIN), table({}, {}), tmp_path) == ({}, False)
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_each_fault_fails_its_own_check_and_names_the_image(tmp_path: Path, fault: str):
-    found, stops = one(image_checks(LIMITS), table(BROKEN[fault], {}), tmp_path)
+    found, stops = one(image_checks(LIMITS, BRAIN), table(BROKEN[fault], {}), tmp_path)
     assert found == {fault: ("Training/no_tumor/1.jpg",)}
     assert stops == (fault not in WARNINGS)
 
 
 def test_paths_that_differ_in_case_only_are_named_both(tmp_path: Path):
     twice = {"path_ignoring_case": "training/no_tumor/0.jpg"}
-    found, stops = one(image_checks(LIMITS), table(twice), tmp_path)
+    found, stops = one(image_checks(LIMITS, BRAIN), table(twice), tmp_path)
     assert found == {"unique_path": ("Training/no_tumor/0.jpg", "Training/no_tumor/1.jpg")}
     assert stops
 
 
 def test_an_empty_folder_and_a_small_class_are_errors_and_imbalance_is_not(tmp_path: Path):
     folders = pd.DataFrame({"path": ["Training/no_tumor", "Testing/no_tumor"], "images": [20, 0]})
-    assert one(folder_checks(), folders, tmp_path) == ({"class_folder": ("Testing/no_tumor",)}, True)
+    assert one(folder_checks(BRAIN), folders, tmp_path) == ({"class_folder": ("Testing/no_tumor",)}, True)
     classes = pd.DataFrame({"path": ["no_tumor", "glioma_tumor"], "images": [19, 20], "imbalance": [3.0, 3.1]})
     validation = Validation(tmp_path)
     outcomes = validation.check("classes", classes, class_checks(LIMITS))
@@ -104,8 +105,11 @@ def test_a_group_on_two_sides_is_an_error_and_a_pooled_leak_is_not(tmp_path: Pat
             "near_copy_in_train": [True, False, False],
         }
     )
-    assert one(split_checks(), rows, tmp_path) == ({"grouped_separates_groups": ("b",), "pooled_leak": ("a",)}, True)
-    assert one(split_checks(), rows.iloc[[0]], tmp_path) == ({"pooled_leak": ("a",)}, False)
+    assert one(split_checks(BRAIN), rows, tmp_path) == (
+        {"grouped_separates_groups": ("b",), "pooled_leak": ("a",)},
+        True,
+    )
+    assert one(split_checks(BRAIN), rows.iloc[[0]], tmp_path) == ({"pooled_leak": ("a",)}, False)
 
 
 def test_a_thin_split_is_a_warning(tmp_path: Path):
@@ -115,8 +119,8 @@ def test_a_thin_split_is_a_warning(tmp_path: Path):
 
 def test_publish_writes_the_result_and_browsable_pages(tmp_path: Path):
     validation = Validation(tmp_path / "validation")
-    validation.check("images", table(BROKEN["decodable"]), image_checks(LIMITS))
-    validation.check("folders", pd.DataFrame({"path": ["Training/no_tumor"], "images": [1]}), folder_checks())
+    validation.check("images", table(BROKEN["decodable"]), image_checks(LIMITS, BRAIN))
+    validation.check("folders", pd.DataFrame({"path": ["Training/no_tumor"], "images": [1]}), folder_checks(BRAIN))
     validation.publish()
     result = json.loads((tmp_path / "validation/expectations.json").read_text(encoding="utf-8"))
     assert set(result) == {"images", "folders"}
@@ -137,4 +141,4 @@ def test_publish_writes_the_result_and_browsable_pages(tmp_path: Path):
 
 def test_a_check_that_cannot_be_computed_is_not_taken_for_passed(tmp_path: Path):
     with pytest.raises(RuntimeError, match="near_copies"):
-        Validation(tmp_path).check("images", table().drop(columns="near_copies"), image_checks(LIMITS))
+        Validation(tmp_path).check("images", table().drop(columns="near_copies"), image_checks(LIMITS, BRAIN))

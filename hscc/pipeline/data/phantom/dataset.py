@@ -18,9 +18,11 @@ import numpy as np
 from PIL import Image
 
 from hscc.errors import DataError
-from hscc.pipeline.data.classes import CLASSES, OFFICIAL_SPLITS
 from hscc.pipeline.data.phantom.slices import QUALITY, draw_slice, encode
 from hscc.terminal import track
+
+CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+FOLDERS = ("Training", "Testing")
 
 
 def draw_dataset(
@@ -95,14 +97,14 @@ def _draw_all(root: Path, per_class: tuple[int, int], size: int, seed: int) -> N
         for label in range(len(CLASSES))
         for index in range(count)
     ]
-    for split in OFFICIAL_SPLITS:
+    for split in FOLDERS:
         for label in CLASSES:
             (root / split / label).mkdir(parents=True)
 
     def draw(job: tuple[int, int, int]) -> None:
         split, label, index = job
         image = draw_slice(CLASSES[label], np.random.default_rng((seed, *job)), size)
-        (root / _name(OFFICIAL_SPLITS[split], CLASSES[label], index)).write_bytes(encode(image))
+        (root / _name(FOLDERS[split], CLASSES[label], index)).write_bytes(encode(image))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in track(pool.map(draw, jobs), "Drawing slices", len(jobs)):
@@ -114,9 +116,9 @@ def _plant(root: Path, train_per_class: int, duplicates: int) -> list[tuple[str,
     for number in range(duplicates):
         index, label = divmod(number, len(CLASSES))
         kind, own = (number + index) % 4, CLASSES[label]  # shifted each round: every class gets every kind
-        original = _name("Training", own, index)
+        original = _name(FOLDERS[0], own, index)
         other = CLASSES[(label + 1) % len(CLASSES)] if kind == 3 else own
-        copy = PurePosixPath("Testing" if kind == 1 else "Training", other, f"copy({number + 1}).jpg")
+        copy = PurePosixPath(FOLDERS[kind == 1], other, f"copy({number + 1}).jpg")
         content = (root / original).read_bytes()
         (root / copy).write_bytes(_re_encoded(content) if kind == 2 else content)
         planted.append((str(copy), str(original)))

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from hscc.errors import DataError
-from hscc.pipeline.data.classes import OFFICIAL_SPLITS
 
+FOLDERS = ("Training", "Testing")  # of the public MRI data set
 # What reading a damaged archive raises; RuntimeError and NotImplementedError: encrypted, or an unknown compression.
 _DAMAGE = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError)
 # What desktops leave in folders.
@@ -107,7 +107,7 @@ def _inside(path: Path, names: list[str]) -> Iterator[tuple[int, str]]:
     for index, parts in enumerate(parted):
         inner = parts[len(root) :]
         junk = parts[-1] in _JUNK or parts[-1].startswith("._")
-        if parts[: len(root)] == root and len(inner) > 1 and inner[0] in OFFICIAL_SPLITS and not junk:
+        if parts[: len(root)] == root and len(inner) > 1 and inner[0] in FOLDERS and not junk:
             yield index, "/".join(inner)
 
 
@@ -121,7 +121,7 @@ def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
 def _root(path: Path, members: list[tuple[str, ...]]) -> tuple[str, ...]:
     first, second = (
         {parts[:depth] for parts in members for depth in (0, 1) if len(parts) > depth + 1 and parts[depth] == split}
-        for split in OFFICIAL_SPLITS
+        for split in FOLDERS
     )
     both = sorted(first & second, key=lambda root: (len(root), root))
     if not both:

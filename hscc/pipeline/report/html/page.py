@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from hscc.pipeline.data.report import Finding
+from hscc.pipeline.data_spec import Texts
 from hscc.pipeline.insight.schema import Insight
 from hscc.pipeline.names import network_label
 from hscc.pipeline.report.html.section import Absent, Section
@@ -47,6 +48,8 @@ class Material:
         Of `hscc.pipeline.statistics.robustness.read_protocols`: the page speaks of the first.
     predictions : pandas.DataFrame
         Of `hscc.pipeline.statistics.predictions.read_predictions`.
+    texts : Texts
+        How to speak of the data.
     pictures : Path
         Folder of the pictures that `insight` names.
     histories : mapping of str to pandas.DataFrame
@@ -63,6 +66,7 @@ class Material:
 
     protocols: Mapping[str, Results]
     predictions: pd.DataFrame
+    texts: Texts
     pictures: Path
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
@@ -110,6 +114,7 @@ def render(material: Material) -> Report:
     environment = _environment()
     html = environment.get_template("page.html.jinja").render(
         results=results,
+        texts=material.texts,
         runtime=RUNTIME_NAMES.get(results.runtime, results.runtime),
         title=title(chosen),
         verdict=[_unbroken(sentence) for sentence in verdict(results)],
@@ -136,9 +141,9 @@ def _parts(material: Material) -> list[Section | Absent]:
         comparisons_section(results),
         ablation_section(results),
         tradeoff_section(material.tradeoff),
-        classes_section(results, material.predictions),
+        classes_section(results, material.predictions, material.texts),
         calibration_section(results, material.predictions),
-        insight_section(material.insight, material.pictures),
+        insight_section(material.insight, material.pictures, material.texts),
         protocols_section(material.protocols),
         training_section(material.histories),
         provenance_section(results, material.origin),

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from hscc.pipeline.report.html.page import Material, Report, render
+from tests.pipeline.specs import BRAIN
 
 from ..documents import COMPARED, CONTROLS, RATIOS, TIMED, network, predictions, results_of
 
@@ -58,7 +59,7 @@ def parsed(report: Report) -> Page:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A report of a baseline and one network, and of nothing that may lack."""
     few = results_of(network(timed=False), phantom=True)
-    return render(Material({"grouped": few}, predictions(few), tmp_path_factory.mktemp("none"))).html
+    return render(Material({"grouped": few}, predictions(few), BRAIN.texts, tmp_path_factory.mktemp("none"))).html
 
 
 def test_it_is_one_closed_file_that_loads_nothing(report: Report, parsed: Page) -> None:
@@ -115,7 +116,9 @@ def test_it_says_whether_its_network_is_the_registered_one(tmp_path: Path) -> No
     assert few.chosen().name == "hscc-macs12-seed0"
 
     def words(registered: str | None) -> str:
-        return Page(render(Material({"grouped": few}, predictions(few), tmp_path, registered=registered)).html).words
+        return Page(
+            render(Material({"grouped": few}, predictions(few), BRAIN.texts, tmp_path, registered=registered)).html
+        ).words
 
     assert "the fastest, HSCC, 12× fewer MACs." in words(None) and "No network is registered" in words(None)
     assert "It is the network in the registry" in words("hscc-macs12-seed0")
@@ -124,7 +127,7 @@ def test_it_says_whether_its_network_is_the_registered_one(tmp_path: Path) -> No
 
 def test_a_network_that_misses_a_requirement_is_called_so(tmp_path: Path) -> None:
     lossy = results_of(network("hscc", 12.0, gain=-0.1))
-    page = render(Material({"grouped": lossy}, predictions(lossy), tmp_path)).html
+    page = render(Material({"grouped": lossy}, predictions(lossy), BRAIN.texts, tmp_path)).html
     assert "No network meets the requirements" in page and "loses 10.00 points of accuracy" in page
 
 
@@ -154,7 +157,7 @@ def test_what_others_wrote_is_escaped(report: Report, parsed: Page) -> None:
 
 def test_the_same_material_gives_the_same_page(tmp_path: Path) -> None:
     few = results_of(network())
-    pages = [render(Material({"grouped": few}, predictions(few), tmp_path)).html for _ in range(2)]
+    pages = [render(Material({"grouped": few}, predictions(few), BRAIN.texts, tmp_path)).html for _ in range(2)]
     assert pages[0] == pages[1]
 
 

@@ -17,6 +17,7 @@ from hscc.pipeline.report.html.sections.protocols_section import protocols_secti
 from hscc.pipeline.report.html.sections.results_section import results_section
 from hscc.pipeline.report.html.sections.tradeoff_section import tradeoff_section
 from hscc.pipeline.statistics.predictions import logits_of, predictions_of
+from tests.pipeline.specs import BRAIN
 
 from ..documents import CLASSES, findings, full_results, insight, network, predictions, results_of, tradeoff
 
@@ -46,7 +47,7 @@ def test_a_tradeoff_that_was_switched_off_is_absent() -> None:
 def test_confusion_is_counted_from_the_kept_logits() -> None:
     results = results_of(network())
     kept = predictions(results)
-    matrices = content(classes_section(results, kept))["matrices"]
+    matrices = content(classes_section(results, kept, BRAIN.texts))["matrices"]
     for matrix, name in zip(matrices, ("dense-grouped", "hscc-macs6-seed0"), strict=True):
         counts = np.array([[count for count, _ in line["cells"]] for line in matrix["rows"]])
         answers = predictions_of(kept, name)
@@ -84,7 +85,7 @@ def test_protocols_stand_side_by_side_with_what_near_copies_give() -> None:
 
 
 def test_pictures_are_described_in_words(tmp_path: Path) -> None:
-    shown = content(insight_section(insight(tmp_path), tmp_path))
+    shown = content(insight_section(insight(tmp_path), tmp_path, BRAIN.texts))
     assert "most at the bottom right, 60 %, least at the top left, 10 %" in shown["layers"][0]["alt"]
     assert shown["layers"][1]["picture"] is None
     assert shown["network"] == "HSCC, 6× fewer MACs"
@@ -95,7 +96,7 @@ def test_pictures_are_described_in_words(tmp_path: Path) -> None:
 
 def test_insight_without_regions_or_changed_answers_has_no_tables_of_them(tmp_path: Path) -> None:
     bare = insight(tmp_path, layers=(), importance=(), importance_pictures=(), flips=(), flip_counts=())
-    shown = content(insight_section(bare, tmp_path))
+    shown = content(insight_section(bare, tmp_path, BRAIN.texts))
     assert shown["importance"] is None and shown["flip_counts"] is None and shown["flips"] == []
 
 
@@ -103,4 +104,4 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     found = insight(tmp_path)
     (tmp_path / "cam-1.png").unlink()
     with pytest.raises(ArtifactError, match=r"cam-1.png.*hscc insight"):
-        insight_section(found, tmp_path)
+        insight_section(found, tmp_path, BRAIN.texts)

@@ -15,7 +15,7 @@ from hscc.pipeline.report.html.series import ACCENT, GREY, legend, marks
 from hscc.pipeline.report.html.svg import SERIES, series_colour, standalone, to_svg
 from hscc.pipeline.statistics.schema import NetworkRow
 
-from ..documents import CLASSES, network
+from ..documents import network
 
 ROWS = [
     network("dense"), network("global_svd", 3.0), network("hscc", 3.0), network("hscc", {"macs": 6.0, "latency": 4.0}),
@@ -87,8 +87,8 @@ def test_a_network_without_a_time_is_not_in_the_figure_of_time() -> None:
 
 
 def test_f1_shows_the_classes() -> None:
-    drawing = f1_drawing(ROWS[:3], CLASSES, "F1")
-    assert {"glioma", "meningioma", "no tumor", "pituitary", "F1"} <= set(texts(drawing.svg))
+    drawing = f1_drawing(ROWS[:3], ["glioma", "meningioma", "no tumour", "pituitary"], "F1")
+    assert {"glioma", "meningioma", "no tumour", "pituitary", "F1"} <= set(texts(drawing.svg))
 
 
 def test_curves_are_solid_for_validation_and_dashed_for_training() -> None:

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from hscc.pipeline.names import budget_label, class_label, network_label
+from hscc.pipeline.data_spec import Texts
+from hscc.pipeline.names import budget_label, network_label
 from hscc.pipeline.report.html.section import Section
 from hscc.pipeline.report.html.series import Mark, key_of, marks
 from hscc.pipeline.report.html.svg import INK, PAPER, STYLE, Drawing, LegendEntry, series_colour, to_svg
@@ -27,18 +28,19 @@ _SCORES: tuple[tuple[str, Callable[[ClassScores], Estimate]], ...] = (
 )
 
 
-def classes_section(results: Results, predictions: pd.DataFrame) -> Section:
+def classes_section(results: Results, predictions: pd.DataFrame, texts: Texts) -> Section:
     """Lay out F1 of the methods at the chosen network's budget, and all scores of the dense and the chosen network."""
     dense, chosen = results.dense(), results.chosen()
     beside = [row for row in results.compressed() if row.budget == chosen.budget and row.role != "control"]
     rows = [mean.row for mean in mean_over_seeds([dense, *beside], results.seeds)]
     title = f"F1 of each class, dense and at {budget_label(chosen.budget.ratios)}"
-    drawing = f1_drawing(rows, results.classes, title)
+    names = [texts.name(label) for label in results.classes]
+    drawing = f1_drawing(rows, names, title)
     content = {
         "drawing": drawing,
-        "table": _table([dense, chosen], results.classes),
-        "matrices": [_matrix(row, predictions, results.classes) for row in (dense, chosen)],
-        "classes": [class_label(name) for name in results.classes],
+        "table": _table([dense, chosen], names),
+        "matrices": [_matrix(row, predictions, results.classes, names) for row in (dense, chosen)],
+        "classes": names,
     }
     return Section("classes", "Class by class", content, (drawing,))
 
@@ -59,7 +61,7 @@ def f1_drawing(rows: Sequence[NetworkRow], classes: Sequence[str], title: str) -
                 **_bar(known[key_of(row)]),
                 error_kw={"ecolor": INK, "elinewidth": 0.9},
             )
-        axes.set_yticks(np.arange(len(classes)), [class_label(name) for name in classes])
+        axes.set_yticks(np.arange(len(classes)), classes)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xlabel("F1")
@@ -83,7 +85,7 @@ def _table(networks: Sequence[NetworkRow], classes: Sequence[str]) -> Table:
     columns = tuple(Column(f"{label}, {network_label(row)}") for label, _ in _SCORES for row in networks)
     lines = tuple(
         Line(
-            class_label(name),
+            name,
             tuple(with_error(score(row.classes[place]), 2) for _, score in _SCORES for row in networks),
         )
         for place, name in enumerate(classes)
@@ -91,14 +93,16 @@ def _table(networks: Sequence[NetworkRow], classes: Sequence[str]) -> Table:
     return Table("Precision, recall and F1 of each class, ± one standard error", "class", columns, lines)
 
 
-def _matrix(row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str]) -> Mapping[str, Any]:
+def _matrix(
+    row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]
+) -> Mapping[str, Any]:
     found = predictions_of(predictions, row.name)
     counts = confusion_matrix(found["label"], found["predicted"], labels=list(classes))
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return {
         "title": network_label(row),
         "rows": [
-            {"label": class_label(name), "cells": list(zip(line.tolist(), shares.tolist(), strict=True))}
-            for name, line, shares in zip(classes, counts, counts / totals, strict=True)
+            {"label": name, "cells": list(zip(line.tolist(), shares.tolist(), strict=True))}
+            for name, line, shares in zip(names, counts, counts / totals, strict=True)
         ],
     }

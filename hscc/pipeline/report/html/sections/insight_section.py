@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from hscc.errors import ArtifactError
+from hscc.pipeline.data_spec import Texts
 from hscc.pipeline.insight.changed_answers import GAINED, LOST, OTHER
 from hscc.pipeline.insight.schema import (
     ActivationMaps,
@@ -25,7 +26,7 @@ from hscc.pipeline.insight.schema import (
     MapPicture,
     MapSimilarity,
 )
-from hscc.pipeline.names import cell_label, class_label
+from hscc.pipeline.names import cell_label
 from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.table import Cell, Line, Measure, Table, cells_of, columns_of, figure, measure, words
 
@@ -41,7 +42,7 @@ _KINDS = {
 _CLUSTERS = 12  # of the importance table
 
 
-def insight_section(insight: Insight | None, folder: Path) -> Section | Absent:
+def insight_section(insight: Insight | None, folder: Path, texts: Texts) -> Section | Absent:
     """Lay out rank maps, importance of clusters, class-activation maps and changed answers.
 
     Parameters
@@ -68,11 +69,11 @@ def insight_section(insight: Insight | None, folder: Path) -> Section | Absent:
         "networks": [(cell_label(entry.network), entry.words) for entry in insight.networks],
         "brightest": f"{100 * insight.rank_scale:.0f} %",
         "layers": [_layer(layer, folder) for layer in insight.layers],
-        "importance": _importance(insight.importance, insight.classes),
-        "importance_pictures": [_importance_picture(entry, folder) for entry in insight.importance_pictures],
-        "cams": _maps(insight.cams, folder),
+        "importance": _importance(insight.importance, insight.classes, texts),
+        "importance_pictures": [_importance_picture(entry, folder, texts) for entry in insight.importance_pictures],
+        "cams": _maps(insight.cams, folder, texts),
         "flip_counts": _flip_counts(insight.flip_counts),
-        "flips": _gallery(insight.flips, folder),
+        "flips": _gallery(insight.flips, folder, texts),
     }
     return Section("insight", HEADING, content)
 
@@ -149,13 +150,13 @@ def _place(index: tuple[int, int], shape: tuple[int, ...]) -> str:
     return f"{down} {across}"
 
 
-def _importance_picture(entry: ImportancePicture, folder: Path) -> Mapping[str, Any]:
-    label = class_label(entry.label)
+def _importance_picture(entry: ImportancePicture, folder: Path, texts: Texts) -> Mapping[str, Any]:
+    label = texts.name(entry.label)
     alt = f"Importance of the regions of layer {entry.layer} to {label}, over the class's mean image."
     return {"label": label, "alt": alt, "picture": embed(folder, entry.picture)}
 
 
-def _importance(entries: Sequence[ClusterImportance], classes: Sequence[str]) -> Table | None:
+def _importance(entries: Sequence[ClusterImportance], classes: Sequence[str], texts: Texts) -> Table | None:
     """Tabulate the clusters that matter most to any class; None where none was measured."""
     if not entries:
         return None
@@ -163,7 +164,7 @@ def _importance(entries: Sequence[ClusterImportance], classes: Sequence[str]) ->
     measures: list[Measure[ClusterImportance]] = [
         measure("channels", lambda entry: figure(entry.channels, 0)),
         measure("rank", lambda entry: figure(entry.rank, 0)),
-        *(measure(class_label(name), _importance_to(place)) for place, name in enumerate(classes)),
+        *(measure(texts.name(name), _importance_to(place)) for place, name in enumerate(classes)),
     ]
     lines = tuple(Line(f"{entry.layer}, {entry.region}, {entry.cluster}", cells_of(entry, measures)) for entry in top)
     caption = (
@@ -181,17 +182,17 @@ def _with_error(value: float | None, error: float | None) -> Cell:
     return figure(value, 3, aside="" if error is None else f"± {error:.3f}")
 
 
-def _maps(cams: ActivationMaps, folder: Path) -> Mapping[str, Any]:
+def _maps(cams: ActivationMaps, folder: Path, texts: Texts) -> Mapping[str, Any]:
     return {
         "method": cams.method,
         "library": cams.library,
         "layer": cams.layer,
-        "similarity": _similarity(cams.similarity) if cams.similarity else None,
-        "pictures": [_map_picture(entry, folder) for entry in cams.pictures],
+        "similarity": _similarity(cams.similarity, texts) if cams.similarity else None,
+        "pictures": [_map_picture(entry, folder, texts) for entry in cams.pictures],
     }
 
 
-def _similarity(entries: Sequence[MapSimilarity]) -> Table:
+def _similarity(entries: Sequence[MapSimilarity], texts: Texts) -> Table:
     measures: list[Measure[MapSimilarity]] = [
         measure("network", lambda entry: words(cell_label(entry.network))),
         measure("images", lambda entry: figure(entry.n, 0)),
@@ -199,19 +200,19 @@ def _similarity(entries: Sequence[MapSimilarity]) -> Table:
         measure("rank correlation", lambda entry: _with_error(entry.spearman, entry.spearman_se)),
         measure("overlap", lambda entry: _with_error(entry.iou, entry.iou_se)),
     ]
-    lines = tuple(Line(class_label(entry.label), cells_of(entry, measures)) for entry in entries)
+    lines = tuple(Line(texts.name(entry.label), cells_of(entry, measures)) for entry in entries)
     caption = "Similarity of the maps before and after compression, by true class, ± one standard error; 1 is the same"
     return Table(caption, "class", columns_of(measures), lines)
 
 
-def _map_picture(entry: MapPicture, folder: Path) -> Mapping[str, Any]:
-    label, dense, small = (class_label(name) for name in (entry.label, entry.dense_predicted, entry.small_predicted))
+def _map_picture(entry: MapPicture, folder: Path, texts: Texts) -> Mapping[str, Any]:
+    label, dense, small = (texts.name(name) for name in (entry.label, entry.dense_predicted, entry.small_predicted))
     said = f"{entry.example}, similarity {entry.similarity:.2f}; dense: {dense}, compressed: {small}"
     return {
         "label": label,
         "network": cell_label(entry.network),
         "said": said,
-        "alt": f"Slice of {label}, and where the dense and the compressed network look in it: {said}.",
+        "alt": f"{texts.subject.capitalize()} of {label}, and where both networks look in it: {said}.",
         "path": entry.path,
         "picture": embed(folder, entry.picture),
     }
@@ -232,31 +233,31 @@ def _flip_counts(entries: Sequence[FlipCount]) -> Table | None:
     return Table(caption, "network", columns_of(measures), lines)
 
 
-def _gallery(flips: Sequence[FlippedImage], folder: Path) -> list[Mapping[str, Any]]:
+def _gallery(flips: Sequence[FlippedImage], folder: Path, texts: Texts) -> list[Mapping[str, Any]]:
     """Images with another answer, by network and kind, in the order in which they come."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for flip in flips:
-        groups.setdefault((flip.network, flip.kind), []).append(_flip(flip, folder))
+        groups.setdefault((flip.network, flip.kind), []).append(_flip(flip, folder, texts))
     return [
         {"network": cell_label(network), "heading": _KINDS[kind], "flips": shown}
         for (network, kind), shown in groups.items()
     ]
 
 
-def _flip(flip: FlippedImage, folder: Path) -> Mapping[str, Any]:
-    label = class_label(flip.label)
+def _flip(flip: FlippedImage, folder: Path, texts: Texts) -> Mapping[str, Any]:
+    label = texts.name(flip.label)
     dense, small = (max(found, key=found.__getitem__) for found in (flip.dense, flip.small))
     said = (
-        f"dense: {class_label(dense)} at {100 * flip.dense[dense]:.0f} %, compressed: {class_label(small)} at "
+        f"dense: {texts.name(dense)} at {100 * flip.dense[dense]:.0f} %, compressed: {texts.name(small)} at "
         f"{100 * flip.small[small]:.0f} %"
     )
     return {
         "label": label,
-        "alt": f"MRI slice of {label}; {said}.",
+        "alt": f"{texts.subject} of {label}; {said}.",
         "path": flip.path,
         "picture": embed(folder, flip.picture),
         "bars": [
-            {"label": class_label(name), "dense": p, "small": flip.small[name], "true": name == flip.label}
+            {"label": texts.name(name), "dense": p, "small": flip.small[name], "true": name == flip.label}
             for name, p in flip.dense.items()
         ],
     }

@@ -13,8 +13,8 @@ HEADING = "What depends on the split"
 MEANINGS = {
     "grouped": "random split in which near-copies of one image stay together: no test image has a near-copy in "
     "training",
-    "pooled": "random split that ignores near-copies, as papers on this data set do: it raises all scores",
-    "official": "the data set's own Testing folder, less the files that are also in Training",
+    "pooled": "random split that ignores near-copies, as papers often do: it raises all scores",
+    "official": "the data set's own test images, less the files that are also among its training images",
 }
 
 

@@ -1,0 +1,137 @@
+"""Which images a data set holds, and what its folders or its table say of each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from hscc.errors import DataError
+from hscc.pipeline.data_spec import DataSpec, LabelTable
+
+SUBJECT = "subject"  # patient, lesion: images of one never cross a split
+_NAMED = 3  # paths in a message
+
+
+def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
+    """List the images of a data set.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    spec : DataSpec
+        Its layout, official split and groups.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per image, sorted by path: path (posix, relative to the root), label, official_split, subject; "" for
+        what is not known.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or empty, or the table of the labels is missing, lacks a column or names an image that
+        is not there, none, or one twice.
+    """
+    files = list_files(root)
+    frame = _of_folders(files, spec) if spec.table is None else _of_table(root, files, spec.table)
+    if spec.group is not None:
+        pattern = re.compile(spec.group)
+        frame[SUBJECT] = [_subject(pattern, path) for path in frame["path"]]
+    return frame
+
+
+def list_files(root: Path) -> list[str]:
+    """List every file below a folder, as sorted posix paths relative to it.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or holds no file.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"the data folder {root} does not exist; run `hscc fetch` (or `hscc phantom {root}`) to make it."
+        )
+    paths = sorted(
+        (Path(folder) / name).relative_to(root).as_posix()
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+    )
+    if not paths:
+        raise DataError(
+            f"the data folder {root} holds no file; run `hscc fetch` (or `hscc phantom {root}`) to fill it."
+        )
+    return paths
+
+
+def _of_folders(files: Sequence[str], spec: DataSpec) -> pd.DataFrame:
+    """Read class and official split off ``[split/]class/name``; "" for what a stray file lacks."""
+    depth = 1 if spec.official else 0
+    parts = [path.split("/")[:-1] for path in files]
+    return pd.DataFrame(
+        {
+            "path": files,
+            "label": ["/".join(found[depth:]) for found in parts],
+            "official_split": ["/".join(found[:depth]) for found in parts],
+            SUBJECT: "",
+        }
+    )
+
+
+def _of_table(root: Path, files: Sequence[str], table: LabelTable) -> pd.DataFrame:
+    path = root / table.file
+    read = _read_table(path, table)
+    frame = pd.DataFrame({"path": [PurePosixPath(name).as_posix() for name in read[table.path]]})
+    for name, column in (("label", table.label), ("official_split", table.split), (SUBJECT, table.group)):
+        frame[name] = "" if column is None else read[column].str.strip().to_numpy()
+    _refuse(frame.loc[frame["label"] == "", "path"], f"{path} gives no {table.label} to", "fill in the column")
+    _refuse(frame.loc[frame["path"].duplicated(), "path"], f"{path} lists twice", "leave one row of each")
+    absent = frame.loc[~frame["path"].isin(set(files)), "path"]
+    _refuse(absent, f"{root} does not hold what {path} names:", "add the files, correct the paths, or remove the rows")
+    if frame.empty:
+        raise DataError(f"{path} has no row; list the images in it.")
+    unlisted = len(files) - len(frame) - (table.file in files)
+    if unlisted:
+        print(f"{unlisted} files in {root} are not in {path} and are not used", flush=True)
+    return frame.sort_values("path", ignore_index=True)
+
+
+def _read_table(path: Path, table: LabelTable) -> pd.DataFrame:
+    """Read the columns that are asked for, as text; "" where a cell is empty."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; correct data.table.file in params.yaml, or add the file.")
+    try:
+        if path.suffix == ".parquet":
+            read = pd.read_parquet(path)
+        else:
+            read = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a table ({error}); write it as {path.suffix[1:]} again.") from error
+    for key in ("path", "label", "split", "group"):
+        column = getattr(table, key)
+        if column is not None and column not in read:
+            raise DataError(
+                f"{path} has no column {column!r}, only {', '.join(map(str, read.columns))}; correct data.table.{key} "
+                "in params.yaml."
+            )
+    return read.astype("object").where(read.notna(), "").astype(str)
+
+
+def _refuse(paths: pd.Series[str], fault: str, fix: str) -> None:
+    if len(paths):
+        named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+        raise DataError(f"{fault} {named}; {fix}.")
+
+
+def _subject(pattern: re.Pattern[str], path: str) -> str:
+    """What the pattern matches in a file's name: its first group, or all of it where it has none."""
+    found = pattern.search(PurePosixPath(path).name)
+    if found is None:
+        return ""
+    return (found.group(1) or "") if pattern.groups else found.group()

@@ -1,0 +1,291 @@
+"""The data spec, section ``data`` of ``params.yaml``: all that the pipeline knows of a data set.
+
+Where the images lie and what they are called, which classes there are, how images are split, decoded and varied, what a
+picture must be like to be classified, and how texts speak of all this. No module knows a data set by other means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from hscc.pipeline.section import Count, Fraction, Section, Seed
+
+Protocol = Literal["grouped", "pooled", "official"]
+SPLITS: tuple[str, ...] = ("train", "val", "test", "excluded")
+
+_LABEL = re.compile(r"[\w.\- /]+")  # what MLflow takes in names of metrics, less the colon
+
+
+def _label(name: str) -> str:
+    if not _LABEL.fullmatch(name) or name != name.strip():
+        raise ValueError(f"class {name!r} may have letters, digits, spaces and . _ - / only; rename it in the data")
+    return name
+
+
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise ValueError(f"{path!r} is not a path inside the data folder")
+    return path
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression ({error})") from error
+    return text
+
+
+Label = Annotated[str, AfterValidator(_label)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class LabelTable(Section):
+    """A CSV or Parquet file with one row per image, and the names of its columns.
+
+    Attributes
+    ----------
+    file : str
+        Below ``data/``; ``.csv`` or ``.parquet``.
+    path : str
+        Column of the images' paths, relative to ``data/``.
+    label : str
+        Column of the classes.
+    split : str or None
+        Column of the official split.
+    group : str or None
+        Column of what must stay together: patient, lesion. Empty where it is not known: such an image is its own group.
+    """
+
+    file: Annotated[str, AfterValidator(_inside)]
+    path: Text
+    label: Text
+    split: Text | None
+    group: Text | None
+
+    @field_validator("file")
+    @classmethod
+    def _readable(cls, file: str) -> str:
+        if PurePosixPath(file).suffix not in (".csv", ".parquet"):
+            raise ValueError(f"{file!r} ends in neither .csv nor .parquet; write it as one of them")
+        return file
+
+
+class OfficialSplit(Section):
+    """The data set's own split: names of its folders, or values of the table's split column.
+
+    Attributes
+    ----------
+    train, test : str
+        What to learn from and what to test on.
+    val : str or None
+        To validate on; None to take it from train.
+    """
+
+    train: Text
+    val: Text | None
+    test: Text
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the order train, val, test."""
+        return tuple(name for name in (self.train, self.val, self.test) if name is not None)
+
+    @model_validator(mode="after")
+    def _differ(self) -> OfficialSplit:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("train, val and test must differ")
+        return self
+
+
+class NormalisationParams(Section):
+    """Mean and standard deviation of red, green and blue, for levels scaled to 0..1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[
+        Annotated[float, Field(gt=0)],
+        Annotated[float, Field(gt=0)],
+        Annotated[float, Field(gt=0)],
+    ]
+
+
+class AugmentationParams(Section):
+    """Random views of training images: largest motions, either way."""
+
+    flip: bool
+    flip_up_down: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, lt=1)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    outside: Literal["black", "edge"]
+
+
+class Plausible(Section):
+    """What a picture to classify must be like; None leaves a property open.
+
+    Attributes
+    ----------
+    modalities, body_parts : tuple of str
+        Of a DICOM file, where it names its own.
+    sides : (int, int)
+        Shortest and longest side in pixels.
+    max_oblong : float or None
+        Longer side over shorter side.
+    max_colour : float or None
+        Mean spread of red, green and blue, 0 to 255.
+    min_contrast : float or None
+        Standard deviation of the grey levels.
+    min_dark_border : float or None
+        Share of the border that is dark (below grey level 50), as air around a head is.
+    max_corner : float or None
+        Mean grey level of the second darkest corner.
+    """
+
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    sides: tuple[Count, Count]
+    max_oblong: Annotated[float, Field(ge=1)] | None
+    max_colour: Annotated[float, Field(ge=0)] | None
+    min_contrast: Annotated[float, Field(ge=0)] | None
+    min_dark_border: Annotated[float, Field(ge=0, le=1)] | None
+    max_corner: Annotated[float, Field(ge=0)] | None
+
+    @field_validator("sides")
+    @classmethod
+    def _ordered(cls, sides: tuple[int, int]) -> tuple[int, int]:
+        if sides[0] > sides[1]:
+            raise ValueError("the shortest side comes first")
+        return sides
+
+
+class Texts(Section):
+    """How reports, registry, model cards and messages speak of the data.
+
+    Attributes
+    ----------
+    title : str
+        Of the data set.
+    modality, image : str
+        What the images are, before the word for one of them: "brain MRI" and "slice".
+    group : str
+        What is kept together, such as patient or lesion.
+    expert : str
+        Who could settle which of two contradicting labels is right.
+    classes : mapping of str to str
+        Names by label; a class without one is called by its label.
+    licence : str
+        What is known of the licence of images and weights.
+    """
+
+    title: Text
+    modality: Text
+    image: Text
+    group: Text
+    expert: Text
+    classes: Mapping[Label, Text]
+    licence: str
+
+    @property
+    def subject(self) -> str:
+        """One image in words, such as ``brain MRI slice``."""
+        return f"{self.modality} {self.image}"
+
+    def name(self, label: str) -> str:
+        """Name of a class in running text."""
+        return self.classes.get(label, label.replace("_", " "))
+
+
+class Remark(Section):
+    """What others say of some of the images; shown where the data holds exactly those.
+
+    Attributes
+    ----------
+    id : str
+        Of the finding.
+    split : str or None
+        Official split that the images are of; None for all.
+    label : str
+        Their class.
+    sha256 : str
+        SHA-256 over the sorted SHA-256 (in hex) of the images' files.
+    title, finding, what_we_do : str
+        As of `hscc.pipeline.data.report.Finding`.
+    """
+
+    id: Text
+    split: str | None
+    label: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    title: Text
+    finding: Text
+    what_we_do: Text
+
+
+class DataSpec(Section):
+    """Section ``data``; each key is explained in ``params.yaml``."""
+
+    layout: Literal["folders", "table"]
+    table: LabelTable | None
+    official: OfficialSplit | None
+    group: Annotated[str, AfterValidator(_pattern)] | None
+    classes: tuple[Label, ...]
+    channels: Literal[1, 3]
+    image_size: Annotated[int, Field(ge=16, le=1024)]
+    normalisation: NormalisationParams
+    augmentation: AugmentationParams
+    near_duplicate: Fraction
+    protocol: Protocol
+    train_fraction: Fraction
+    val_fraction: Fraction
+    seed: Seed
+    plausible: Plausible | None
+    texts: Texts
+    remarks: tuple[Remark, ...]
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The split protocols that this data set allows."""
+        return ("grouped", "pooled", "official") if self.official else ("grouped", "pooled")
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether images are kept together by more than near-copies."""
+        return self.group is not None or (self.table is not None and self.table.group is not None)
+
+    @property
+    def place(self) -> str:
+        """What a part of the official split is called, after its name."""
+        return "folder" if self.layout == "folders" else "split"
+
+    @field_validator("classes")
+    @classmethod
+    def _several_named_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) < 2:
+            raise ValueError("a classifier tells two classes or more apart; name them all")
+        twice = next((name for index, name in enumerate(classes) if name in classes[:index]), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is named twice; remove one of them")
+        return classes
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DataSpec:
+        if self.train_fraction + self.val_fraction >= 1:
+            raise ValueError("train_fraction + val_fraction must be below 1 so that a test split remains")
+        if (self.layout == "table") != (self.table is not None):
+            raise ValueError("layout table needs the section table, and layout folders null there; change one of them")
+        if self.table and self.group is not None and self.table.group is not None:
+            raise ValueError("group and table.group both say what stays together; set one of them to null")
+        if self.table and (self.table.split is None) != (self.official is None):
+            raise ValueError("official and table.split go together; set both, or both to null")
+        if self.protocol not in self.protocols:
+            raise ValueError("protocol official needs official, the data set's own split; set it, or choose grouped")
+        unknown = sorted(set(self.texts.classes) - set(self.classes))
+        if unknown:
+            raise ValueError(f"texts.classes names {unknown[0]!r}, which classes lacks; correct one of them")
+        return self
