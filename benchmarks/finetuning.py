@@ -36,7 +36,7 @@ from hscc.training.agreement import agreement
 from hscc.training.checkpoint import Row
 from hscc.training.finetuning import Finetuned, Finetuning, Known, ask, distil, distillation_loss
 from hscc.training.loop import Recipe, fit
-from hscc.training.views import Batch, Mixed, Views
+from hscc.training.views import Mixed, Step, Views
 
 _CLASSES = Outputs("classes")
 _DECAY = 0.98  # of the averaged weights
@@ -77,9 +77,9 @@ class _Space(RefitWorkspace):
         student = copy.deepcopy(small)
         average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(_DECAY))
 
-        def loss(network: nn.Module, batch: Batch) -> tuple[torch.Tensor, Row]:
+        def loss(network: nn.Module, step: Step) -> tuple[torch.Tensor, Row]:
             average.update_parameters(network)
-            return distillation_loss(network, batch, output=_CLASSES, temperature=recipe.temperature)
+            return distillation_loss(network, step, output=_CLASSES, temperature=recipe.temperature)
 
         settings = Recipe(recipe.epochs, rate, 0.0, recipe.epochs, 0, "train_loss", True, recipe.precision)
         with tempfile.TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ from hscc.training.finetuning import answers, distillation_loss
 from hscc.training.images import Split, to_input
 from hscc.training.loop import Loss, autocast
 from hscc.training.supervised import cross_entropy
-from hscc.training.views import Batch, Views
+from hscc.training.views import Step, Views
 
 STEPS = 12  # timed
 # The second budget of a method finds its spectra; each first one here is of a calibration just read.
@@ -127,7 +127,7 @@ def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Mod
         _learn(dense, partial(cross_entropy, label_smoothing=0.05), batches, precision)
 
 
-def _learn(model: nn.Module, loss: Loss, batches: list[Batch], precision: str) -> None:
+def _learn(model: nn.Module, loss: Loss, batches: list[Step], precision: str) -> None:
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     for batch in batches:

@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from hscc.budgets.budget import Budget
 from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
+from hscc.calibration.layers import Conv
 from hscc.errors import BudgetError, CompressionError
 from hscc.methods import METHODS
 from hscc.methods.base import Method
 from hscc.networks.folding import fold_batch_norms
+from hscc.networks.inputs import Batch, one_tensor
+from hscc.outputs import Outputs
 from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
 from hscc.search.parallel import each_layer
@@ -86,6 +88,8 @@ def plan(
     from hscc.budgets.refinement import latency_limits, refine_to_latency, time_dense
 
     table = latency if latency is not None else new_table()
+    if not one_tensor(calibration.input_shape):
+        raise BudgetError("a latency budget times networks of one image; plan this network by macs or params.")
     timer = time_dense(folded, calibration.input_shape, table)
     limits = latency_limits(timer, budget.latency, calibration.layers, table)
 
@@ -222,7 +226,7 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
         if entry.structure == DENSE:
             continue
         old = small.get_submodule(entry.layer.name)
-        assert isinstance(old, nn.Conv2d | nn.Linear)
+        assert isinstance(old, Conv | nn.Linear)
         module = entry.structure.module(entry.layer).to(old.weight.dtype)  # before weights come: they keep bits
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
@@ -235,12 +239,13 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
 
 def compress(
     model: nn.Module,
-    images: Iterable[torch.Tensor],
+    images: Iterable[Batch],
     method: Method,
     budget: Budget,
     seed: int = 0,
     cells: int = 4,
     refit: bool = True,
+    output: Outputs | None = None,
 ) -> nn.Module:
     """Calibrate, plan, apply and refit: compression without training.
 
@@ -248,19 +253,19 @@ def compress(
     ----------
     model : nn.Module
         The dense network; left as it was.
-    images : iterable of Tensor, shape (N, C, H, W)
-        Batches of network inputs; labels are not needed. They are read several times, in the same order each time; an
-        iterator that can be read only once is listed.
+    images : iterable of Tensor, shape (N, C, H, W), or of tuples or dicts of Tensor
+        Batches of network inputs, as for `calibrate`; labels are not needed. They are read several times, in the same
+        order each time; an iterator that can be read only once is listed.
     method, budget, seed
         As in `plan`.
-    cells
+    cells, output
         As in `hscc.calibration.collect.calibrate`.
     refit : bool
         Whether to fit the factors to the dense network once more, layer by layer; see `hscc.refit`, which also says
         what each layer brought. It takes a few hundred images, and minutes on a large network.
     """
     batches = list(images) if isinstance(images, Iterator) else images
-    calibration = calibrate(model, batches, cells)
+    calibration = calibrate(model, batches, cells, output, seed=seed)
     small = apply(model, plan(model, calibration, method, budget, seed))
     if not refit:
         return small

@@ -9,6 +9,7 @@ from typing import Any
 from hscc.budgets.budget import Budget
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError, BudgetError
+from hscc.networks.inputs import InputShape, as_shape
 from hscc.structures.base import State, Structure, as_tuples, read_structure
 from hscc.terminal import table_text
 
@@ -78,9 +79,9 @@ class Plan:
     runtime : str
         In which both were timed; in ONNX Runtime where a plan of an earlier version does not say. Empty where nothing
         was.
-    input_shape : (int, int, int), optional
-        Channels, rows, columns of the calibration's images. Only written to JSON where the first layer of the plan is
-        not the one that reads the image.
+    input_shape : tuple of int, or a tuple or dict of these, optional
+        As in `hscc.Calibration`: the shape of one of its images. Only written to JSON where the first layer of
+        the plan is not the one that reads the image.
     weights : dict
         Layer name to the state of its replacement. Not part of the JSON form: `hscc.save` writes the weights of a
         network, and `hscc.apply` computes them anew from the calibration.
@@ -99,7 +100,7 @@ class Plan:
     bound: str = ""
     calibration: str = ""
     timed: dict[str, float] = field(default_factory=dict)
-    input_shape: tuple[int, int, int] | None = None
+    input_shape: InputShape | None = None
     runtime: str = ""
     weights: dict[str, State] = field(default_factory=dict, repr=False, compare=False)
 
@@ -150,7 +151,8 @@ class Plan:
                 raise KeyError("format")
             layers = tuple(_layer_plan(entry) for entry in content.pop("layers"))
             settings = {key: as_tuples(value) for key, value in content.pop("settings").items()}
-            input_shape = as_tuples(content.pop("input_shape", _first_input(layers)))
+            shape = content.pop("input_shape", _first_input(layers))
+            input_shape = None if shape is None else as_shape(shape)
             budget = Budget.from_record(content.pop("budget"))
             if content["timed"]:
                 content.setdefault("runtime", "onnxruntime")
@@ -185,8 +187,8 @@ class Plan:
         return table_text(table, width=132)
 
 
-def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, int, int] | None:
-    """Channels, rows and columns that the first layer reads, if it is a convolution."""
+def _first_input(layers: tuple[LayerPlan, ...]) -> tuple[int, ...] | None:
+    """Shape that the first layer reads, if it is a convolution."""
     if not layers or layers[0].layer.kind != "conv":
         return None
     return (layers[0].layer.inputs, *layers[0].layer.input_grid)

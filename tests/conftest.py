@@ -1,8 +1,10 @@
 """What all tests share: an environment of their own. Nothing heavy is imported here."""
 
+import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,14 +90,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "Scheduli
     return ByGroup(config, log)
 
 
+def made_once(name: str, make: Callable[[Path], object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder that the first worker to ask for it fills, and the others take."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, whole = root / name, root / f"{name}.whole"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database without a run, to be copied to `mlflow.db`: making its tables takes seconds."""
-    from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    return made_once("empty-store", make, tmp_path_factory) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
@@ -105,15 +125,17 @@ def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) 
     Version 1 and 2 err on 12 images as dense does, 3 on 40; each is another network. Registering them takes seconds: a
     test copies `mlflow.db`, which leads to the files of this workspace.
     """
-    from hscc.pipeline.stages import register
-    from tests.pipeline.registered import params, write_results
 
-    workspace = tmp_path_factory.mktemp("three-versions")
-    shutil.copy(empty_store, workspace)
-    for network, wrong in enumerate((12, 12, 40)):
-        write_results(workspace, network=network, wrong=wrong)
-        register.run(params(), workspace)
-    return workspace
+    def make(workspace: Path) -> None:
+        from hscc.pipeline.stages import register
+        from tests.pipeline.registered import params, write_results
+
+        shutil.copy(empty_store, workspace)
+        for network, wrong in enumerate((12, 12, 40)):
+            write_results(workspace, network=network, wrong=wrong)
+            register.run(params(), workspace)
+
+    return made_once("three-versions", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

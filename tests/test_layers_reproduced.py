@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hscc.calibration.collect import calibrate
-from hscc.calibration.layers import Layer
+from hscc.calibration.layers import CONVOLUTIONS, Layer
 from hscc.factorisation.spectra import LossWeighting
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.clusters import RandomGroups
@@ -17,25 +17,36 @@ from hscc.partitions.regions import Grid, Partition, RandomCells
 from hscc.search.low_rank import factor_low_rank
 from hscc.structures.low_rank import Block, LowRank, Region
 
-geometry = st.fixed_dictionaries(
-    {
-        "inputs": st.integers(2, 9),
-        "outputs": st.integers(2, 9),
-        "kernel_size": st.tuples(st.integers(1, 4), st.integers(1, 3)),
-        "stride": st.integers(1, 3),
-        "padding": st.sampled_from([0, 1, (2, 0)]),
-        "dilation": st.integers(1, 2),
-        "bias": st.booleans(),
-        "padding_mode": st.sampled_from(["zeros", "reflect"]),
+SIZES = {1: (41,), 2: (17, 15), 3: (9, 7, 8)}
+POOLINGS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+@st.composite
+def geometry(draw: st.DrawFn) -> dict:
+    axes = draw(st.sampled_from([1, 2, 2, 3]))
+    most = 9 if axes < 3 else 4
+    return {
+        "inputs": draw(st.integers(2, most)),
+        "outputs": draw(st.integers(2, most)),
+        "kernel_size": draw(st.tuples(*[st.integers(1, 4 if axes < 3 and not axis else 3) for axis in range(axes)])),
+        "stride": draw(st.integers(1, 3)),
+        "padding": draw(st.sampled_from([0, 1, (2, 0, 1)[:axes]])),
+        "dilation": draw(st.integers(1, 2)),
+        "bias": draw(st.booleans()),
+        "padding_mode": draw(st.sampled_from(["zeros", "reflect"])),
     }
-)
 
 
 def _network(shape: dict) -> nn.Module:
     shape = dict(shape)
-    conv = nn.Conv2d(shape.pop("inputs"), shape.pop("outputs"), **shape)
+    axes = len(shape["kernel_size"])
+    conv = CONVOLUTIONS[axes](shape.pop("inputs"), shape.pop("outputs"), **shape)
     head = nn.Linear(conv.out_channels, 3)
-    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double().eval()
+    return nn.Sequential(conv, POOLINGS[axes](1), nn.Flatten(), head).double().eval()
+
+
+def _images(count: int, shape: dict) -> torch.Tensor:
+    return torch.randn(count, shape["inputs"], *SIZES[len(shape["kernel_size"])], dtype=torch.float64)
 
 
 def _full_rank(
@@ -64,7 +75,7 @@ def _full_rank(
 
 def _fitting(partition: Partition, layer: Layer) -> Partition:
     if isinstance(partition, Grid):
-        return Grid(min(partition.rows, layer.grid[0]), min(partition.columns, layer.grid[1]))
+        return Grid(*map(min, partition.along(layer.axes), layer.grid))
     return partition if min(layer.grid) >= 4 else Grid(1, 1)
 
 
@@ -73,7 +84,7 @@ PARTITIONS = [Grid(1, 1), Grid(2, 2), Grid(3, 1), Grid(4, 4), RandomCells(3, 0)]
 
 @settings(max_examples=25, deadline=None)
 @given(
-    geometry,
+    geometry(),
     st.sampled_from(PARTITIONS),
     st.integers(1, 3),
     st.integers(0, 5),
@@ -84,35 +95,35 @@ def test_full_rank_reproduces_a_convolution(
 ) -> None:
     torch.manual_seed(seed)
     model = _network(shape)
-    images = torch.randn(40, shape["inputs"], 17, 15, dtype=torch.float64)
+    images = _images(40, shape)
     calibration = calibrate(model, [images], cells=4)
     layer = calibration.layers[0]
     module = _full_rank(model, layer, calibration, _fitting(partition, layer), clusters, weighting)
-    fresh = torch.randn(3, shape["inputs"], 17, 15, dtype=torch.float64)
+    fresh = _images(3, shape)
     expected = model[0](fresh).detach()
     torch.testing.assert_close(module(fresh), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
 
 
 @settings(max_examples=20, deadline=None)
-@given(geometry, st.sampled_from(PARTITIONS), st.sampled_from(["output", "activation"]))
+@given(geometry(), st.sampled_from(PARTITIONS), st.sampled_from(["output", "activation"]))
 def test_full_rank_after_all_directions_reproduces_a_convolution(
     shape: dict, partition: Partition, weighting: str
 ) -> None:
     torch.manual_seed(1)
     model = _network(shape)
-    images = torch.randn(200, shape["inputs"], 17, 15, dtype=torch.float64)
+    images = _images(200, shape)
     calibration = calibrate(model, [images], cells=4)
     layer = calibration.layers[0]
     directions = layer.inputs
     module = _full_rank(model, layer, calibration, _fitting(partition, layer), 1, weighting, directions)
-    fresh = torch.randn(3, shape["inputs"], 17, 15, dtype=torch.float64)
+    fresh = _images(3, shape)
     expected = model[0](fresh).detach()
     torch.testing.assert_close(module(fresh), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
     assert module.loss < 1e-6 * float(expected.square().sum())
 
 
 @settings(max_examples=20, deadline=None)
-@given(geometry, st.sampled_from(PARTITIONS), st.integers(1, 3), st.integers(0, 2))
+@given(geometry(), st.sampled_from(PARTITIONS), st.integers(1, 3), st.integers(0, 2))
 def test_structure_counts_what_the_module_does(
     shape: dict, partition: Partition, clusters: int, projection: int
 ) -> None:

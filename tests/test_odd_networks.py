@@ -178,14 +178,25 @@ def test_too_few_images_are_counted() -> None:
         calibrate(model, [torch.randn(3, 16, 8, 8)], cells=4)
 
 
+class Decided(nn.Module):
+    """Gives the most likely class of every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.conv(inputs).argmax(1)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "nothing to compress"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "nothing to compress"),
-        (nn.Sequential(nn.Conv2d(3, 8, 3)), "logits"),
+        (Decided(), "before they are decided"),
     ],
-    ids=["depthwise", "no layer", "no logits"],
+    ids=["depthwise", "no layer", "decided"],
 )
 def test_a_network_that_cannot_be_compressed_is_named(model: nn.Module, message: str) -> None:
     with pytest.raises(CompressionError, match=message):

@@ -19,7 +19,7 @@ from hscc.budgets.budget import Budget
 from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration, calibrate
-from hscc.calibration.layers import tile_rectangle
+from hscc.calibration.layers import tile_box
 from hscc.errors import BudgetError, CompressionError
 from hscc.factorisation.region_context import LayerContext, regional_moments, whole_layer
 from hscc.factorisation.spectra import LossWeighting, region_norm
@@ -28,7 +28,7 @@ from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.regions import Grid
 from hscc.plans import Plan
 from hscc.search.allocation import UnreachableError
-from hscc.structures.base import WHOLE_TILES
+from hscc.structures.base import whole_tiles
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import LowRank
 from tests.tiny import tiny_images, tiny_network
@@ -191,7 +191,7 @@ def _measured(difference, structure: LowRank, layer, moments, method: HSCC, imag
         own = everywhere if single else regional_moments(moments, region.tiles, images)
         sensitivity = region_norm(own, everywhere.sensitivity, method.weighting, method.shrinkage).sensitivity
         for tile in region.tiles:
-            top, bottom, left, right = tile_rectangle(tile, layer.grid, structure.cells)
+            top, bottom, left, right = tile_box(tile, layer.grid, structure.cells)
             part = difference[:, :, top:bottom, left:right]
             measured += float(torch.einsum("nohw,op,nphw->", part, sensitivity, part)) / images
     return measured
@@ -261,7 +261,7 @@ def test_the_first_tile_of_a_fine_grid_is_not_the_whole_layer(calibration: Calib
     assert tiles is not None
     corner, *others = context.of_regions(tiles, 0)
     assert corner.moments.positions + sum(region.moments.positions for region in others) == layer.positions
-    (whole,) = context.of_regions([WHOLE_TILES], 0)
+    (whole,) = context.of_regions([whole_tiles(2)], 0)
     assert whole.tiles == corner.tiles and whole.moments.positions == layer.positions
 
 

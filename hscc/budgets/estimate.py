@@ -59,7 +59,7 @@ class Estimate(Counted):
     def _overhead(self, layer: Layer, structure: Structure) -> float:
         if structure == DENSE:
             return 0.0
-        regions = structure.cell_tiles[1]
+        regions = structure.cell_tiles(layer)[1]
         tiles = sum(map(len, regions))
         # An encoder for each cluster of each tile, and a decoder for each tile; equal terms run as one encoder.
         encoders = 1 if isinstance(structure, BlockTerms) else math.ceil(structure.cluster_count / len(regions))
@@ -67,7 +67,7 @@ class Estimate(Counted):
         operators = encoders * tiles + tiles + projections
         copied = 0
         if tiles > 1:
-            copied = layer.inputs * math.prod(layer.input_grid) + layer.outputs * layer.positions
+            copied = layer.inputs * layer.input_positions + layer.outputs * layer.positions
         return _OPERATOR * (operators - 1) + self.batch * _COPIED * copied
 
 

@@ -2,7 +2,7 @@
 
 Inside a network ONNX Runtime keeps feature maps in blocks of channels (NCHWc) from one convolution to the next; alone,
 a layer would pay for the way there and back at each call. So a 1 x 1 max pooling, which keeps that layout, stands
-before and behind the layer.
+before and behind the layer; of two dimensions, for only these have that layout.
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ def layer_graphs(layer: Layer, structures: Sequence[Structure]) -> Iterator[onnx
             yield simplify(_with_weights(exported, module))
 
 
-def frame_graph(channels: int, grid: tuple[int, int]) -> onnx.ModelProto:
+def frame_graph(channels: int, grid: tuple[int, ...]) -> onnx.ModelProto:
     """Export the poolings before and behind a layer, without the layer."""
-    return runtime_onnx(nn.Sequential(*_frame(channels), nn.Identity(), *_frame(channels)), (channels, *grid))
+    frame = _frame(channels, len(grid))
+    return runtime_onnx(nn.Sequential(*frame, nn.Identity(), *frame), (channels, *grid))
 
 
 def _framed(layer: Layer, structure: Structure) -> nn.Module:
     inside = [structure.module(layer), nn.ReLU()]
     if layer.kind == "conv":
-        inside = [*_frame(layer.inputs), *inside, *_frame(layer.outputs)]
+        inside = [*_frame(layer.inputs, layer.axes), *inside, *_frame(layer.outputs, layer.axes)]
     return nn.Sequential(*inside).eval()
 
 
-def _frame(channels: int) -> list[nn.Module]:
-    return [nn.MaxPool2d(1)] if channels >= _BLOCKED else []
+def _frame(channels: int, axes: int) -> list[nn.Module]:
+    return [nn.MaxPool2d(1)] if axes == 2 and channels >= _BLOCKED else []
 
 
 def _with_weights(exported: onnx.ModelProto, module: nn.Module) -> onnx.ModelProto:

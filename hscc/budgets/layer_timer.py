@@ -172,11 +172,11 @@ class OnnxLayerTimer(LayerTimer):
         ends = ((self.layer.inputs, self.layer.input_grid), (self.layer.outputs, self.layer.grid))
         return sum(self._frame(*end, batch) / 2 for end in ends)
 
-    def _frame(self, channels: int, grid: tuple[int, int], batch: int) -> float:
+    def _frame(self, channels: int, grid: tuple[int, ...], batch: int) -> float:
         from hscc.budgets.layer_graphs import frame_graph
 
         known = self.table.lines.setdefault(batch, {})
-        key = f"frame of {channels} x {grid[0]} x {grid[1]}"
+        key = f"frame of {' x '.join(map(str, (channels, *grid)))}"
         if key not in known:
             times = self.times(self.runtime.open_graph(frame_graph(channels, grid), self.table.threads), batch)
             known[key] = Line(float(np.median(times)), iqr=_iqr(times))

@@ -17,6 +17,7 @@ from hscc.budgets.resources import Limit
 from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.errors import BudgetError
+from hscc.networks.inputs import one_tensor
 from hscc.plans import Plan
 from hscc.structures.dense import DENSE
 from hscc.timing.alternation import Call, time_pair
@@ -124,6 +125,7 @@ def refine_to_latency(
         The least lossy of those that kept the budget, or the fastest if none did; `Plan.timed` has what was measured.
     """
     found: list[Plan] = []
+    assert one_tensor(calibration.input_shape)
     for _ in range(_ROUNDS):
         try:
             plan, network = planned(limits)

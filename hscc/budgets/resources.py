@@ -15,6 +15,7 @@ from torch import nn
 
 from hscc.calibration.layers import Layer
 from hscc.networks.cost import count_macs, count_parameters
+from hscc.networks.inputs import InputShape
 from hscc.plugins import Registry
 from hscc.structures.base import Structure
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -101,12 +102,12 @@ class Resource:
     model : CostModel
         Cost of one layer.
     count : callable
-        (network, (channels, rows, columns) of its input) -> cost of the whole network, as `model` counts its layers.
+        (network, `hscc.Calibration.input_shape`) -> cost of the whole network, as `model` counts its layers.
         An integer makes limits integers too.
     """
 
     model: CostModel
-    count: Callable[[nn.Module, tuple[int, int, int]], float]
+    count: Callable[[nn.Module, InputShape], float]
 
 
 RESOURCES = Registry(

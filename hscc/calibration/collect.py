@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,10 +16,24 @@ from hscc.calibration.layers import Layer, find_layers
 from hscc.calibration.moments import LayerMoments, LayerSums
 from hscc.errors import CompressionError
 from hscc.networks.folding import fold_batch_norms
+from hscc.networks.inputs import (
+    Batch,
+    InputShape,
+    as_input,
+    check_batch,
+    convert,
+    count,
+    input_shape_of,
+    parts,
+    run,
+    varies,
+)
 from hscc.networks.inspection import evaluating
+from hscc.outputs import Outputs
 from hscc.terminal import track
 
 _IMAGES_AT_ONCE = 16
+PROBES = 8
 _MOST_BYTES = 256 * 2**20  # of layer outputs at once; a pass holds each several times
 
 
@@ -38,10 +53,13 @@ class Calibration:
         Cells per side of the fine grid.
     images : int
         Number of calibration images.
-    input_shape : (int, int, int)
-        Channels, rows, columns.
+    input_shape : tuple of int, or a tuple or dict of these
+        Channels, then positions along each axis, of one image; of a network with several inputs those of each, by
+        position or keyword.
     network : str
         Digest of the network's weights; see `fingerprint`.
+    outputs : Outputs
+        What counts of the network's answer.
     cache : PlanningCache
         What planning has computed from the moments already; never written to disk.
     """
@@ -51,23 +69,57 @@ class Calibration:
     moments: dict[str, LayerMoments]
     cells: int
     images: int
-    input_shape: tuple[int, int, int]
+    input_shape: InputShape
     network: str
+    outputs: Outputs = field(default_factory=Outputs)
     cache: PlanningCache = field(default_factory=PlanningCache, repr=False, compare=False)
 
 
-def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) -> Calibration:
-    """Collect the moments of every layer that can be factored.
+def calibrate(
+    model: nn.Module,
+    images: Iterable[Batch],
+    cells: int = 4,
+    output: Outputs | None = None,
+    probes: int = PROBES,
+    seed: int = 0,
+) -> Calibration:
+    r"""Collect the moments of every layer that can be factored.
+
+    How much each direction of a layer's output y counts is the second moment of the gradients of the network's centred
+    outputs z (`Outputs.centred`), with K outputs at each of S positions,
+
+    .. math::
+        G = \frac{1}{S} \sum_{k, s} g_{ks} \, g_{ks}^T, \qquad g_{ks} = \partial z_{ks} / \partial y,
+
+    summed over images and averaged over the layer's positions, so that a change d of y costs d^T G d squared outputs
+    per position of the answer, whatever the size of the map. With K S <= `probes` these gradients are computed one by
+    one. With more, directions v with independent random signs take their place, others for every image: as
+    E[v v^T] = I,
+
+    .. math::
+        E[g_v g_v^T] = G, \qquad g_v = S^{-1/2} \sum_{k, s} v_{ks} \, g_{ks},
+
+    so the mean over `probes` of them is unbiased, costs as many backward passes per batch whatever K and S are, and its
+    error falls with the square root of images times probes.
 
     Parameters
     ----------
     model : nn.Module
-        Network with logits as output; left as it was.
-    images : iterable of Tensor, shape (N, C, H, W)
-        Batches of network inputs; labels are not needed. Large batches are taken in parts.
+        Any network; left as it was.
+    images : iterable of Tensor, shape (N, C, H, W), or of tuples or dicts of Tensor
+        Batches of network inputs; labels are not needed. A tuple or list is given to the network by position, a dict by
+        keyword. Large batches are taken in parts. They are read once, and once more before for "values"; an iterator is
+        then listed.
     cells : int
         Cells per side of the fine grid that regions are made of. Layers whose moments would need more than 512 MB get
         fewer.
+    output : Outputs, optional
+        What counts of the network's answer. By default classes or independent decisions, by the answer's shape; see
+        `Outputs.infer`. Regressions pass ``Outputs("values")``.
+    probes : int
+        Backward passes per batch, at most.
+    seed : int
+        Of the random directions. They depend on the number of an image, not on its batch.
 
     Returns
     -------
@@ -77,8 +129,8 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     Raises
     ------
     CompressionError
-        If there is no image, all images are constant, a batch is not a float tensor of shape (N, C, H, W), holds NaN,
-        or changes size, or the network has nothing to compress.
+        If there is no image, all images are constant, a batch is no float tensor (or tuple or dict of them), holds NaN,
+        or changes size, the network's answer is not clear or not finite, or there is nothing to compress.
 
     Warns
     -----
@@ -87,16 +139,22 @@ def calibrate(model: nn.Module, images: Iterable[torch.Tensor], cells: int = 4) 
     """
     if cells < 1:
         raise CompressionError(f"cells={cells} is out of range; give the cells per side, such as 4.")
+    if probes < 1:
+        raise CompressionError(f"probes={probes} is out of range; give backward passes per batch, such as {PROBES}.")
+    if output is not None and not isinstance(output, Outputs):
+        raise CompressionError(f'output={output!r} is not an hscc.Outputs; pass one, such as hscc.Outputs("values").')
     collector: _Collector | None = None
     varied = False
     # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
-        for batch in track(images, "calibrating"):
-            check_batch(batch)
-            varied = varied or bool((batch.amax((1, 2, 3)) > batch.amin((1, 2, 3))).any())
+        if output is not None and output.kind == "values" and not output.scale:
+            images = list(images) if isinstance(images, Iterator) else images
+            output = _measured(folded, images, output)
+        for batch in map(check_batch, track(images, "calibrating")):
+            varied = varied or varies(batch)
             if collector is None:
-                collector = _Collector(folded, tuple(batch.shape[1:]), cells)  # type: ignore[arg-type]
-            for part in batch.split(collector.at_once):
+                collector = _Collector(folded, input_shape_of(batch), cells, output, probes, seed)
+            for part in parts(batch, collector.at_once):
                 collector.add(part)
     if collector is None:
         raise CompressionError("no calibration image was given; pass an iterable of (N, C, H, W) batches.")
@@ -126,55 +184,73 @@ def _warn_if_few(calibration: Calibration) -> None:
             needed = max(needed, -(-layer.features // positions))
     if calibration.images < needed:
         warnings.warn(
-            f"{calibration.images} calibration images are few for {calibration.cells} x {calibration.cells} cells: "
+            f"{calibration.images} calibration images are few for {calibration.cells} cells per side: "
             f"the smallest regions need {needed}; pass more, or fewer cells.",
             stacklevel=3,
         )
 
 
-def check_batch(batch: torch.Tensor) -> None:
-    """Raise a `CompressionError` for what are no network inputs."""
-    if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or not batch.is_floating_point():
-        raise CompressionError(
-            "calibration images must be float tensors of shape (N, C, H, W); pass the network's inputs without labels."
-        )
-    if not torch.isfinite(batch).all():
-        raise CompressionError("calibration images hold NaN or infinity; remove or fix them.")
+def _measured(model: nn.Module, images: Iterable[Batch], output: Outputs) -> Outputs:
+    """Measure the deviation of each value over images and positions."""
+    number, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    with torch.no_grad():
+        for batch in images:
+            for part in parts(check_batch(batch), _IMAGES_AT_ONCE):
+                answer = output.select(run(model, as_input(model, part))).cpu().double()
+                rows = answer.movedim(1, -1).flatten(0, -2)
+                both, shift = number + len(rows), rows.mean(0) - mean
+                squares = squares + (rows - rows.mean(0)).square().sum(0) + shift.square() * number * len(rows) / both
+                mean, number = mean + shift * len(rows) / both, both
+    return output.measured((squares / max(number, 1)).sqrt()) if number else output
 
 
 class _Collector:
     """Running sums and the hooks that feed them."""
 
-    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], cells: int) -> None:
+    def __init__(
+        self, model: nn.Module, input_shape: InputShape, cells: int, outputs: Outputs | None, probes: int, seed: int
+    ) -> None:
         self.model, self.input_shape, self.cells, self.images = model, input_shape, cells, 0
+        self.outputs, self.probes, self.seed = outputs, probes, seed
         self.layers, self.left_dense = find_layers(model, input_shape)
         size = sum(layer.outputs * layer.positions for layer in self.layers) * 4
         self.at_once = max(1, min(_IMAGES_AT_ONCE, _MOST_BYTES // size))
         self.sums = {layer.name: LayerSums(layer, cells, next(model.parameters())) for layer in self.layers}
 
-    def add(self, batch: torch.Tensor) -> None:
-        if tuple(batch.shape[1:]) != self.input_shape:
+    def add(self, batch: Batch) -> None:
+        if input_shape_of(batch) != self.input_shape:
             raise CompressionError(
-                f"calibration images changed shape from {self.input_shape} to {tuple(batch.shape[1:])}; "
+                f"calibration images changed shape from {self.input_shape} to {input_shape_of(batch)}; "
                 "calibrate at one input size."
             )
-        like = next(self.model.parameters())
-        outputs = self._forward(batch.to(like.device, like.dtype))
-        logits = outputs.pop("logits")
-        centred = logits - logits.mean(1, keepdim=True)
+        answer, outputs = self._forward(batch)
+        assert self.outputs is not None
+        centred = self.outputs.centred(answer)
         if not self.images:
             self._leave_unreached(centred, outputs)
         names = [layer.name for layer in self.layers]
-        for index in range(logits.shape[1]):
-            gradients = torch.autograd.grad(
-                centred[:, index].sum(), [outputs[name] for name in names], retain_graph=True
-            )
+        for scalar in self._directions(centred):
+            gradients = torch.autograd.grad(scalar, [outputs[name] for name in names], retain_graph=True)
             for name, gradient in zip(names, gradients, strict=True):
                 self.sums[name].add_gradient(gradient.detach())
-        self.images += len(batch)
+        self.images += count(batch)
+
+    def _directions(self, centred: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Scalars of which the gradients' second moments add up to the sensitivity; see `calibrate`."""
+        flat = centred.flatten(1)
+        width, positions = flat.shape[1], flat.shape[1] // centred.shape[1]
+        if width <= self.probes:
+            for index in range(width):
+                yield flat[:, index].sum() / positions**0.5
+            return
+        drawn = [np.random.default_rng((self.seed, self.images + index)) for index in range(len(flat))]
+        for _ in range(self.probes):
+            bits = np.stack([generator.integers(0, 2, width, np.int8) for generator in drawn])
+            signs = torch.from_numpy(2 * bits - 1).to(flat.device, flat.dtype)
+            yield (flat * signs).sum() / (positions * self.probes) ** 0.5
 
     def _leave_unreached(self, centred: torch.Tensor, outputs: dict[str, torch.Tensor]) -> None:
-        """Leave layers dense that no gradient of the logits reaches: those behind a detach, or without effect."""
+        """Leave layers dense that no gradient of the outputs reaches: those behind a detach, or without effect."""
         linked = [layer for layer in self.layers if outputs[layer.name].requires_grad]
         gradients: tuple[torch.Tensor | None, ...] = ()
         if linked and centred.requires_grad:
@@ -186,15 +262,16 @@ class _Collector:
             )
         reached = {layer.name for layer, gradient in zip(linked, gradients, strict=False) if gradient is not None}
         for layer in [layer for layer in self.layers if layer.name not in reached]:
-            self.left_dense[layer.name] = "no gradient of the logits reaches it"
+            self.left_dense[layer.name] = "no gradient of the outputs reaches it"
             self.layers.remove(layer)
             del self.sums[layer.name]
         if not self.layers:
             raise CompressionError(
-                "no gradient of the logits reaches any layer; take torch.no_grad() or detach() out of the forward pass."
+                "no gradient of the outputs reaches any layer; take no_grad() or detach() out of the forward pass."
             )
 
-    def _forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return what counts of the answer, and each layer's output."""
         outputs: dict[str, torch.Tensor] = {}
 
         def watch(name: str):  # type: ignore[no-untyped-def]
@@ -214,23 +291,30 @@ class _Collector:
             self.model.get_submodule(layer.name).register_forward_hook(watch(layer.name), with_kwargs=True)
             for layer in self.layers
         ]
+        # A graph is needed from the first layer on even where parameters are frozen; a clone is no leaf, which a
+        # network may overwrite, and is the caller's no more.
+        given = convert(as_input(self.model, batch), lambda tensor: tensor.detach().requires_grad_(True).clone())
         try:
-            # A graph is needed from the first layer on even where parameters are frozen; a clone is no leaf, which a
-            # network may overwrite, and is the caller's no more.
-            logits = self.model(batch.detach().clone().requires_grad_(True).clone())
+            raw = run(self.model, given)
         finally:
             for handle in handles:
                 handle.remove()
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-            found = (
-                f"has shape {tuple(logits.shape)}"
-                if isinstance(logits, torch.Tensor)
-                else f"is a {type(logits).__name__}"
-            )
-            raise CompressionError(f"the network's output {found}; calibration needs logits (N, classes >= 2).")
-        return {**outputs, "logits": logits}
+        if self.outputs is None:
+            self.outputs = Outputs.infer(raw)
+        answer = self.outputs.select(raw)
+        if not torch.isfinite(answer).all():
+            raise CompressionError("the network's output holds NaN or infinity on the calibration images; check both.")
+        return answer, outputs
 
     def result(self) -> Calibration:
-        moments = {name: sums.result() for name, sums in self.sums.items()}
-        network = fingerprint(self.model)
-        return Calibration(self.layers, self.left_dense, moments, self.cells, self.images, self.input_shape, network)
+        assert self.outputs is not None
+        return Calibration(
+            self.layers,
+            self.left_dense,
+            {name: sums.result() for name, sums in self.sums.items()},
+            self.cells,
+            self.images,
+            self.input_shape,
+            fingerprint(self.model),
+            self.outputs,
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,18 +13,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from hscc.errors import CompressionError, first_line
+from hscc.networks.inputs import InputShape, one_tensor, run, zeros
 from hscc.networks.inspection import WeightReaders, evaluating, intercepted
 
-Rectangle = tuple[int, int, int, int]  # first row, end row, first column, end column
-_Shapes = tuple[tuple[int, int], torch.Size]  # rows and columns of the input, shape of the output
+Box = tuple[int, ...]  # start and end along each axis: first row, end row, first column, end column in two dimensions
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+CONVOLUTIONS: dict[int, Callable[..., Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by number of axes
+_Shapes = tuple[tuple[int, ...], torch.Size]  # positions of the input along each axis, shape of the output
 _NEGLIGIBLE = 1e-3  # share of the network's MACs and weights below which a layer is left dense
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Geometry of one convolution or linear layer.
+    """Geometry of one convolution, of one, two or three dimensions, or linear layer.
 
-    A linear layer is a 1 x 1 convolution on a 1 x 1 grid.
+    A linear layer is a 1 x 1 convolution on a 1 x 1 grid. Axes come in the order of the tensor's: rows and columns in
+    two dimensions, depth before them in three.
 
     Attributes
     ----------
@@ -31,16 +39,18 @@ class Layer:
         "conv" or "linear".
     inputs, outputs : int
         Channels (features) in and out.
-    kernel, stride, dilation : (int, int)
-        Rows and columns.
-    padding : (int, int, int, int)
-        Left, right, top, bottom, as `torch.nn.functional.pad` takes them.
+    kernel, stride, dilation : tuple of int
+        One number per axis.
+    padding : tuple of int
+        Before and behind along each axis, the last axis first, as `torch.nn.functional.pad` takes them: left, right,
+        top, bottom in two dimensions.
     padding_mode : str
         "constant", "reflect", "replicate" or "circular".
-    grid : (int, int)
-        Rows and columns of output positions.
-    input_grid : (int, int)
-        Rows and columns of the input, before padding; of the feature map that a linear layer flattens (1 x 1 if none).
+    grid : tuple of int
+        Output positions along each axis.
+    input_grid : tuple of int
+        Positions of the input along each axis, before padding; of the feature map that a linear layer flattens (1 x 1
+        if none).
     bias : bool
         Whether the layer has one.
     """
@@ -49,19 +59,24 @@ class Layer:
     kind: str
     inputs: int
     outputs: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    padding: tuple[int, int, int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...]
     padding_mode: str
-    grid: tuple[int, int]
-    input_grid: tuple[int, int]
+    grid: tuple[int, ...]
+    input_grid: tuple[int, ...]
     bias: bool
+
+    @property
+    def axes(self) -> int:
+        """Dimensions of the grid."""
+        return len(self.grid)
 
     @property
     def taps(self) -> int:
         """Kernel positions."""
-        return self.kernel[0] * self.kernel[1]
+        return math.prod(self.kernel)
 
     @property
     def features(self) -> int:
@@ -71,7 +86,17 @@ class Layer:
     @property
     def positions(self) -> int:
         """Output positions of one image."""
-        return self.grid[0] * self.grid[1]
+        return math.prod(self.grid)
+
+    @property
+    def input_positions(self) -> int:
+        """Positions of one image's input, before padding."""
+        return math.prod(self.input_grid)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Input positions along each axis that one output position covers."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
     def macs(self) -> int:
@@ -84,15 +109,15 @@ class Layer:
         return self.features * self.outputs
 
 
-def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Layer], dict[str, str]]:
+def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer], dict[str, str]]:
     """List what can be factored, in the order of execution, and why the rest cannot.
 
     Parameters
     ----------
     model : nn.Module
         Left as it is.
-    input_shape : (int, int, int)
-        Channels, rows, columns of one image.
+    input_shape : tuple of int, or a tuple or dict of these
+        Of one image: channels, then positions along each axis; or of each of several inputs.
 
     Returns
     -------
@@ -125,23 +150,25 @@ def find_layers(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[li
             layers.remove(layer)
     if not layers:
         raise CompressionError(
-            f"{type(model).__name__} has no ungrouped Conv2d or Linear layer that runs once in a forward pass; "
+            f"{type(model).__name__} has no ungrouped convolution or Linear layer that runs once in a forward pass; "
             "there is nothing to compress."
         )
     return layers, left_dense
 
 
-def unfold(layer: Layer, inputs: torch.Tensor, tile: Rectangle) -> torch.Tensor:
-    """Return the im2col patches at the output positions of one tile.
+def unfold(layer: Layer, inputs: torch.Tensor, box: Box, steps: Sequence[int] | None = None) -> torch.Tensor:
+    """Return the im2col patches at the output positions of one box.
 
     Parameters
     ----------
     layer : Layer
         Geometry.
-    inputs : Tensor, shape (N, C_in, rows, columns) or (N, C_in) for a linear layer
+    inputs : Tensor, shape (N, C_in, *positions) or (N, C_in) for a linear layer
         The layer's input, padded already by `pad`.
-    tile : Rectangle
-        Output rows and columns.
+    box : Box
+        Output positions.
+    steps : sequence of int, optional
+        Take only every so manyth position of the box along each axis.
 
     Returns
     -------
@@ -150,26 +177,34 @@ def unfold(layer: Layer, inputs: torch.Tensor, tile: Rectangle) -> torch.Tensor:
     """
     if layer.kind == "linear":
         return inputs
-    window = input_window(layer, inputs, tile)
-    patches = F.unfold(window, layer.kernel, dilation=layer.dilation, stride=layer.stride)
-    return patches.transpose(1, 2).reshape(-1, layer.features)
+    steps = steps or [1] * layer.axes
+    window = input_window(layer, inputs, box)
+    grid = [-(-(end - first) // step) for (first, end), step in zip(spans(box), steps, strict=True)]
+    image, channel, *strides = window.stride()
+    patches = window.as_strided(
+        (*window.shape[:2], *layer.kernel, *grid),
+        (
+            image,
+            channel,
+            *(stride * dilation for stride, dilation in zip(strides, layer.dilation, strict=True)),
+            *(stride * every * step for stride, every, step in zip(strides, layer.stride, steps, strict=True)),
+        ),
+    )
+    return patches.reshape(len(window), layer.features, -1).transpose(1, 2).reshape(-1, layer.features)
 
 
-def input_window(layer: Layer, padded: torch.Tensor, tile: Rectangle) -> torch.Tensor:
-    """Slice of a padded input from which the output positions of a tile are computed."""
-    first_row, end_row, first_column, end_column = tile
-    (step_y, step_x), (reach_y, reach_x) = layer.stride, reach(layer)
-    return padded[
-        :,
-        :,
-        first_row * step_y : (end_row - 1) * step_y + reach_y,
-        first_column * step_x : (end_column - 1) * step_x + reach_x,
-    ]
+def input_window(layer: Layer, padded: torch.Tensor, box: Box) -> torch.Tensor:
+    """Slice of a padded input from which the output positions of a box are computed."""
+    around = zip(spans(box), layer.stride, layer.reach, strict=True)
+    return padded[:, :, *(slice(first * step, (end - 1) * step + reach) for (first, end), step, reach in around)]
 
 
-def reach(layer: Layer) -> tuple[int, int]:
-    """Rows and columns of input that one output position covers."""
-    return tuple((k - 1) * d + 1 for k, d in zip(layer.kernel, layer.dilation, strict=True))  # type: ignore[return-value]
+def output_window(outputs: torch.Tensor, box: Box, steps: Sequence[int] | None = None) -> torch.Tensor:
+    """Slice of an output, or of its gradient, at the positions of a box; a linear layer's has no positions."""
+    if outputs.ndim == 2:
+        return outputs
+    around = zip(spans(box), steps or [1] * (len(box) // 2), strict=True)
+    return outputs[:, :, *(slice(first, end, step) for (first, end), step in around)]
 
 
 def pad(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
@@ -177,6 +212,11 @@ def pad(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     if layer.kind == "linear" or not any(layer.padding):
         return inputs
     return F.pad(inputs, layer.padding, mode=layer.padding_mode)
+
+
+def spans(box: Box) -> list[tuple[int, int]]:
+    """Start and end of a box along each axis."""
+    return list(zip(box[::2], box[1::2], strict=True))
 
 
 def cell_edges(positions: int, cells: int) -> list[int]:
@@ -190,58 +230,66 @@ def cell_edges(positions: int, cells: int) -> list[int]:
     return [(index * positions + cells // 2) // cells for index in range(cells + 1)]
 
 
-def cell_rectangles(grid: tuple[int, int], cells: int) -> list[Rectangle]:
-    """Rectangles of output positions of all ``cells * cells`` cells, row by row."""
-    rows, columns = (cell_edges(positions, cells) for positions in grid)
-    return [
-        (rows[i], rows[i + 1], columns[j], columns[j + 1]) for i in range(cells) for j in range(cells)
-    ]  # fmt: skip
+def boxes_between(edges: Sequence[Sequence[int]]) -> list[Box]:
+    """Boxes between the edges along each axis, in the order of a tensor's elements."""
+    return [tuple(itertools.chain(*sides)) for sides in itertools.product(*map(itertools.pairwise, edges))]
 
 
-def tile_rectangle(tile: Rectangle, grid: tuple[int, int], cells: int) -> Rectangle:
-    """Output positions of a tile that is given in cells."""
-    rows, columns = (cell_edges(positions, cells) for positions in grid)
-    return rows[tile[0]], rows[tile[1]], columns[tile[2]], columns[tile[3]]
+def cell_boxes(grid: Sequence[int], cells: int) -> list[Box]:
+    """Boxes of output positions of all cells, `cells` per side, in the order of a tensor's elements."""
+    return boxes_between([cell_edges(positions, cells) for positions in grid])
 
 
-def area(tile: Rectangle) -> int:
-    """Positions (or cells) in a rectangle."""
-    return (tile[1] - tile[0]) * (tile[3] - tile[2])
+def tile_box(tile: Box, grid: Sequence[int], cells: int) -> Box:
+    """Output positions of a tile, a box that is given in cells."""
+    edges = [cell_edges(positions, cells) for positions in grid]
+    return tuple(side[edge] for side, span in zip(edges, spans(tile), strict=True) for edge in span)
 
 
-def cells_of(tile: Rectangle, cells: int) -> list[int]:
+def box_size(box: Box) -> int:
+    """Positions (or cells) in a box."""
+    return math.prod(end - first for first, end in spans(box))
+
+
+def cells_of(tile: Box, cells: int) -> list[int]:
     """Indices of the cells of a tile, in a grid of `cells` per side."""
-    return [row * cells + column for row in range(tile[0], tile[1]) for column in range(tile[2], tile[3])]
+    found = [0]
+    for first, end in spans(tile):
+        found = [index * cells + place for index in found for place in range(first, end)]
+    return found
 
 
 def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
     """Return why a layer cannot be factored, or an empty string."""
-    if isinstance(module, nn.Conv2d) and module.groups > 1:
+    if isinstance(module, Transposed):
+        return "a transposed convolution: only plain ones are factored"
+    if isinstance(module, Conv) and module.groups > 1:
         return f"{module.groups} groups: each already sees only its own channels"
     if calls > 1:
         return f"run {calls} times in one pass"
     # Exact types: a subclass or a parametrized layer may compute anything.
-    if type(module) not in (nn.Conv2d, nn.Linear):
+    if type(module) not in (*CONVOLUTIONS.values(), nn.Linear):
         return f"a {type(module).__name__}: it may compute something else than its weight says"
     if intercepted(module):
         return "it carries hooks or is pruned: it computes something else than its weight says"
     if shared:
         return "its weight is read elsewhere too"
-    if output[0] != 1 or len(output) != (4 if isinstance(module, nn.Conv2d) else 2):
+    if output[0] != 1 or len(output) != (2 + len(module.kernel_size) if isinstance(module, Conv) else 2):
         return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
     return ""
 
 
-def _output_grids(
-    model: nn.Module, input_shape: tuple[int, int, int]
-) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
+def _output_grids(model: nn.Module, input_shape: InputShape) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:
     grids: dict[str, _Shapes] = {}
     calls: dict[str, int] = {}
     handles = []
-    maps: list[torch.Tensor] = []  # outputs with rows and columns, the latest last
+    maps: list[torch.Tensor] = []  # outputs with as many axes as the images, the latest last
+    shapes = input_shape.values() if isinstance(input_shape, dict) else input_shape
+    lengths = {len(input_shape)} if one_tensor(input_shape) else {len(shape) for shape in shapes}  # type: ignore[arg-type]
+    dimensions = {length + 1 for length in lengths if length > 1} or {4}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4:
+        if isinstance(output, torch.Tensor) and output.ndim in dimensions:
             maps.append(output)
 
     def watch(name: str) -> None:
@@ -253,28 +301,29 @@ def _output_grids(
         ) -> None:
             readers.running.pop()
             received = inputs[0] if inputs else named["input"]
-            flattened = received.ndim != 4
-            grid = _flattened_grid(maps, received) if flattened else (int(received.shape[2]), int(received.shape[3]))
-            grids[name] = (grid, output.shape)
+            flat = isinstance(module, nn.Linear)
+            grids[name] = (_flattened_grid(maps, received) if flat else tuple(received.shape[2:]), output.shape)
             calls[name] = calls.get(name, 0) + 1
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(before, prepend=True))
         handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
 
-    watched = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    watched = {
+        name: module for name, module in model.named_modules() if isinstance(module, Conv | Transposed | nn.Linear)
+    }
     readers = WeightReaders({id(module): module for module in watched.values()})
     for module in model.modules():
         handles.append(module.register_forward_hook(remember))
     for name in watched:
         watch(name)
-    parameter = next(model.parameters(), torch.empty(0))
+    image = zeros(model, input_shape)
     try:
-        image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
         with evaluating(model), torch.no_grad(), readers:
-            model(image)
+            run(model, image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise CompressionError(
-            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it."
+            f"the network cannot run on images of shape {input_shape} ({first_line(error)}); pass images that fit it, "
+            "without labels."
         ) from error
     finally:
         for handle in handles:
@@ -282,41 +331,35 @@ def _output_grids(
     return grids, calls, readers.read
 
 
-def _flattened_grid(maps: list[torch.Tensor], features: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of the latest feature map that a linear layer's input is the flattened form of."""
+def _flattened_grid(maps: list[torch.Tensor], features: torch.Tensor) -> tuple[int, ...]:
+    """Positions along each axis of the latest feature map that a linear layer's input is the flattened form of."""
     for candidate in reversed(maps):
         if candidate.numel() == features.numel() and torch.equal(candidate.flatten(), features.flatten()):
-            return int(candidate.shape[2]), int(candidate.shape[3])
+            return tuple(candidate.shape[2:])
     return 1, 1
 
 
-def _describe(name: str, module: nn.Module, input_grid: tuple[int, int], output: torch.Size) -> Layer:
+def _describe(name: str, module: nn.Module, input_grid: tuple[int, ...], output: torch.Size) -> Layer:
     if isinstance(module, nn.Linear):
         return Layer(
             name, "linear", module.in_features, module.out_features, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0),
             "constant", (1, 1), input_grid, module.bias is not None,
         )  # fmt: skip
-    assert isinstance(module, nn.Conv2d)
-    kernel, stride, dilation = (_pair(value) for value in (module.kernel_size, module.stride, module.dilation))
+    assert isinstance(module, Conv)
+    kernel, stride, dilation = (tuple(value) for value in (module.kernel_size, module.stride, module.dilation))
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     return Layer(
         name, "conv", module.in_channels, module.out_channels, kernel, stride, dilation,
-        _padding(module.padding, kernel, dilation), mode, (output[2], output[3]), input_grid, module.bias is not None,
+        _padding(module.padding, kernel, dilation), mode, tuple(output[2:]), input_grid, module.bias is not None,
     )  # fmt: skip
 
 
-def _padding(
-    padding: str | tuple[int, ...], kernel: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def _padding(padding: str | tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    if padding == "valid":
+        padding = (0,) * len(kernel)
     if isinstance(padding, str):
-        if padding == "valid":
-            return (0, 0, 0, 0)
-        total_y, total_x = ((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
-        return (total_x // 2, total_x - total_x // 2, total_y // 2, total_y - total_y // 2)
-    rows, columns = _pair(padding)
-    return (columns, columns, rows, rows)
-
-
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    rows, columns = value
-    return (rows, columns)
+        totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        sides = [(total // 2, total - total // 2) for total in totals]
+    else:
+        sides = [(size, size) for size in padding]
+    return tuple(itertools.chain(*reversed(sides)))

@@ -7,16 +7,20 @@ gradients of the centred logits, a Gauss-Newton weight).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from hscc.calibration.layers import Layer, Rectangle, area, cell_rectangles, pad, unfold
+from hscc.calibration.layers import Box, Layer, box_size, cell_boxes, output_window, pad, spans, unfold
 
 SKETCH_ROWS = 1024
 _MOST_BYTES = 512 * 2**20  # of one layer's second moments
+_MOST_PRODUCTS = 2e10  # multiply-adds of one layer's second moment for one image, beyond which positions are sampled
+_STEPS = (1, 3, 5, 7, 9, 11, 13, 15)  # odd: strides and upsampling by 2 leave patterns that even ones would follow
+_NEARLY = 1.5  # times fewer positions than could be kept, for steps that are more even
 _GRAM_BLOCK = 384  # rows of a block of a Gram matrix, of which only those on and above the diagonal are computed
 
 
@@ -38,6 +42,8 @@ class LayerMoments:
         room for.
     sensitivity : Tensor of float, shape (cells, C_out, C_out)
         Sum over images and positions of g g^T, g the gradients of the centred logits by y, summed over classes.
+    axes : int
+        Dimensions of the grid of cells.
     """
 
     count: torch.Tensor
@@ -45,11 +51,13 @@ class LayerMoments:
     second: torch.Tensor | None
     sketch: torch.Tensor | None
     sensitivity: torch.Tensor
+    axes: int = 2
 
     @property
     def cells(self) -> int:
         """Cells per side."""
-        return math.isqrt(len(self.count))
+        side: int = round(len(self.count) ** (1 / self.axes))
+        return side
 
     def energy(self) -> torch.Tensor:
         """Sum of x squared, shape (cells, d)."""
@@ -125,7 +133,7 @@ def together(moments: LayerMoments) -> LayerMoments:
     second = None if moments.second is None else moments.second.sum(0, keepdim=True)
     return LayerMoments(
         moments.count.sum(0, keepdim=True), moments.total.sum(0, keepdim=True), second, moments.sketch,
-        moments.sensitivity.sum(0, keepdim=True),
+        moments.sensitivity.sum(0, keepdim=True), moments.axes,
     )  # fmt: skip
 
 
@@ -139,6 +147,10 @@ def _mean_over(sums: torch.Tensor, cells: torch.Tensor, count: int) -> torch.Ten
 
 class LayerSums:
     """Running sums of one layer.
+
+    Where the second moments of one image would take more than 2e10 multiply-adds, as in wide layers on a volume,
+    patches are taken at every so manyth position along each axis (`sampling_steps`), of each image at others, and stand
+    for all; gradients always count at every position.
 
     Parameters
     ----------
@@ -154,7 +166,8 @@ class LayerSums:
         self.layer = layer
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         own = _affordable_cells(layer, cells, dtype.itemsize)
-        self.tiles: list[Rectangle] = cell_rectangles(layer.grid, own)
+        self.tiles: list[Box] = cell_boxes(layer.grid, own)
+        self.steps, self.images = sampling_steps(layer), 0
         n, d, c = len(self.tiles), layer.features, layer.outputs
         self.count = torch.zeros(n, dtype=torch.int64)
         self.total = torch.zeros(n, d, dtype=dtype)
@@ -166,12 +179,23 @@ class LayerSums:
     def add_input(self, inputs: torch.Tensor) -> None:
         """Add the inputs of a batch."""
         padded = pad(self.layer, inputs)
+        for part in padded.split(1 if math.prod(self.steps) > 1 else len(padded)):
+            self._add(part)
+            self.images += len(part)
+
+    def _add(self, padded: torch.Tensor) -> None:
         for cell, tile in enumerate(self.tiles):
-            if not area(tile):
+            if not box_size(tile):
                 continue
-            patches = unfold(self.layer, padded, tile).to("cpu", self.total.dtype).reshape(-1, self.layer.features)
-            self.count[cell] += len(patches)
-            self.total[cell] += patches.sum(0)
+            chosen = sampled_box(tile, self.steps, self.images)
+            patches = unfold(self.layer, padded, chosen, self.steps).to("cpu", self.total.dtype)
+            patches = patches.reshape(-1, self.layer.features)
+            count = len(padded) * box_size(tile)
+            unit = (count / len(patches)) ** 0.5
+            if unit > 1:  # each stands for several
+                patches = patches * unit
+            self.count[cell] += count
+            self.total[cell] += patches.sum(0) * unit
             if self.second is not None:
                 add_gram(self.second[cell], patches)
             else:
@@ -180,10 +204,14 @@ class LayerSums:
     def add_gradient(self, gradient: torch.Tensor) -> None:
         """Add gradients of one centred logit by the layer's output."""
         for cell, tile in enumerate(self.tiles):
-            if not area(tile):
+            if not box_size(tile):
                 continue
-            part = gradient if gradient.ndim == 2 else gradient[:, :, tile[0] : tile[1], tile[2] : tile[3]]
-            flat = part.movedim(1, -1).reshape(-1, self.layer.outputs).to("cpu", self.sensitivity.dtype)
+            flat = (
+                output_window(gradient, tile)
+                .movedim(1, -1)
+                .reshape(-1, self.layer.outputs)
+                .to("cpu", self.sensitivity.dtype)
+            )
             self.sensitivity[cell].addmm_(flat.T, flat)
 
     def _sketch(self, patches: torch.Tensor) -> None:
@@ -197,7 +225,7 @@ class LayerSums:
         if self.second is not None:
             for second in self.second:
                 mirror_gram(second)
-        return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity)
+        return LayerMoments(self.count, self.total, self.second, sketch, self.sensitivity, self.layer.axes)
 
 
 def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
@@ -211,10 +239,36 @@ def _centred_root(sketch: torch.Tensor, count: int) -> torch.Tensor:
     return centred
 
 
+def sampling_steps(layer: Layer) -> tuple[int, ...]:
+    """Steps along each axis at which patches are taken for second moments: 1 unless all would cost too much.
+
+    Of the steps that keep one image under 2e10 multiply-adds, and of these nearly as many positions as possible, the
+    most even ones are taken: neighbours along one axis say less than positions spread over all.
+    """
+    excess = layer.positions * layer.features**2 / _MOST_PRODUCTS
+    if excess <= 1 or layer.positions == 1:
+        return (1,) * layer.axes
+    enough = [steps for steps in itertools.product(_STEPS, repeat=layer.axes) if math.prod(steps) >= excess]
+    if not enough:
+        return (_STEPS[-1],) * layer.axes
+    fewest = min(map(math.prod, enough))
+    near = [steps for steps in enough if math.prod(steps) <= _NEARLY * fewest]
+    return min(near, key=lambda steps: (max(steps), math.prod(steps), steps))
+
+
+def sampled_box(box: Box, steps: Sequence[int], image: int) -> Box:
+    """Cut a box at its start so that steps through it reach, from one image to the next, other positions."""
+    found: list[int] = []
+    for (first, end), step in zip(spans(box), steps, strict=True):
+        image, shift = divmod(image, step)
+        found += (first + shift % (end - first), end)
+    return tuple(found)
+
+
 def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:
     if layer.positions == 1:
         return 1
-    while cells > 1 and cells**2 * layer.features**2 * itemsize > _MOST_BYTES:
+    while cells > 1 and cells**layer.axes * layer.features**2 * itemsize > _MOST_BYTES:
         cells //= 2
     return cells
 

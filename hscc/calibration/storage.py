@@ -15,6 +15,8 @@ from hscc.calibration.layers import Layer
 from hscc.calibration.moments import LayerMoments
 from hscc.errors import ArtifactError
 from hscc.files import replacing
+from hscc.networks.inputs import as_shape
+from hscc.outputs import Outputs
 
 _FORMAT = "hscc-moments-2"
 
@@ -23,7 +25,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write all moments, atomically.
 
     The file holds for each layer ``NAME.count``, ``NAME.total``, ``NAME.second`` or ``NAME.sketch``, and
-    ``NAME.sensitivity``; its header holds geometry, cells and the number of images.
+    ``NAME.sensitivity``; its header holds geometry, cells, the number of images and what counts of the outputs.
     """
     tensors: dict[str, torch.Tensor] = {}
     for name, moments in calibration.moments.items():
@@ -42,6 +44,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "images": str(calibration.images),
         "input_shape": json.dumps(calibration.input_shape),
         "network": calibration.network,
+        "outputs": json.dumps(calibration.outputs.to_record()),
     }
     with replacing(path) as new:
         safetensors.torch.save_file(tensors, new, metadata=header)
@@ -67,15 +70,16 @@ def load_calibration(path: Path) -> Calibration:
             moments = {layer.name: _read(file, names, layer) for layer in layers}
     except safetensors.SafetensorError as error:
         raise ArtifactError(f"{path} is damaged ({error}); run `hscc calibrate` again.") from error
-    shape = json.loads(header["input_shape"])
+    outputs = Outputs.from_record(json.loads(header["outputs"])) if "outputs" in header else Outputs("classes")
     return Calibration(
         layers,
         json.loads(header["left_dense"]),
         moments,
         int(header["cells"]),
         int(header["images"]),
-        (shape[0], shape[1], shape[2]),
+        as_shape(json.loads(header["input_shape"])),
         header["network"],
+        outputs,
     )
 
 
@@ -90,6 +94,7 @@ def _read(file: safetensors.safe_open, names: set[str], layer: Layer) -> LayerMo
         second=_unpack(tensor("second"), layer.features) if f"{layer.name}.second" in names else None,
         sketch=tensor("sketch") if f"{layer.name}.sketch" in names else None,
         sensitivity=_unpack(tensor("sensitivity"), layer.outputs),
+        axes=layer.axes,
     )
 
 

@@ -263,7 +263,7 @@ def _described(
     if card is not None and preprocessing is None:
         from hscc.export.preprocessing import Preprocessing
 
-        preprocessing = Preprocessing.of(shapes[0])  # type: ignore[arg-type]
+        preprocessing = Preprocessing.of(shapes[0])
     if preprocessing is not None:
         from hscc.export.card import card_of
 

@@ -10,24 +10,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from hscc.calibration.layers import Layer, reach, tile_rectangle
+from hscc.calibration.layers import Layer, tile_box
 from hscc.engine.program import Array, Convolution, Linear, RegionWeights, Select, Shape, Triple
 from hscc.engine.views import UnsupportedError, Values, View
-from hscc.structures.low_rank import ClusteredConv2d, ClusteredLinear, ConstantRegion, RegionalConv2d
+from hscc.structures.low_rank import ClusteredConv, ClusteredLinear, ConstantRegion, RegionalConv
 
 _GROUPING_GAIN = 0.8  # of the dense core's MACs: a grouped core costs a pass over the channels, and runs less well
 
 
 def is_whole(module: nn.Module) -> bool:
-    """Whether a module is a compressed layer that becomes one operation."""
-    return type(module) in (ClusteredConv2d, ClusteredLinear, RegionalConv2d)
+    """Whether a module is a compressed layer that becomes one operation: a linear one or one of two dimensions."""
+    if type(module) is ClusteredConv:
+        return len(module.encoders[0].kernel_size) == 2  # type: ignore[arg-type]
+    return type(module) is ClusteredLinear or (type(module) is RegionalConv and module.layer.axes == 2)
 
 
 def output_sizes(module: nn.Module, sizes: Sequence[int]) -> list[int]:
     """Sizes of what such a module gives for an input of some sizes, the batch first."""
     if isinstance(module, ClusteredLinear):
         return [*sizes[:-1], module.decoder.out_features]  # type: ignore[list-item]
-    if isinstance(module, ClusteredConv2d):
+    if isinstance(module, ClusteredConv):
         encoder: nn.Conv2d = module.encoders[0]  # type: ignore[assignment]
         padding: tuple[int, int] = encoder.padding  # type: ignore[assignment]
         reached = [(k - 1) * d for k, d in zip(encoder.kernel_size, encoder.dilation, strict=True)]
@@ -36,7 +38,7 @@ def output_sizes(module: nn.Module, sizes: Sequence[int]) -> list[int]:
             for n, p, far, step in zip(sizes[2:], padding, reached, encoder.stride, strict=True)
         ]
         return [sizes[0], module.decoder.out_channels, *grid]  # type: ignore[list-item]
-    assert isinstance(module, RegionalConv2d)
+    assert isinstance(module, RegionalConv)
     return [sizes[0], module.layer.outputs, *_grid(module.layer, sizes[2:])]
 
 
@@ -62,7 +64,7 @@ def lower(values: Values, module: nn.Module, given: View, sizes: Sequence[int]) 
     if isinstance(module, ClusteredLinear):
         return _linear(values, module, given, sizes)
     given, output = values.straight(given), values.new(sizes)
-    if isinstance(module, RegionalConv2d):
+    if isinstance(module, RegionalConv):
         layer = module.layer
         if layer.padding_mode != "constant" and any(layer.padding):
             raise UnsupportedError(f"the padding mode {layer.padding_mode}")
@@ -70,9 +72,9 @@ def lower(values: Values, module: nn.Module, given: View, sizes: Sequence[int]) 
         padding = (layer.padding[2], layer.padding[0])
         parts, index = list(module.regions), region_index(module, (sizes[2], sizes[3]))
     else:
-        assert isinstance(module, ClusteredConv2d)
+        assert isinstance(module, ClusteredConv)
         encoder: nn.Conv2d = module.encoders[0]  # type: ignore[assignment]
-        kernel, stride, dilation = encoder.kernel_size, encoder.stride, encoder.dilation  # type: ignore[assignment]
+        kernel, stride, dilation = encoder.kernel_size, encoder.stride, encoder.dilation
         padding = encoder.padding  # type: ignore[assignment]
         parts, index = [module], None
     channels = values.shape(given).channels
@@ -96,17 +98,16 @@ def lower(values: Values, module: nn.Module, given: View, sizes: Sequence[int]) 
     return output
 
 
-def region_index(module: RegionalConv2d, grid: tuple[int, int]) -> np.ndarray | None:
+def region_index(module: RegionalConv, grid: tuple[int, int]) -> np.ndarray | None:
     """Region of each output position, uint8 (1, rows, columns); None where there is one region."""
     if len(module.regions) == 1:
         return None
     if len(module.regions) > 256:
         raise UnsupportedError(f"{len(module.regions)} regions in a layer (at most 256)")
     index = np.zeros((1, *grid), np.uint8)
-    for band in module.bands:
-        for region, tile in band:
-            top, bottom, left, right = tile_rectangle(tile, grid, module.cells)
-            index[0, top:bottom, left:right] = region
+    for region, tile in module.tiles:
+        top, bottom, left, right = tile_box(tile, grid, module.cells)
+        index[0, top:bottom, left:right] = region
     return index
 
 
@@ -128,7 +129,7 @@ class _Factors:
 
     @classmethod
     def of(cls, part: nn.Module, channels: int) -> _Factors:
-        assert isinstance(part, ClusteredConv2d | ClusteredLinear)
+        assert isinstance(part, ClusteredConv | ClusteredLinear)
         order = part.get_buffer("order").numpy() if part.permuted else np.arange(channels)
         edges = np.cumsum(part.sizes)[:-1]
         kernels = [_array(encoder.weight) for encoder in part.encoders]  # type: ignore[arg-type]
@@ -287,9 +288,7 @@ def _grid(layer: Layer, sizes: Sequence[int]) -> list[int]:
     left, right, top, bottom = layer.padding
     return [
         (size + padding - far) // step + 1
-        for size, padding, far, step in zip(
-            sizes, (top + bottom, left + right), reach(layer), layer.stride, strict=True
-        )
+        for size, padding, far, step in zip(sizes, (top + bottom, left + right), layer.reach, layer.stride, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from hscc.errors import ExportError, first_line
 from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
 from hscc.export.to_onnx import exportable
+from hscc.networks.inputs import one_tensor
 from hscc.plans import Plan
 
 Floats = npt.NDArray[np.float32]
@@ -45,6 +46,10 @@ def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.M
     """
     plan = getattr(model, "hscc_plan", None)
     calibrated = plan.input_shape if isinstance(plan, Plan) else None
+    if calibrated is not None and not one_tensor(calibrated):
+        raise ExportError(
+            "the network takes several inputs, and the deployed form one image; export it with torch.onnx.export."
+        )
     if preprocessing is None:
         preprocessing = Preprocessing() if calibrated is None else Preprocessing.of(calibrated)
     model, shape = exportable(model), preprocessing.input_shape

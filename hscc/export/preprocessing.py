@@ -61,20 +61,25 @@ class Preprocessing:
             raise ExportError("grey is False but mean and std are of one channel; give three numbers, or grey=True.")
 
     @classmethod
-    def of(cls, input_shape: tuple[int, int, int]) -> Preprocessing:
+    def of(cls, input_shape: tuple[int, ...]) -> Preprocessing:
         """Make the default for a network: ImageNet's statistics for three channels, levels of 0..1 for one.
 
         Parameters
         ----------
-        input_shape : (int, int, int)
+        input_shape : tuple of int
             Channels, rows, columns.
 
         Raises
         ------
         ExportError
-            If there are neither one nor three channels.
+            If there are neither one nor three channels, or not two axes behind them.
         """
         channels, *size = input_shape
+        if len(size) != 2:
+            raise ExportError(
+                f"the network takes inputs of shape {input_shape}; the deployed form takes pictures, so write the bare "
+                "network with hscc.export.to_onnx.write_onnx."
+            )
         if channels == 3:
             return cls((size[0], size[1]))
         if channels == 1:

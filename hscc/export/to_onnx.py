@@ -73,17 +73,17 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     return proto
 
 
-def write_onnx(model: nn.Module, path: Path, input_shape: tuple[int, int, int], tolerance: float = 1e-4) -> None:
+def write_onnx(model: nn.Module, path: Path, input_shape: tuple[int, ...], tolerance: float = 1e-4) -> None:
     """Write the graph as the exporter makes it, and check it against eager execution.
 
     Parameters
     ----------
     model : nn.Module
-        Takes float32 (N, channels, rows, columns), gives (N, classes). Moved to the CPU and into evaluation mode.
+        Takes float32 (N, *input_shape), gives (N, classes). Moved to the CPU and into evaluation mode.
     path : Path
         Target file, replaced atomically.
-    input_shape : (int, int, int)
-        Channels, rows, columns of one image.
+    input_shape : tuple of int
+        Of one image: channels, then positions along each axis.
     tolerance : float
         Largest difference to eager, relative to the largest logit.
 
@@ -108,7 +108,7 @@ def _strip_provenance(proto: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
-def _check(model: nn.Module, path: Path, input_shape: tuple[int, int, int], tolerance: float) -> None:
+def _check(model: nn.Module, path: Path, input_shape: tuple[int, ...], tolerance: float) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = torch.randn(3, *input_shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

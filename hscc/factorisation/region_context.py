@@ -26,7 +26,7 @@ from hscc.factorisation.projection import (
 from hscc.factorisation.spectra import LossWeighting, Norm, region_norm, shrink_sensitivity
 from hscc.partitions.clusters import Correlation, channel_correlation
 from hscc.partitions.regions import region_cells
-from hscc.structures.base import WHOLE_TILES, Tiles
+from hscc.structures.base import Tiles, whole_tiles
 from hscc.structures.low_rank import LowRank
 
 _T = TypeVar("_T")
@@ -172,7 +172,7 @@ class LayerContext:
         if self._latest[0] != key:
             self._latest = (None, [])
             # The first tile of a grid is written as the whole layer's only one; the grid has others.
-            whole = regions == [WHOLE_TILES]
+            whole = self._is_whole(regions)
             self._latest = (key, [self._region(tiles, whole, projection, covariance) for tiles in regions])
         return self._latest[1]
 
@@ -186,7 +186,7 @@ class LayerContext:
         matrix : Tensor, shape (r, C_in)
             Directions of the input channels.
         """
-        whole = regions == [WHOLE_TILES]
+        whole = self._is_whole(regions)
         projected = project_moments(self._cells(whole), self._products_of(whole), matrix)
         return [
             self._behind(projected, len(matrix), whole, self._dense(tiles, whole, covariance=False))
@@ -211,6 +211,9 @@ class LayerContext:
         if self.weighting.by == "output":
             return 1.0
         return self.once("scale", lambda: 1 / max(self._own_energy() * self.whole.positions, 1e-30))
+
+    def _is_whole(self, regions: list[Tiles]) -> bool:
+        return regions == [whole_tiles(self.layer.axes)]
 
     def _own_energy(self) -> float:
         if self.weighting.by == "none":

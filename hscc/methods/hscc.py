@@ -13,7 +13,7 @@ from hscc.partitions.clusters import CoActivation, Grouping, SimilarChannels
 from hscc.partitions.regions import Grid, Merged, Partition, Superpixels
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
 
-Regions = int | str | tuple[int, int]
+Regions = int | str | tuple[int, ...]
 Clusters = int | float | str
 
 AUTO_REGIONS: tuple[Regions, ...] = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 4))
@@ -35,7 +35,9 @@ class HSCC(Searched):
         Regions per side, rows by columns, neighbouring cells merged by `region_similarity`, or superpixels. "auto"
         chooses for each layer among one region, 2 and 4 bands of rows, and 2 x 2 and 4 x 4 tiles. The regions of a
         linear layer that flattens a feature map are of its input; where there is a choice it is between one and 2 x 2,
-        and one for more than 1,024 outputs.
+        and one for more than 1,024 outputs. In three dimensions the first number is of the first axis and the second of
+        both others (2 x 2 becomes 2 x 2 x 2), in one the first is of the only axis; three numbers for three axes stand
+        in a tuple of grids, ``((4, 2, 1),)``.
     clusters : int, float, "auto", or a tuple of these
         Channel clusters a region: an int for so many equal ones, a float from 0 to 1 for as many as the threshold on
         their mean absolute correlation gives (the paper's rule). "auto" chooses between 1 and 4.
@@ -145,8 +147,8 @@ class HSCC(Searched):
             return Merged(self.region_similarity)
         if regions == "slic":
             return Superpixels(self.superpixels)
-        sides = (regions, regions) if isinstance(regions, int) else regions
-        if isinstance(sides, str) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        sides = (regions,) if isinstance(regions, int) else regions
+        if isinstance(sides, str) or not 1 <= len(sides) <= 3 or not all(isinstance(n, int) and n > 0 for n in sides):
             raise CompressionError(
                 f"HSCC regions={regions!r} is not a partition; "
                 "give a number per side, (rows, columns), merged, slic or auto."

@@ -1,4 +1,7 @@
-"""Spatial SVD: a k x k convolution as k x 1 and 1 x k (Jaderberg et al., 2014; AIMET's Spatial SVD)."""
+"""Spatial SVD: a k x k convolution as k x 1 and 1 x k (Jaderberg et al., 2014; AIMET's Spatial SVD).
+
+It is of two dimensions: layers of one or three go by SVD.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from hscc.structures.spatial import Separable
 
 @dataclass(frozen=True)
 class SpatialSVD(Uniform[Separable]):
-    """One rank ratio for all convolutions wider than one tap; the others, and linear layers, by SVD at that ratio."""
+    """One rank ratio for all 2-D convolutions wider than one tap; all other layers by SVD at that ratio."""
+
+    def decomposes(self, layer: Layer) -> bool:
+        """See `Uniform`: rows and columns of taps are what it separates."""
+        return super().decomposes(layer) and layer.axes == 2
 
     def at_ratio(self, layer: Layer, ratio: float) -> Separable:
         """See `Uniform`."""

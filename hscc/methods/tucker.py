@@ -56,8 +56,9 @@ class Tucker(Uniform[Tucker2]):
     def decompose(self, weight: torch.Tensor, structure: Tucker2) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """See `Uniform`."""
         inner, kernel, outer = hosvd(weight, structure.core)
-        approximation = torch.einsum("rskl,or,is->oikl", kernel, outer, inner)
-        return approximation, [inner.T[:, :, None, None], kernel, outer[:, :, None, None]]
+        approximation = torch.einsum("rs...,or,is->oi...", kernel, outer, inner)
+        one = (1,) * (weight.ndim - 2)
+        return approximation, [inner.T.reshape(*inner.T.shape, *one), kernel, outer.reshape(*outer.shape, *one)]
 
 
 def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,7 +66,7 @@ def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, to
 
     Parameters
     ----------
-    weight : Tensor, shape (C_out, C_in, kh, kw)
+    weight : Tensor, shape (C_out, C_in, *kernel)
         Convolution weight.
     core : (int, int)
         Ranks of the input and the output mode.
@@ -74,14 +75,14 @@ def hosvd(weight: torch.Tensor, core: tuple[int, int]) -> tuple[torch.Tensor, to
     -------
     inner : Tensor, shape (C_in, r_in)
         Orthonormal basis of the input mode.
-    kernel : Tensor, shape (r_out, r_in, kh, kw)
+    kernel : Tensor, shape (r_out, r_in, *kernel)
         Core.
     outer : Tensor, shape (C_out, r_out)
         Orthonormal basis of the output mode.
     """
     inner = _leading(weight.transpose(0, 1).flatten(1), core[0])
     outer = _leading(weight.flatten(1), core[1])
-    kernel = torch.einsum("oikl,or,is->rskl", weight, outer, inner)
+    kernel = torch.einsum("oi...,or,is->rs...", weight, outer, inner)
     return inner, kernel, outer
 
 

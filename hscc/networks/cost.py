@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.flop_counter import FlopCounterMode
 
 from hscc.errors import CompressionError, first_line
+from hscc.networks.inputs import Batch, InputShape, as_shape, input_shape_of, run, zeros
 from hscc.networks.inspection import evaluating
 from hscc.terminal import table_text
 
@@ -85,7 +86,9 @@ class CostReport:
         return table_text(table, width=118)
 
 
-def cost(model: nn.Module, input_shape: Sequence[int]) -> CostReport:
+def cost(
+    model: nn.Module, input_shape: Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
+) -> CostReport:
     """Cost of a network for one image, module by module.
 
     Arithmetic counts for the module in whose forward it happens, be it a layer's or a matrix product written in a
@@ -96,9 +99,11 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> CostReport:
     Parameters
     ----------
     model : nn.Module
-        Any network of one image argument.
-    input_shape : sequence of int
-        (N, C, H, W), or (C, H, W). Figures are for one image whatever N is.
+        Any network.
+    input_shape : sequence of int, or a sequence or dict of these
+        (N, C, H, W), or (C, H, W); with one or three axes behind the channels where the network's convolutions have as
+        many. Figures are for one image whatever N is. Of a network with several inputs the shape of each without N, by
+        position or keyword, as in `hscc.Calibration.input_shape`.
 
     Returns
     -------
@@ -124,16 +129,14 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> CostReport:
     return CostReport(tuple(rows))
 
 
-def count_macs(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+def count_macs(model: nn.Module, input_shape: InputShape) -> int:
     """Multiply-accumulates of one image's forward pass, as torch's ``FlopCounterMode`` sees it.
 
     A floating-point operation is half a multiply-accumulate; biases, activations and pooling do not count, as is
     usual in the compression literature.
     """
-    parameter = next(model.parameters(), torch.empty(0))
-    image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
     with evaluating(model), FlopCounterMode(display=False) as counter:
-        model(image)
+        run(model, zeros(model, input_shape))
     return int(counter.get_total_flops()) // 2
 
 
@@ -146,23 +149,30 @@ def _figures(row: LayerCost | CostReport) -> tuple[str, str, str]:
     return f"{row.macs / 1e6:,.3f}", f"{row.params:,}", f"{row.bytes:,}"
 
 
-def _one_image(model: nn.Module, input_shape: Sequence[int]) -> torch.Tensor:
+def _one_image(model: nn.Module, input_shape: Any) -> Batch:
+    if isinstance(input_shape, Mapping) or (input_shape and all(isinstance(sizes, Sequence) for sizes in input_shape)):
+        return zeros(model, as_shape(input_shape))
     shape = tuple(input_shape)
-    if len(shape) not in (3, 4) or not all(isinstance(length, int) and length > 0 for length in shape):
+    # (2, 64, 64) is one image or two signals: the network's convolutions tell.
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    axes = len(convs[0].kernel_size) if convs else 2
+    if len(shape) - axes not in (1, 2) or not all(isinstance(length, int) and length > 0 for length in shape):
+        forms = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)", 3: "(N, C, D, H, W) or (C, D, H, W)"}
         raise CompressionError(
-            f"input_shape {shape} is not an image's; give (N, C, H, W) or (C, H, W), all positive, as (1, 3, 224, 224)."
+            f"input_shape {shape} is not an image's; give {forms[axes]}, all positive, as (1, 3, 224, 224) in 2-D."
         )
     like = next(model.parameters(), torch.empty(0))
-    return torch.zeros(1, *shape[-3:], dtype=like.dtype, device=like.device)
+    return torch.zeros(1, *shape[-axes - 1 :], dtype=like.dtype, device=like.device)
 
 
-def _macs_by_module(model: nn.Module, image: torch.Tensor) -> Counter[nn.Module]:
+def _macs_by_module(model: nn.Module, image: Batch) -> Counter[nn.Module]:
     """Share out the counter's total: what is added while a module is the innermost running one is that module's.
 
     The counter's own table names modules by class and path: it loses one of two names of a shared module and adds
     children to parents, also those that run without their parent. A running difference needs neither.
     """
     registered = set(model.modules())
+    shape = tuple(image.shape) if isinstance(image, torch.Tensor) else input_shape_of(image)
     macs: Counter[nn.Module] = Counter()
     running = [model]
     counted = 0
@@ -188,10 +198,10 @@ def _macs_by_module(model: nn.Module, image: torch.Tensor) -> Counter[nn.Module]
         register_module_forward_hook(leave, always_call=True),
     ):
         try:
-            model(image)
+            run(model, image)
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise CompressionError(
-                f"the network cannot run on an input of shape {tuple(image.shape)} ({first_line(error)}); give the "
+                f"the network cannot run on an input of shape {shape} ({first_line(error)}); give the "
                 "input_shape it was made for."
             ) from error
         count()

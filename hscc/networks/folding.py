@@ -16,7 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hscc.networks.inspection import intercepted
 
-_NORM_OF = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}
+_NORM_OF = {
+    nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d, nn.Linear: nn.BatchNorm1d,
+}  # fmt: skip
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.PReLU, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.SiLU, nn.Tanh)
 _KEEPS_AXES = (nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Linear, *_ACTIVATIONS)
 _KEEPS_AXES_AS_FUNCTION = (torch.relu, F.relu, F.dropout, F.gelu, F.silu, "relu")
@@ -60,10 +64,10 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 def foldable(model: nn.Module) -> dict[str, str]:
     """Find the batch normalisations that can be folded into the layer before them.
 
-    A ``BatchNorm2d`` behind a ``Conv2d``, or a ``BatchNorm1d`` behind a ``Linear`` that sees (N, features), where
-    nothing else reads the layer's output, both run once, both hold their tensors alone and neither has hooks or
-    parametrizations, and the normalisation has running statistics. The path is that of a call with one image, in
-    evaluation mode. The input of a network that starts with a ``Linear`` is taken as (N, features).
+    A ``BatchNorm2d`` behind a ``Conv2d`` (and so in one and three dimensions), or a ``BatchNorm1d`` behind a ``Linear``
+    that sees (N, features), where nothing else reads the layer's output, both run once, both hold their tensors alone
+    and neither has hooks or parametrizations, and the normalisation has running statistics. The path is that of a call
+    with one image, in evaluation mode. The input of a network that starts with a ``Linear`` is taken as (N, features).
 
     Parameters
     ----------
@@ -92,13 +96,13 @@ def foldable(model: nn.Module) -> dict[str, str]:
         layer, norm = modules[before.target], modules[node.target]
         if not _fit(layer, norm) or any(holders[id(tensor)] > 1 for tensor in _tensors(layer, norm)):
             continue
-        if isinstance(layer, nn.Conv2d) or _has_two_axes(before, modules):
+        if isinstance(layer, _Conv) or _has_two_axes(before, modules):
             pairs[before.target] = node.target
     return pairs
 
 
 def _absorb(layer: nn.Module, norm: nn.Module) -> None:
-    assert isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert isinstance(layer, _Conv | nn.Linear) and isinstance(norm, _Norm)
     assert norm.running_mean is not None and norm.running_var is not None
     # The convolution's formula serves linear weights too; torch's own for linear layers fails without gamma.
     with torch.no_grad():

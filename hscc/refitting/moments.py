@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from hscc.calibration.layers import Layer, area, pad, tile_rectangle, unfold
-from hscc.calibration.moments import SKETCH_ROWS, add_gram, mirror_gram, shrink_rows
+from hscc.calibration.layers import Layer, box_size, output_window, pad, tile_box, unfold
+from hscc.calibration.moments import SKETCH_ROWS, add_gram, mirror_gram, sampled_box, sampling_steps, shrink_rows
 from hscc.factorisation.chain import project_rows
 from hscc.structures.base import Tiles
 
@@ -73,6 +74,8 @@ class PairMoments:
 class PairSums:
     """Running sums of one layer's inputs and targets, one entry per region.
 
+    Positions are sampled where `hscc.calibration.moments.LayerSums` samples them.
+
     Parameters
     ----------
     layer : Layer
@@ -87,10 +90,11 @@ class PairSums:
 
     def __init__(self, layer: Layer, cells: int, regions: Sequence[Tiles], like: torch.Tensor) -> None:
         self.layer = layer
-        self.tiles = [[tile_rectangle(tile, layer.grid, cells) for tile in tiles] for tiles in regions]
+        self.tiles = [[tile_box(tile, layer.grid, cells) for tile in tiles] for tiles in regions]
         features, outputs, number = layer.features, layer.outputs, len(regions)
         dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
-        self.count = [0] * number
+        self.steps, self.images = sampling_steps(layer), 0
+        self.count, self.positions = [0] * number, [sum(map(box_size, tiles)) for tiles in self.tiles]
         self.inputs = torch.zeros(number, features, dtype=dtype, device=device)
         self.targets = torch.zeros(number, outputs, dtype=dtype, device=device)
         self.sketched = layer.positions == 1 and features > SKETCH_ROWS
@@ -101,14 +105,21 @@ class PairSums:
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Add the compressed layer's inputs and the dense layer's outputs on the same images."""
-        padded, dtype = pad(self.layer, inputs.to(self.inputs.dtype)), self.inputs.dtype
+        padded = pad(self.layer, inputs.to(self.inputs.dtype))
+        at_once = 1 if math.prod(self.steps) > 1 else len(padded)
+        for part, wanted in zip(padded.split(at_once), targets.split(at_once), strict=True):
+            self._add(part, wanted)
+            self.images += len(part)
+
+    def _add(self, padded: torch.Tensor, targets: torch.Tensor) -> None:
         for region, tiles in enumerate(self.tiles):
             for tile in tiles:
-                if not area(tile):
+                if not box_size(tile):
                     continue
-                x = unfold(self.layer, padded, tile).reshape(-1, self.layer.features)
-                part = targets if targets.ndim == 2 else targets[:, :, tile[0] : tile[1], tile[2] : tile[3]]
-                y = part.movedim(1, -1).reshape(-1, self.layer.outputs).to(dtype)
+                chosen = sampled_box(tile, self.steps, self.images)
+                x = unfold(self.layer, padded, chosen, self.steps).reshape(-1, self.layer.features)
+                part = output_window(targets, chosen, self.steps).movedim(1, -1)
+                y = part.reshape(-1, self.layer.outputs).to(self.inputs.dtype)
                 self.count[region] += len(x)
                 self.inputs[region] += x.sum(0)
                 self.targets[region] += y.sum(0)
@@ -143,7 +154,7 @@ class PairSums:
         return [self._region(index, weight, ridge, centred) for index in range(len(self.count))]
 
     def _region(self, index: int, weight: torch.Tensor, ridge: float, centred: bool) -> PairMoments:
-        count, share = max(self.count[index], 1), self.count[index] / max(sum(self.count), 1)
+        count, share = max(self.count[index], 1), self.positions[index] / max(sum(self.positions), 1)
         x, y = (sums[index].cpu() / count for sums in (self.inputs, self.targets))
         if not centred:
             x, y = torch.zeros_like(x), torch.zeros_like(y)

@@ -15,17 +15,18 @@ from typing import Literal
 import torch
 from torch import nn
 
-from hscc.calibration.collect import Calibration, check_batch
-from hscc.calibration.layers import Layer
+from hscc.calibration.collect import Calibration
+from hscc.calibration.layers import Conv, Layer
 from hscc.errors import CompressionError
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.spectra import shrink_sensitivity
 from hscc.networks.folding import fold_batch_norms
+from hscc.networks.inputs import Batch, as_input, check_batch, convert, count, input_shape_of, parts
 from hscc.networks.inspection import evaluating
 from hscc.partitions.regions import region_cells
 from hscc.plans import Plan
 from hscc.refitting.moments import PairMoments, PairSums
-from hscc.refitting.runs import AT_ONCE, as_input, divergence, execution_order, layer_input, layer_output, logits
+from hscc.refitting.runs import AT_ONCE, answers, execution_order, layer_input, layer_output, mean_divergence
 from hscc.refitting.steps import fit_all, fit_decoders
 from hscc.structures.base import State, Structure
 from hscc.structures.dense import DENSE
@@ -49,9 +50,10 @@ class LayerRefit:
     layer : str
         Name.
     error_before, error_after : float
-        Mean squared error of an output position in the norm of the sensitivity, in squared logits: what decides.
+        Mean squared error of an output position in the norm of the sensitivity, in squared outputs: what decides.
     before, after : float
-        Mean KL divergence of the network from the dense one, in nats, with this layer's change.
+        Mean divergence of the network from the dense one (`hscc.Outputs.divergence`), in nats, with this layer's
+        change.
     kept : str
         "decoders", "all" factors, or "nothing" where neither lowered the error.
     """
@@ -75,7 +77,7 @@ class Refitted:
     layers : tuple of LayerRefit
         In the order in which they were fitted.
     before, after : float
-        Mean KL divergence from the dense network on the held-out images, in nats.
+        Mean divergence from the dense network (`hscc.Outputs.divergence`) on the held-out images, in nats.
     """
 
     network: nn.Module
@@ -88,11 +90,11 @@ def refit(
     small: nn.Module,
     model: nn.Module,
     calibration: Calibration,
-    images: Iterable[torch.Tensor],
+    images: Iterable[Batch],
     *,
     rounds: int = 1,
     ridge: float = 1e-2,
-    validation: Iterable[torch.Tensor] | None = None,
+    validation: Iterable[Batch] | None = None,
 ) -> Refitted:
     """Refit a compressed network to its dense one; labels and gradients are not needed.
 
@@ -110,10 +112,10 @@ def refit(
     model : nn.Module
         The dense network it was made from.
     calibration : Calibration
-        Of the dense network, for the sensitivities.
-    images : iterable of Tensor, shape (N, C, H, W)
-        Batches of network inputs, a few hundred images. They are read once per layer, in the same order each time; an
-        iterator that can be read only once is listed.
+        Of the dense network, for the sensitivities and for what counts of the answers (`Calibration.outputs`).
+    images : iterable of Tensor, shape (N, C, H, W), or of tuples or dicts of Tensor
+        Batches of network inputs, as for `calibrate`, a few hundred images. They are read once per layer, in the same
+        order each time; an iterator that can be read only once is listed.
     rounds : int
         Passes over the layers. 0 makes one pass that fits the decoders only.
     ridge : float
@@ -141,8 +143,9 @@ def refit(
     # The caller may be inside inference_mode, whose tensors nothing could train afterwards.
     with torch.inference_mode(False), torch.no_grad(), evaluating(dense), evaluating(refitted):
         image = _check_images(fitting, held_out, calibration)
-        targets = logits(dense, held_out)
-        first = before = least = divergence(logits(refitted, held_out), targets)
+        outputs = calibration.outputs
+        targets = list(answers(dense, held_out, outputs))
+        first = before = least = mean_divergence(refitted, held_out, targets, outputs)
         best = _states(refitted, entries)
         names = execution_order(refitted, list(entries), as_input(refitted, image))
         for name in track([name for _ in range(max(rounds, 1)) for name in names], "refitting"):
@@ -156,7 +159,7 @@ def refit(
             errors = step.errors(chains, held_out)
             chosen = errors.index(min(errors))
             step.module.load_state_dict(step.structure.chain_state(step.layer, chains[chosen]))
-            after = divergence(logits(refitted, held_out), targets) if chosen else before
+            after = mean_divergence(refitted, held_out, targets, outputs) if chosen else before
             records.append(LayerRefit(name, errors[0], errors[chosen], before, after, _KEPT[chosen]))
             before = after
             if after < least:
@@ -193,7 +196,7 @@ class _Layer:
         dtype = torch.promote_types(like.dtype, torch.float32)
         return self.structure.chain(self.layer, copy.deepcopy(self.module).to("cpu", dtype))
 
-    def errors(self, chains: Sequence[Chain], images: Iterable[torch.Tensor]) -> list[float]:
+    def errors(self, chains: Sequence[Chain], images: Iterable[Batch]) -> list[float]:
         """Mean squared error of a position's output with each of some factors, in the norm of the sensitivity."""
         modules = []
         for chain in chains:
@@ -204,7 +207,7 @@ class _Layer:
         norm = norm.to(next(self.module.parameters()).device) / int(moments.count.sum())
         totals, count = [0.0] * len(chains), 0
         for batch in images:
-            for part in batch.split(AT_ONCE):
+            for part in parts(batch, AT_ONCE):
                 inputs = layer_input(self.small, self.layer.name, part)
                 targets = layer_output(self.dense, self.layer.name, part)
                 for index, module in enumerate(modules):
@@ -213,21 +216,21 @@ class _Layer:
                 count += targets.numel() // self.layer.outputs
         return [total / count for total in totals]
 
-    def moments(self, chain: Chain, images: Iterable[torch.Tensor], ridge: float) -> list[PairMoments]:
+    def moments(self, chain: Chain, images: Iterable[Batch], ridge: float) -> list[PairMoments]:
         """Moments of its inputs in the compressed network and of its outputs in the dense one."""
-        name, cells_tiles = self.layer.name, self.structure.cell_tiles
+        name, cells_tiles = self.layer.name, self.structure.cell_tiles(self.layer)
         old = self.dense.get_submodule(name)
-        assert isinstance(old, nn.Conv2d | nn.Linear)
+        assert isinstance(old, Conv | nn.Linear)
         sums = PairSums(self.layer, *cells_tiles, old.weight)
         for batch in images:
-            for part in batch.split(AT_ONCE):
+            for part in parts(batch, AT_ONCE):
                 sums.add(layer_input(self.small, name, part), layer_output(self.dense, name, part))
         return sums.result(old.weight.flatten(1), ridge, chain.biased)
 
     def sensitivity(self) -> list[torch.Tensor]:
         """Output sensitivity of each region."""
         moments = self.calibration.moments[self.layer.name]
-        cells, regions = self.structure.cell_tiles
+        cells, regions = self.structure.cell_tiles(self.layer)
         whole = moments.sensitivity.sum(0) / moments.count.sum().clamp_min(1)
         if cells != moments.cells:  # the structure does not divide the layer
             return [shrink_sensitivity(whole, whole, 0.0)] * len(regions)
@@ -255,23 +258,21 @@ def _checked(small: nn.Module, calibration: Calibration, rounds: int, ridge: flo
 class _Images:
     """Batches without every fourth image, or only with these."""
 
-    def __init__(self, batches: Iterable[torch.Tensor], held_out: bool) -> None:
+    def __init__(self, batches: Iterable[Batch], held_out: bool) -> None:
         self.batches, self.held_out = batches, held_out
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         seen = 0
         for batch in self.batches:
-            check_batch(batch)
-            last = (torch.arange(seen, seen + len(batch)) % _HELD_OUT) == _HELD_OUT - 1
-            seen += len(batch)
-            part = batch[last if self.held_out else ~last]
-            if len(part):
-                yield part
+            batch = check_batch(batch)
+            last = (torch.arange(seen, seen + count(batch)) % _HELD_OUT) == _HELD_OUT - 1
+            seen += count(batch)
+            chosen = last if self.held_out else ~last
+            if chosen.any():
+                yield convert(batch, lambda tensor, chosen=chosen: tensor[chosen])  # type: ignore[misc]
 
 
-def _split(
-    images: Iterable[torch.Tensor], validation: Iterable[torch.Tensor] | None
-) -> tuple[Iterable[torch.Tensor], Iterable[torch.Tensor]]:
+def _split(images: Iterable[Batch], validation: Iterable[Batch] | None) -> tuple[Iterable[Batch], Iterable[Batch]]:
     if isinstance(images, torch.Tensor):
         raise CompressionError("images is one tensor; pass an iterable of (N, C, H, W) batches, such as [images].")
     again = list(images) if isinstance(images, Iterator) else images
@@ -280,22 +281,19 @@ def _split(
     return again, list(validation) if isinstance(validation, Iterator) else validation
 
 
-def _check_images(
-    fitting: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor], calibration: Calibration
-) -> torch.Tensor:
+def _check_images(fitting: Iterable[Batch], held_out: Iterable[Batch], calibration: Calibration) -> Batch:
     """Return one image."""
     image = None
     for batches in (fitting, held_out):
-        count = 0
-        for batch in batches:
-            check_batch(batch)
-            if tuple(batch.shape[1:]) != calibration.input_shape:
+        images = 0
+        for batch in map(check_batch, batches):
+            if input_shape_of(batch) != calibration.input_shape:
                 raise CompressionError(
-                    f"images of shape {tuple(batch.shape[1:])} do not fit a calibration of {calibration.input_shape}; "
+                    f"images of shape {input_shape_of(batch)} do not fit a calibration of {calibration.input_shape}; "
                     "refit at the same input size."
                 )
-            count, image = count + len(batch), batch[:1]
-        if not count:
+            images, image = images + count(batch), next(parts(batch, 1))
+        if not images:
             raise CompressionError(
                 f"the images to refit on are too few; pass at least {_HELD_OUT}, or some and validation images."
             )

@@ -1,13 +1,15 @@
-"""Runs of a network up to one layer, and the divergence between two networks' answers."""
+"""Runs of a network up to one layer, and to its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from hscc.networks.inputs import Batch, as_input, parts, run
+from hscc.outputs import Outputs
 
 AT_ONCE = 32  # images
 
@@ -16,7 +18,7 @@ class _ReachedError(Exception):
     """Ends a forward pass whose rest is not needed."""
 
 
-def execution_order(model: nn.Module, names: Sequence[str], image: torch.Tensor) -> list[str]:
+def execution_order(model: nn.Module, names: Sequence[str], image: Batch) -> list[str]:
     """Sort layers by when a forward pass reaches them.
 
     Parameters
@@ -25,8 +27,8 @@ def execution_order(model: nn.Module, names: Sequence[str], image: torch.Tensor)
         In evaluation mode.
     names : sequence of str
         Modules.
-    image : Tensor, shape (N, C, H, W)
-        Any input.
+    image : Tensor, shape (N, C, H, W), or a tuple or dict of Tensor
+        Any input, as for the network.
     """
     reached: list[str] = []
     handles = [
@@ -34,14 +36,14 @@ def execution_order(model: nn.Module, names: Sequence[str], image: torch.Tensor)
         for name in names
     ]  # fmt: skip
     try:
-        model(image)
+        run(model, image)
     finally:
         for handle in handles:
             handle.remove()
     return list(dict.fromkeys(reached))
 
 
-def layer_input(model: nn.Module, name: str, images: torch.Tensor) -> torch.Tensor:
+def layer_input(model: nn.Module, name: str, images: Batch) -> torch.Tensor:
     """What a module receives; the network runs no further."""
     found: list[torch.Tensor] = []
 
@@ -53,7 +55,7 @@ def layer_input(model: nn.Module, name: str, images: torch.Tensor) -> torch.Tens
     return _stopped(model, images, handle, found)
 
 
-def layer_output(model: nn.Module, name: str, images: torch.Tensor) -> torch.Tensor:
+def layer_output(model: nn.Module, name: str, images: Batch) -> torch.Tensor:
     """What a module gives, before anything overwrites it; the network runs no further."""
     found: list[torch.Tensor] = []
 
@@ -65,28 +67,43 @@ def layer_output(model: nn.Module, name: str, images: torch.Tensor) -> torch.Ten
     return _stopped(model, images, handle, found)
 
 
-def logits(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Outputs of all images, shape (N, classes), as float64 on the CPU."""
-    outputs = [model(as_input(model, part)).double().cpu() for batch in batches for part in batch.split(AT_ONCE)]
-    return torch.cat(outputs)
+def answers(model: nn.Module, batches: Iterable[Batch], outputs: Outputs) -> Iterator[torch.Tensor]:
+    """What counts of the answers to some images at a time, shape (n, K, *positions), on the CPU; float64 but for maps.
+
+    Images are taken in the same parts whatever the model.
+    """
+    for batch in batches:
+        for part in parts(batch, AT_ONCE):
+            found = outputs.select(run(model, as_input(model, part))).cpu()
+            yield found if found.ndim > 2 else found.double()
 
 
-def divergence(outputs: torch.Tensor, targets: torch.Tensor) -> float:
-    """Mean KL divergence from the targets' to the outputs' class probabilities, in nats."""
-    return float(
-        F.kl_div(outputs.log_softmax(1), targets.log_softmax(1), log_target=True, reduction="batchmean").clamp_min(0)
-    )
+def mean_divergence(
+    model: nn.Module, batches: Iterable[Batch], targets: Iterable[torch.Tensor], outputs: Outputs
+) -> float:
+    """Mean divergence over images, in nats.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The compressed network.
+    batches : iterable of Batch
+        Its inputs.
+    targets : iterable of Tensor
+        The `answers` of the dense network to them.
+    outputs : Outputs
+        What counts, and how divergence is measured.
+    """
+    apart = [
+        outputs.divergence(found, wanted)
+        for found, wanted in zip(answers(model, batches, outputs), targets, strict=True)
+    ]
+    return max(float(torch.cat(apart).mean(dtype=torch.float64)), 0.0)
 
 
-def as_input(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Copy images to a network's device and dtype: it may overwrite its input."""
-    like = next(model.parameters())
-    return images.to(like.device, like.dtype, copy=True)
-
-
-def _stopped(model: nn.Module, images: torch.Tensor, handle: Any, found: list[torch.Tensor]) -> torch.Tensor:
+def _stopped(model: nn.Module, images: Batch, handle: Any, found: list[torch.Tensor]) -> torch.Tensor:
     try:
-        model(as_input(model, images))
+        run(model, as_input(model, images))
     except _ReachedError:
         pass
     finally:

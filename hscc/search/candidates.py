@@ -5,6 +5,7 @@ Spectra are kept with the calibration for the next budget.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from hscc.partitions.clusters import Correlation, Grouping, channel_correlation
 from hscc.partitions.regions import Grid, Partition
 from hscc.search.allocation import Candidate, Choice, Cluster, LayerOptions, Vector, make_cluster
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
-from hscc.structures.base import SIMD_WIDTH, WHOLE_TILES, Tiles
+from hscc.structures.base import SIMD_WIDTH, Tiles, whole_tiles
 from hscc.structures.block_terms import BlockTerms, block_terms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -180,7 +181,7 @@ def _option(
 def _terms_option(
     calibration: Calibration, context: LayerContext, directions: int, rank: int
 ) -> TermsOption | None:  # fmt: skip
-    one = block_terms(1, directions, rank)
+    one = block_terms(1, directions, rank, context.layer.axes)
     number = min(_MOST_TERMS, (context.layer.macs // 2) // one.macs(context.layer))
     if not number:
         return None
@@ -202,7 +203,8 @@ def _terms_option(
 
 def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping, projection: int) -> Option | None:
     layer = context.layer
-    tiles: list[Tiles] | None = [WHOLE_TILES] if partition == SINGLE_REGION else partition.tiles(layer, context.moments)
+    whole: list[Tiles] = [whole_tiles(layer.axes)]
+    tiles = whole if partition == SINGLE_REGION else partition.tiles(layer, context.moments)
     single = layer.positions == 1 and grouping != SINGLE_CLUSTER
     if tiles is None or single or _too_narrow(layer.inputs, grouping):
         return None
@@ -229,15 +231,18 @@ def _linear_option(context: LayerContext, partition: Partition, grouping: Groupi
     """Blocks of input features: a region of the flattened feature map times a cluster of its channels."""
     layer = context.layer
     grid = layer.input_grid
-    if not isinstance(partition, Grid) or partition.rows > grid[0] or partition.columns > grid[1]:
+    if not isinstance(partition, Grid):
         return None
-    channels = layer.inputs // (grid[0] * grid[1])
-    if _too_narrow(channels, grouping) or (grouping != SINGLE_CLUSTER and grid == (1, 1)):
+    parts = partition.along(len(grid))
+    if any(number > size for number, size in zip(parts, grid, strict=True)):
         return None
-    (whole,) = context.of_regions([WHOLE_TILES], 0)
+    channels = layer.inputs // layer.input_positions
+    if _too_narrow(channels, grouping) or (grouping != SINGLE_CLUSTER and layer.input_positions == 1):
+        return None
+    (whole,) = context.of_regions([whole_tiles(layer.axes)], 0)
     blocks = [
         Block(tuple(sorted(features[list(group)].reshape(-1).tolist())))
-        for features in _input_regions(partition, grid, channels)
+        for features in _input_regions(parts, grid, channels)
         for group in _linear_groups(context, grouping, features)
     ]
     known = (whole.outputs, whole.weighted) if len(blocks) == 1 else (None, None)
@@ -246,14 +251,15 @@ def _linear_option(context: LayerContext, partition: Partition, grouping: Groupi
         for block in blocks
     ]  # fmt: skip
     region = Region(whole.tiles, tuple(blocks))
-    return Option(LowRank(1, (region,), input_regions=partition.rows * partition.columns), saved)
+    return Option(LowRank(1, (region,), input_regions=math.prod(parts)), saved)
 
 
-def _input_regions(partition: Grid, grid: tuple[int, int], channels: int) -> list[torch.Tensor]:
-    """Features of each region of a flattened (C, rows, columns) map, as (C, positions)."""
-    features = torch.arange(channels * grid[0] * grid[1]).reshape(channels, *grid)
-    bands = features.tensor_split(partition.rows, dim=1)
-    return [part.flatten(1) for band in bands for part in band.tensor_split(partition.columns, dim=2)]
+def _input_regions(parts: Sequence[int], grid: Sequence[int], channels: int) -> list[torch.Tensor]:
+    """Features of each region of a flattened (C, *positions) map, as (C, positions)."""
+    found = [torch.arange(channels * math.prod(grid)).reshape(channels, *grid)]
+    for axis, number in enumerate(parts, start=1):
+        found = [part for region in found for part in region.tensor_split(number, dim=axis)]
+    return [region.flatten(1) for region in found]
 
 
 def _linear_groups(context: LayerContext, grouping: Grouping, features: torch.Tensor) -> list[tuple[int, ...]]:

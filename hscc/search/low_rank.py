@@ -26,7 +26,7 @@ from hscc.search.candidates import (
 from hscc.search.factoring import factor_ranks, factor_terms
 from hscc.search.parallel import each_layer
 from hscc.search.space import SINGLE_CLUSTER, SINGLE_REGION, SearchSpace
-from hscc.structures.base import WHOLE_TILES, State, Structure
+from hscc.structures.base import State, Structure, whole_tiles
 from hscc.structures.block_terms import BlockTerms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import LowRank
@@ -107,7 +107,7 @@ def factor_low_rank(
     ``rounds`` as in `hscc.search.space.SearchSpace`.
     """
     assert isinstance(structure, LowRank)
-    regional = [region.tiles for region in structure.regions] != [WHOLE_TILES]
+    regional = [region.tiles for region in structure.regions] != [whole_tiles(layer.axes)]
     context = LayerContext(model, layer, calibration, weighting, regional)
     if isinstance(structure, BlockTerms):
         fits = fit_terms(context.joint_fit(), structure.terms, structure.directions, structure.term_rank)

@@ -58,7 +58,10 @@ class SearchSpace:
     rounds: int = 0
 
     def pairs(self, layer: Layer) -> list[tuple[Partition, Grouping]]:
-        """Structures for a layer."""
+        """Structures for a layer; grids that are the same for its number of dimensions once."""
+        pairs = [(partition, grouping) for partition in self.partitions for grouping in self.groupings]
         if layer.kind == "linear" and self.linear:
-            return list(self.linear if layer.outputs <= WIDE_LINEAR else self.linear[:1])
-        return [(partition, grouping) for partition in self.partitions for grouping in self.groupings]
+            pairs = list(self.linear if layer.outputs <= WIDE_LINEAR else self.linear[:1])
+        axes = len(layer.input_grid)
+        seen = ((part.on(axes) if isinstance(part, Grid) else part, grouping) for part, grouping in pairs)
+        return list(dict.fromkeys(seen))

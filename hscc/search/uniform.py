@@ -21,7 +21,7 @@ from hscc.plans import LayerPlan
 from hscc.search.allocation import UnreachableError
 from hscc.search.low_rank import LayerPlans
 from hscc.search.parallel import each_layer
-from hscc.structures.base import WHOLE_TILES, State, Structure, sequential_state
+from hscc.structures.base import State, Structure, sequential_state, whole_tiles
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 
@@ -32,8 +32,12 @@ _S = TypeVar("_S", bound=Structure)
 class Uniform(ABC, Generic[_S]):
     """Base of the methods that decompose each convolution's weight alone, at one ratio for all layers.
 
-    Linear layers and 1 x 1 convolutions go by SVD at that ratio.
+    Layers that it cannot decompose, such as linear layers and 1 x 1 convolutions, go by SVD at that ratio.
     """
+
+    def decomposes(self, layer: Layer) -> bool:
+        """Whether it has a decomposition of its own for a layer."""
+        return layer.kind == "conv" and layer.taps > 1
 
     @abstractmethod
     def at_ratio(self, layer: Layer, ratio: float) -> _S:
@@ -41,7 +45,7 @@ class Uniform(ABC, Generic[_S]):
 
     @abstractmethod
     def decompose(self, weight: torch.Tensor, structure: _S) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Approximate a weight (C_out, C_in, kh, kw): the approximation, and the module's kernels in order."""
+        """Approximate a weight (C_out, C_in, *kernel): the approximation, and the module's kernels in order."""
 
     def plan_layers(self, model: nn.Module, calibration: Calibration, limits: Sequence[Limit], seed: int) -> LayerPlans:
         """See `hscc.methods.base.Method`."""
@@ -60,9 +64,7 @@ class Uniform(ABC, Generic[_S]):
         return weight_loss(weight - approximation.flatten(1), moments), sequential_state(kernels, bias)
 
     def _structure(self, layer: Layer, ratio: float) -> Structure:
-        if layer.kind == "linear" or layer.taps == 1:
-            return svd_structure(layer, ratio)
-        return self.at_ratio(layer, ratio)
+        return self.at_ratio(layer, ratio) if self.decomposes(layer) else svd_structure(layer, ratio)
 
 
 StructureAt = Callable[[Layer, float], Structure]
@@ -153,7 +155,7 @@ def _cost(layers: Sequence[Layer], structures: Sequence[Structure], limit: Limit
 def svd_structure(layer: Layer, ratio: float) -> LowRank:
     """One region and one cluster with a share of the largest rank, at least 1."""
     rank = max(1, round(ratio * min(layer.outputs, layer.features)))
-    return LowRank(1, (Region(WHOLE_TILES, (Block(tuple(range(layer.inputs)), rank),)),))
+    return LowRank(1, (Region(whole_tiles(layer.axes), (Block(tuple(range(layer.inputs)), rank),)),))
 
 
 def svd_layer(model: nn.Module, layer: Layer, calibration: Calibration, structure: LowRank) -> tuple[float, State]:

@@ -15,15 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from hscc.calibration.layers import Layer, Rectangle
+from hscc.calibration.layers import CONVOLUTIONS, Box, Conv, Layer
 from hscc.factorisation.chain import Chain
 
 State = dict[str, torch.Tensor]
-Tiles = tuple[Rectangle, ...]
+Tiles = tuple[Box, ...]
 
 # Float32 numbers in a register of AVX-512: a rank in between takes the time of the next multiple.
 SIMD_WIDTH = 16
-WHOLE_TILES: Tiles = ((0, 1, 0, 1),)
 STRUCTURES: dict[str, type[Structure]] = {}
 
 # The fields that the format hscc-plan-3 stores for every structure, with the values of those that have no use for them.
@@ -94,10 +93,9 @@ class Structure(ABC):
         """Write the number of regions and of clusters in a region for the table of a plan."""
         return "", ""
 
-    @property
-    def cell_tiles(self) -> tuple[int, list[Tiles]]:
+    def cell_tiles(self, layer: Layer) -> tuple[int, list[Tiles]]:
         """Cells per side of the output positions, and the tiles of each region counted in them."""
-        return 1, [WHOLE_TILES]
+        return 1, [whole_tiles(layer.axes)]
 
     @property
     def region_count(self) -> int:
@@ -155,14 +153,24 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def conv_padding(layer: Layer) -> str | tuple[int, int]:
-    """Padding of a convolution as `torch.nn.Conv2d` takes it; only "same" pads two sides differently."""
-    left, right, top, bottom = layer.padding
-    return (top, left) if (left, top) == (right, bottom) else "same"
+def whole_tiles(axes: int) -> Tiles:
+    """Tiles of a region of all positions, in a single cell."""
+    return ((0, 1) * axes,)
+
+
+def pointwise(layer: Layer, inputs: int, outputs: int, bias: bool = False) -> Conv:
+    """Make a convolution of one tap, of as many dimensions as a layer has."""
+    return CONVOLUTIONS[layer.axes](inputs, outputs, 1, bias=bias)
+
+
+def conv_padding(layer: Layer) -> str | tuple[int, ...]:
+    """Padding of a convolution as torch's modules take it; only "same" pads two sides differently."""
+    before, behind = layer.padding[-2::-2], layer.padding[::-2]
+    return before if before == behind else "same"
 
 
 def conv_padding_mode(layer: Layer) -> Any:
-    """Padding mode of a convolution as `torch.nn.Conv2d` takes it."""
+    """Padding mode of a convolution as torch's modules take it."""
     return "zeros" if layer.padding_mode == "constant" else layer.padding_mode
 
 
@@ -171,7 +179,7 @@ def sequential_state(kernels: Sequence[torch.Tensor], bias: torch.Tensor | None)
 
     Parameters
     ----------
-    kernels : sequence of Tensor, shape (C_out, C_in, kh, kw)
+    kernels : sequence of Tensor, shape (C_out, C_in, *kernel)
         In the order of execution.
     bias : Tensor, shape (C_out,), optional
         Of the last.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hscc.calibration.layers import Layer
-from hscc.structures.base import WHOLE_TILES, Structure
+from hscc.structures.base import Structure, whole_tiles
 from hscc.structures.low_rank import Block, LowRank, Region
 
 _COUNTS = (1, 2, 4, 6)  # numbers of terms that are timed
@@ -42,7 +42,8 @@ class BlockTerms(LowRank):
 
     def with_terms(self, terms: int) -> BlockTerms:
         """Return a structure with another number of terms of the same size."""
-        return block_terms(terms, self.directions, self.term_rank)
+        axes = len(self.regions[0].tiles[0]) // 2
+        return block_terms(terms, self.directions, self.term_rank, axes)
 
     def describe(self) -> str:
         """See `Structure`."""
@@ -68,7 +69,7 @@ class BlockTerms(LowRank):
         return self.terms
 
 
-def block_terms(terms: int, directions: int, rank: int) -> BlockTerms:
+def block_terms(terms: int, directions: int, rank: int, axes: int = 2) -> BlockTerms:
     """Equal block terms for the whole layer.
 
     Parameters
@@ -79,6 +80,8 @@ def block_terms(terms: int, directions: int, rank: int) -> BlockTerms:
         Of the input channels, for each.
     rank : int
         Outputs of each core.
+    axes : int
+        Dimensions of the layer's grid.
     """
     blocks = tuple(Block(tuple(range(j * directions, (j + 1) * directions)), rank) for j in range(terms))
-    return BlockTerms(1, (Region(WHOLE_TILES, blocks),), projection=terms * directions)
+    return BlockTerms(1, (Region(whole_tiles(axes), blocks),), projection=terms * directions)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from hscc.calibration.layers import Layer
+from hscc.calibration.layers import CONVOLUTIONS, Layer
 from hscc.structures.base import Structure, conv_padding, conv_padding_mode
 
 
@@ -30,7 +30,7 @@ class Dense(Structure):
         """See `Structure`."""
         if layer.kind == "linear":
             return nn.Linear(layer.inputs, layer.outputs, layer.bias)
-        return nn.Conv2d(
+        return CONVOLUTIONS[layer.axes](
             layer.inputs, layer.outputs, layer.kernel, layer.stride, conv_padding(layer), layer.dilation,
             bias=layer.bias, padding_mode=conv_padding_mode(layer),
         )  # fmt: skip

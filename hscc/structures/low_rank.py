@@ -5,20 +5,21 @@ The modules are plain convolutions, slices and concatenations: they export to ON
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import prod
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from hscc.calibration.layers import Layer, Rectangle, area, input_window, pad, reach, tile_rectangle
+from hscc.calibration.layers import CONVOLUTIONS, Box, Conv, Layer, box_size, input_window, pad, tile_box
 from hscc.engine.operator import project, regional_conv
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.factors import RegionFactors
 from hscc.factorisation.spectra import columns_of
-from hscc.structures.base import State, Structure, Tiles, as_tuples, conv_padding
+from hscc.structures.base import State, Structure, Tiles, as_tuples, conv_padding, pointwise
 
 _LEVELS = (16, 32, 64, 128)  # ranks that are timed
 _FEW_LEVELS = (16, 64)  # of a cluster or region, where there are several
@@ -46,9 +47,9 @@ class Region:
 
     Attributes
     ----------
-    tiles : tuple of Rectangle
-        Each first row, end row, first column, end column, in cells of the calibration grid. One for a region of a
-        grid; one per run of cells in a row for an irregular region.
+    tiles : tuple of Box
+        Start and end along each axis (first row, end row, first column, end column in two dimensions), in cells of the
+        calibration grid. One for a region of a grid; one per run of cells along the last axis for an irregular region.
     blocks : tuple of Block
         They partition the input channels.
     """
@@ -103,7 +104,7 @@ class LowRank(Structure):
 
     def projection_macs(self, layer: Layer) -> int:
         """Multiply-accumulates of one image through the projection alone."""
-        return layer.input_grid[0] * layer.input_grid[1] * self.projection_params(layer)
+        return layer.input_positions * self.projection_params(layer)
 
     def projection_params(self, layer: Layer) -> int:
         """Weights of the projection; it has no bias."""
@@ -115,7 +116,7 @@ class LowRank(Structure):
 
     def region_positions(self, layer: Layer, region: Region) -> int:
         """Output positions of a region."""
-        return sum(area(tile_rectangle(tile, layer.grid, self.cells)) for tile in region.tiles)
+        return sum(box_size(tile_box(tile, layer.grid, self.cells)) for tile in region.tiles)
 
     def region_share(self, layer: Layer, region: Region) -> float:
         """Share of the output positions that a region has, 0 to 1."""
@@ -133,24 +134,21 @@ class LowRank(Structure):
         """Return the layer that the factors stand for: after a projection its inputs are the directions."""
         return replace(layer, inputs=self.projection) if self.projection else layer
 
-    def bands(self) -> list[list[tuple[int, Rectangle]]]:
-        """Tiles with the index of their region, row by row and from left to right."""
-        tiles = sorted(
-            ((tile, index) for index, region in enumerate(self.regions) for tile in region.tiles),
-            key=lambda entry: (entry[0][0], entry[0][2]),
-        )
-        return [[(index, tile) for tile, index in band] for _, band in groupby(tiles, key=lambda entry: entry[0][0])]
+    def placed_tiles(self) -> list[tuple[int, Box]]:
+        """Tiles with the index of their region, in the order of a tensor's elements: row by row, from left to right."""
+        tiles = [(index, tile) for index, region in enumerate(self.regions) for tile in region.tiles]
+        return sorted(tiles, key=lambda entry: entry[1][::2])
 
     def build(self, layer: Layer) -> nn.Module:
         """See `Structure`."""
         if self.projection:
-            return ProjectedConv2d(layer, self)
+            return ProjectedConv(layer, self)
         if layer.kind == "linear":
             return ClusteredLinear(layer, self.regions[0])
         single = len(self.regions) == 1 and self.regions[0].rank > 0
         if single and layer.padding_mode == "constant" and not isinstance(conv_padding(layer), str):
-            return ClusteredConv2d(layer, self.regions[0], own_padding=True)
-        return RegionalConv2d(layer, self)
+            return ClusteredConv(layer, self.regions[0], own_padding=True)
+        return RegionalConv(layer, self)
 
     def state(
         self, layer: Layer, factors: Sequence[RegionFactors], projection: torch.Tensor | None = None
@@ -168,9 +166,9 @@ class LowRank(Structure):
         """
         module = self.module(layer).to(factors[0].decoder.dtype)
         with torch.no_grad():
-            if isinstance(module, ProjectedConv2d):
+            if isinstance(module, ProjectedConv):
                 assert projection is not None
-                module[0].weight.copy_(projection[:, :, None, None])  # type: ignore[operator]
+                module[0].weight.copy_(projection.reshape_as(module[0].weight))  # type: ignore[operator, arg-type]
             for part, found in zip(_parts(module), factors, strict=True):
                 part.fill(found)
         return {key: value.clone() for key, value in module.state_dict().items()}
@@ -180,7 +178,7 @@ class LowRank(Structure):
         taps = self.projected_layer(layer).taps
         columns = [[columns_of(block.channels, taps) for block in region.blocks] for region in self.regions]
         factors = [part.factors(region) for part, region in zip(_parts(module), self.regions, strict=True)]
-        projection = module[0].weight.detach().flatten(1) if isinstance(module, ProjectedConv2d) else None  # type: ignore[operator]
+        projection = module[0].weight.detach().flatten(1) if isinstance(module, ProjectedConv) else None  # type: ignore[operator]
         return Chain(projection, columns, factors, biased=True)
 
     def chain_state(self, layer: Layer, chain: Chain) -> State:
@@ -196,8 +194,7 @@ class LowRank(Structure):
         tiles = [tile for region in self.regions for tile in region.tiles]
         if len(tiles) > len(self.regions):
             return "irregular regions"
-        rows = len({tile[0] for tile in tiles})
-        return f"{rows}x{len(tiles) // rows} grid"
+        return f"{'x'.join(str(len(set(starts))) for starts in zip(*(tile[::2] for tile in tiles), strict=True))} grid"
 
     def ranks_text(self) -> str:
         """See `Structure`."""
@@ -213,8 +210,7 @@ class LowRank(Structure):
         """See `Structure`."""
         return [region.rank for region in self.regions]
 
-    @property
-    def cell_tiles(self) -> tuple[int, list[Tiles]]:
+    def cell_tiles(self, layer: Layer) -> tuple[int, list[Tiles]]:
         """See `Structure`."""
         return self.cells, [region.tiles for region in self.regions]
 
@@ -302,7 +298,7 @@ class _Clustered(nn.Module):
 
     axis: ClassVar[int]
     encoders: nn.ModuleList
-    decoder: nn.Conv2d | nn.Linear
+    decoder: Conv | nn.Linear
 
     def __init__(self, inputs: int, region: Region) -> None:
         super().__init__()
@@ -356,7 +352,7 @@ class ClusteredLinear(_Clustered):
         self.decoder.bias.copy_(factors.bias)  # type: ignore[union-attr]
 
 
-class ClusteredConv2d(_Clustered):
+class ClusteredConv(_Clustered):
     """The factors of one region: one encoder per channel cluster, one decoder over them all.
 
     Clusters of equal size and equal rank run as ONE grouped convolution, which costs a CPU hardly more than a plain
@@ -377,15 +373,16 @@ class ClusteredConv2d(_Clustered):
     def __init__(self, layer: Layer, region: Region, own_padding: bool) -> None:
         super().__init__(layer.inputs, region)
         blocks = [block for block in region.blocks if block.rank]
-        padding = (layer.padding[2], layer.padding[0]) if own_padding else (0, 0)
+        padding = layer.padding[-2::-2] if own_padding else (0,) * layer.axes
         self.grouped = len({(len(block.channels), block.rank) for block in blocks}) == 1
         groups = [(sum(self.sizes), region.rank, len(blocks))] if self.grouped else [
             (len(block.channels), block.rank, 1) for block in blocks
         ]  # fmt: skip
         self.encoders = nn.ModuleList(
-            nn.Conv2d(i, o, layer.kernel, layer.stride, padding, layer.dilation, g, bias=False) for i, o, g in groups
+            CONVOLUTIONS[layer.axes](i, o, layer.kernel, layer.stride, padding, layer.dilation, g, bias=False)
+            for i, o, g in groups
         )
-        self.decoder = nn.Conv2d(region.rank, layer.outputs, 1)
+        self.decoder = pointwise(layer, region.rank, layer.outputs, bias=True)
 
     def factors(self, region: Region) -> RegionFactors:
         """Read the weights."""
@@ -400,7 +397,7 @@ class ClusteredConv2d(_Clustered):
         kernels = [torch.cat(kept)] if self.grouped else kept
         for encoder, rows in zip(self.encoders, kernels, strict=True):
             encoder.weight.copy_(rows.reshape_as(encoder.weight))  # type: ignore[operator, arg-type]
-        self.decoder.weight.copy_(factors.decoder[:, :, None, None])
+        self.decoder.weight.copy_(factors.decoder.reshape_as(self.decoder.weight))
         self.decoder.bias.copy_(factors.bias)  # type: ignore[union-attr]
 
 
@@ -416,17 +413,16 @@ class ConstantRegion(nn.Module):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(layer.outputs))
-        self.stride, self.reach, self.kernel = layer.stride, reach(layer), layer.kernel
+        self.layer, self.kernel = layer, layer.kernel
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map an input window (N, C_in, rows, columns) to a constant (N, C_out, rows', columns')."""
-        rows = (input.shape[2] - self.reach[0]) // self.stride[0] + 1
-        columns = (input.shape[3] - self.reach[1]) // self.stride[1] + 1
-        return self.bias.view(1, -1, 1, 1).expand(input.shape[0], -1, rows, columns)
+        """Map an input window (N, C_in, *positions) to a constant (N, C_out, *positions')."""
+        grid = _output_grid(self.layer, input.shape[2:])
+        return self.bias.view(1, -1, *(1 for _ in grid)).expand(input.shape[0], -1, *grid)
 
     def factors(self, region: Region) -> RegionFactors:
         """Read the constant."""
-        taps = self.kernel[0] * self.kernel[1]
+        taps = prod(self.kernel)
         encoders = [self.bias.new_zeros(0, len(block.channels) * taps) for block in region.blocks]
         return RegionFactors(encoders, self.bias.new_zeros(len(self.bias), 0), self.bias.detach(), 0.0)
 
@@ -435,7 +431,7 @@ class ConstantRegion(nn.Module):
         self.bias.copy_(factors.bias)
 
 
-def _read_factors(region: Region, rows: list[torch.Tensor], decoder: nn.Conv2d | nn.Linear) -> RegionFactors:
+def _read_factors(region: Region, rows: list[torch.Tensor], decoder: Conv | nn.Linear) -> RegionFactors:
     """Put blocks of rank 0 back between the encoders that a module has."""
     kept = iter(rows)
     taps = rows[0].shape[1] // next(len(block.channels) for block in region.blocks if block.rank)
@@ -447,7 +443,7 @@ def _read_factors(region: Region, rows: list[torch.Tensor], decoder: nn.Conv2d |
     return RegionFactors(encoders, decoder.weight.detach().flatten(1), decoder.bias.detach(), 0.0)
 
 
-class RegionalConv2d(nn.Module):
+class RegionalConv(nn.Module):
     """A convolution with factors of its own for each region of output positions.
 
     Parameters
@@ -455,36 +451,36 @@ class RegionalConv2d(nn.Module):
     layer : Layer
         The layer it replaces.
     structure : LowRank
-        Regions as tiles; tiles that begin in the same row of cells end in the same.
+        Regions as tiles; tiles that begin in the same row of cells end in the same, and so on along the other axes.
     """
 
     def __init__(self, layer: Layer, structure: LowRank) -> None:
         super().__init__()
         self.layer, self.cells = layer, structure.cells
-        self.bands = structure.bands()
+        self.tiles = structure.placed_tiles()
         self.regions = nn.ModuleList(
-            ClusteredConv2d(layer, region, own_padding=False) if region.rank else ConstantRegion(layer)
+            ClusteredConv(layer, region, own_padding=False) if region.rank else ConstantRegion(layer)
             for region in structure.regions
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, C_in, rows, columns) to (N, C_out, rows', columns'); other sizes scale the regions."""
-        if self.training and torch.is_grad_enabled() and self._is_undivided():
+        """Map (N, C_in, *positions) to (N, C_out, *positions'); other sizes scale the regions."""
+        if self.layer.axes == 2 and self.training and torch.is_grad_enabled() and self._is_undivided():
             return self._by_operator(input)
         padded = pad(self.layer, input)
-        grid = tuple(
-            (padded.shape[axis + 2] - reach(self.layer)[axis]) // self.layer.stride[axis] + 1 for axis in (0, 1)
-        )
-        joined = []
-        for band in self.bands:
-            row = []
-            for index, tile in band:
-                rectangle = tile_rectangle(tile, grid, self.cells)  # type: ignore[arg-type]
-                if area(rectangle):
-                    row.append(self.regions[index](input_window(self.layer, padded, rectangle)))
-            if row:
-                joined.append(torch.cat(row, dim=3) if len(row) > 1 else row[0])
-        return torch.cat(joined, dim=2) if len(joined) > 1 else joined[0]
+        grid = _output_grid(self.layer, padded.shape[2:])
+        boxes = [(index, tile_box(tile, grid, self.cells)) for index, tile in self.tiles]
+        return self._joined(padded, [(index, box) for index, box in boxes if box_size(box)], axis=0)
+
+    def _joined(self, padded: torch.Tensor, boxes: Iterable[tuple[int, Box]], axis: int) -> torch.Tensor:
+        """Outputs of boxes that lie one behind the other along an axis, and side by side along the next ones."""
+        parts = []
+        for _, band in groupby(boxes, key=lambda entry: entry[1][2 * axis]):
+            if axis + 1 < self.layer.axes:
+                parts.append(self._joined(padded, band, axis + 1))
+            else:
+                parts += [self.regions[index](input_window(self.layer, padded, box)) for index, box in band]
+        return torch.cat(parts, dim=axis + 2) if len(parts) > 1 else parts[0]
 
     def _is_undivided(self) -> bool:
         """Whether each region has one cluster, of all channels."""
@@ -498,19 +494,16 @@ class RegionalConv2d(nn.Module):
         layer, padding = self.layer, self.layer.padding
         if layer.padding_mode != "constant":
             input, padding = pad(layer, input), (0, 0, 0, 0)
-        grid = tuple(
-            (size + before + after - far) // step + 1
-            for size, before, after, far, step in zip(
-                input.shape[2:], padding[2::-2], padding[3::-2], reach(layer), layer.stride, strict=True
-            )
-        )
-        tiles = [
-            (index, *tile_rectangle(tile, grid, self.cells))  # type: ignore[arg-type]
-            for band in self.bands
-            for index, tile in band
-        ]
+        before, behind = padding[-2::-2], padding[::-2]
+        grid = _output_grid(layer, [sum(sizes) for sizes in zip(input.shape[2:], before, behind, strict=True)])
+        tiles: list[Any] = [(index, *tile_box(tile, grid, self.cells)) for index, tile in self.tiles]
         cores, decoders, biases = zip(*(_weights(part, input) for part in self.regions), strict=True)
         return regional_conv(input, cores, decoders, biases, tiles, layer.stride, padding, layer.dilation)
+
+
+def _output_grid(layer: Layer, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Output positions along each axis for a padded input of some sizes."""
+    return tuple((n - far) // step + 1 for n, far, step in zip(sizes, layer.reach, layer.stride, strict=True))
 
 
 def _weights(part: nn.Module, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -518,20 +511,20 @@ def _weights(part: nn.Module, input: torch.Tensor) -> tuple[torch.Tensor, torch.
     if isinstance(part, ConstantRegion):
         none = part.bias.new_empty(0, input.shape[1], *part.kernel)
         return none, none.new_empty(part.bias.shape[0], 0), part.bias
-    assert isinstance(part, ClusteredConv2d)
+    assert isinstance(part, ClusteredConv)
     core, decoder = part.encoders[0], part.decoder
     return core.weight, decoder.weight.flatten(1), decoder.bias  # type: ignore[return-value]
 
 
-def _parts(module: nn.Module) -> list[ClusteredConv2d | ClusteredLinear | ConstantRegion]:
+def _parts(module: nn.Module) -> list[ClusteredConv | ClusteredLinear | ConstantRegion]:
     """Modules of the regions of what a low-rank structure builds."""
-    factored = module[1] if isinstance(module, ProjectedConv2d) else module
-    parts = list(factored.regions) if isinstance(factored, RegionalConv2d) else [factored]
+    factored = module[1] if isinstance(module, ProjectedConv) else module
+    parts = list(factored.regions) if isinstance(factored, RegionalConv) else [factored]
     return parts  # type: ignore[return-value]
 
 
-class ProjectedConv2d(nn.Sequential):
-    """A 1 x 1 convolution to a few directions of the input channels, then the factors of what it gives.
+class ProjectedConv(nn.Sequential):
+    """A convolution of one tap to a few directions of the input channels, then the factors of what it gives.
 
     Parameters
     ----------
@@ -543,10 +536,10 @@ class ProjectedConv2d(nn.Sequential):
 
     def __init__(self, layer: Layer, structure: LowRank) -> None:
         factors = replace(structure, projection=0).build(structure.projected_layer(layer))
-        super().__init__(nn.Conv2d(layer.inputs, structure.projection, 1, bias=False), factors)
+        super().__init__(pointwise(layer, layer.inputs, structure.projection), factors)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map (N, C_in, rows, columns) to (N, C_out, rows', columns')."""
+        """Map (N, C_in, *positions) to (N, C_out, *positions')."""
         projection, factors = self
         if self.training and torch.is_grad_enabled():
             return factors(project(input, projection.weight.flatten(1)))  # type: ignore[no-any-return, operator]

@@ -1,4 +1,4 @@
-"""Tucker-2: a convolution as 1 x 1, k x k on a core, 1 x 1 (Kim et al., 2015)."""
+"""Tucker-2: a convolution as 1 x 1, k x k on a core, 1 x 1 (Kim et al., 2015), in any number of dimensions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from hscc.calibration.layers import Layer
+from hscc.calibration.layers import CONVOLUTIONS, Layer
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.factors import RegionFactors
 from hscc.structures.base import (
@@ -18,11 +18,12 @@ from hscc.structures.base import (
     conv_padding,
     conv_padding_mode,
     kernels_of,
+    pointwise,
     sequential_state,
 )
 
 
-class TuckerConv2d(nn.Sequential):
+class TuckerConv(nn.Sequential):
     """Input basis, core and output basis."""
 
 
@@ -42,9 +43,8 @@ class Tucker2(Structure):
     def macs(self, layer: Layer) -> int:
         """See `Structure`."""
         inner, outer = self.core
-        input_positions = layer.input_grid[0] * layer.input_grid[1]
         core_and_out = (inner * outer * layer.taps + outer * layer.outputs) * layer.positions
-        return layer.inputs * inner * input_positions + core_and_out
+        return layer.inputs * inner * layer.input_positions + core_and_out
 
     def params(self, layer: Layer) -> int:
         """See `Structure`."""
@@ -55,13 +55,13 @@ class Tucker2(Structure):
     def build(self, layer: Layer) -> nn.Module:
         """See `Structure`."""
         inner, outer = self.core
-        return TuckerConv2d(
-            nn.Conv2d(layer.inputs, inner, 1, bias=False),
-            nn.Conv2d(
+        return TuckerConv(
+            pointwise(layer, layer.inputs, inner),
+            CONVOLUTIONS[layer.axes](
                 inner, outer, layer.kernel, layer.stride, conv_padding(layer), layer.dilation,
                 bias=False, padding_mode=conv_padding_mode(layer),
             ),
-            nn.Conv2d(outer, layer.outputs, 1, bias=layer.bias),
+            pointwise(layer, outer, layer.outputs, layer.bias),
         )  # fmt: skip
 
     def chain(self, layer: Layer, module: nn.Module) -> Chain:
@@ -75,7 +75,9 @@ class Tucker2(Structure):
         (factors,) = chain.regions
         assert chain.projection is not None
         core = factors.encoders[0].reshape(self.core[1], self.core[0], *layer.kernel)
-        kernels = [chain.projection[:, :, None, None], core, factors.decoder[:, :, None, None]]
+        one = (1,) * layer.axes
+        first, last = (matrix.reshape(*matrix.shape, *one) for matrix in (chain.projection, factors.decoder))
+        kernels = [first, core, last]
         return sequential_state(kernels, factors.bias if layer.bias else None)
 
     def describe(self) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from hscc.networks.inputs import Batch, convert, count
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -97,19 +99,26 @@ def _as_images(levels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return levels.squeeze(1) if like.ndim == 3 else levels.movedim(1, 3)
 
 
-def mix(inputs: torch.Tensor, generator: torch.Generator, alpha: float) -> torch.Tensor:
+def mix(inputs: Batch, generator: torch.Generator, alpha: float) -> Batch:
     """Mix each input with another one of its batch: w a + (1 - w) b, w from Beta(alpha, alpha) (Zhang et al., 2018).
 
     Parameters
     ----------
-    inputs : Tensor, shape (N, ...)
-        Network inputs.
+    inputs : Tensor, shape (N, ...), or a tuple or dict of them
+        Network inputs; several inputs of one image are mixed with the same weights.
     generator : torch.Generator
         Source of all randomness.
     alpha : float
         Positive; 1 draws uniform weights.
     """
-    order = torch.randperm(len(inputs), generator=generator)
+    images = count(inputs)
+    order = torch.randperm(images, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    weights = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, len(inputs))).to(inputs)
-    return torch.lerp(inputs[order.to(inputs.device)], inputs, weights.view(-1, *[1] * (inputs.ndim - 1)))
+    weights = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, images))
+
+    def mixed(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(
+            tensor[order.to(tensor.device)], tensor, weights.to(tensor).view(-1, *[1] * (tensor.ndim - 1))
+        )
+
+    return convert(inputs, mixed)

@@ -22,11 +22,12 @@ from torch import nn
 from hscc.errors import CompressionError
 from hscc.files import replacing
 from hscc.networks.backbones import pick_device
+from hscc.networks.inputs import Batch, as_input, check_batch, run
 from hscc.networks.inspection import evaluating
 from hscc.outputs import Outputs
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.loop import Recipe, autocast, fit
-from hscc.training.views import Batch, Epochs, Mixed
+from hscc.training.views import Epochs, Mixed, Step
 
 Evaluate = Callable[[nn.Module], Row]
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from the start to the end
@@ -132,8 +133,8 @@ class Finetuned:
 def finetune(
     small: nn.Module,
     model: nn.Module,
-    batches: Iterable[torch.Tensor] | Callable[[int], Iterable[torch.Tensor]],
-    validation: Iterable[torch.Tensor],
+    batches: Iterable[Batch] | Callable[[int], Iterable[Batch]],
+    validation: Iterable[Batch],
     recipe: Finetuning | None = None,
     *,
     output: Outputs | None = None,
@@ -148,9 +149,10 @@ def finetune(
         From `apply`, `compress`, `refit` or `load`; left as it was.
     model : nn.Module
         The dense network; left as it was.
-    batches : iterable of Tensor, shape (N, C, ...), or function
-        Batches of network inputs, read once per epoch: a list, or a DataLoader that augments. A function gets the epoch
-        (from 0) and returns them; with it a resumed run can see what the killed one would have seen.
+    batches : iterable of Tensor, shape (N, C, ...), or of tuples or dicts of Tensor; or function
+        Batches of network inputs, as for `hscc.calibrate`, read once per epoch: a list, or a DataLoader that augments.
+        A function gets the epoch (from 0) and returns them; with it a resumed run can see what the killed one would
+        have seen.
     validation : iterable of Tensor
         Batches of other inputs, which decide the learning rate, the epoch, and how much of the training is kept.
     recipe : Finetuning, optional
@@ -177,12 +179,12 @@ def finetune(
     device = pick_device()
     teacher = copy.deepcopy(model).to(device)
     with evaluating(teacher):
-        held = list(validation)
+        held = [check_batch(batch) for batch in validation]
         if not held:
             raise CompressionError(
                 "no validation batch was given; pass a few batches of other images than those to train on."
             )
-        chosen = output or Outputs.infer(_run(teacher, held[0][:1]))
+        chosen = output or Outputs.infer(run(teacher, as_input(teacher, held[0])))
         targets = answers(teacher, held, chosen)
         evaluate = partial(_evaluate, batches=held, targets=targets, output=chosen)
         epochs = Answered(Mixed(Given(batches), recipe.mixup, recipe.seed), teacher, chosen)
@@ -237,27 +239,22 @@ def distil(
 
 
 def distillation_loss(
-    student: nn.Module, batch: Batch, *, output: Outputs, temperature: float
+    student: nn.Module, step: Step, *, output: Outputs, temperature: float
 ) -> tuple[torch.Tensor, Row]:  # fmt: skip
     """Mean divergence to the teacher's softened answers as the loop's loss."""
-    inputs, targets = batch
-    found = output.select(student(inputs))
+    inputs, targets = step
+    found = output.select(run(student, inputs))
     return output.divergence(found, targets, temperature).mean(), {}
 
 
 @torch.no_grad()
-def answers(model: nn.Module, batches: Iterable[torch.Tensor], output: Outputs) -> torch.Tensor:
+def answers(model: nn.Module, batches: Iterable[Batch], output: Outputs) -> torch.Tensor:
     """What counts of a network's answers to some batches, float32 (N, K, ...), on the CPU."""
     with evaluating(model):
-        return torch.cat([output.select(_run(model, batch)).float().cpu() for batch in batches])
+        return torch.cat([output.select(run(model, as_input(model, batch))).float().cpu() for batch in batches])
 
 
-def _run(model: nn.Module, batch: torch.Tensor) -> object:
-    like = next(model.parameters())
-    return model(batch.to(like.device, like.dtype))
-
-
-def _evaluate(model: nn.Module, *, batches: Sequence[torch.Tensor], targets: torch.Tensor, output: Outputs) -> Row:
+def _evaluate(model: nn.Module, *, batches: Sequence[Batch], targets: torch.Tensor, output: Outputs) -> Row:
     return {"val_kl": float(output.divergence(answers(model, batches, output), targets).mean())}
 
 
@@ -265,7 +262,7 @@ def _evaluate(model: nn.Module, *, batches: Sequence[torch.Tensor], targets: tor
 class Given:
     """The batches of a caller, as epochs."""
 
-    batches: Iterable[torch.Tensor] | Callable[[int], Iterable[torch.Tensor]]
+    batches: Iterable[Batch] | Callable[[int], Iterable[Batch]]
 
     @property
     def steps(self) -> int:
@@ -278,10 +275,10 @@ class Given:
             )
         return steps
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs."""
         for inputs in self.batches(epoch) if callable(self.batches) else self.batches:
-            yield (inputs,)
+            yield (check_batch(inputs),)
 
 
 @dataclass(frozen=True)
@@ -297,11 +294,11 @@ class Answered:
         """Batches of an epoch."""
         return self.epochs.steps
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs and answers."""
         for (inputs,) in self.epochs(epoch):
             with torch.no_grad():
-                targets = self.output.select(_run(self.network, inputs))
+                targets = self.output.select(run(self.network, as_input(self.network, inputs)))
             yield inputs, targets
 
 
@@ -325,7 +322,7 @@ class Known:
         """Batches of an epoch."""
         return self.epochs.steps
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs and answers."""
         for (inputs,), answers in zip(self.epochs(epoch), self.answers[epoch], strict=True):
             yield inputs, answers
@@ -352,7 +349,9 @@ def ask(model: nn.Module, epochs: Epochs, count: int, output: Outputs, precision
     network = copy.deepcopy(model).eval().to(device)
     with autocast(precision, device):
         found = [
-            torch.stack([output.select(_run(network, inputs)).float().cpu() for (inputs,) in epochs(epoch)])
+            torch.stack(
+                [output.select(run(network, as_input(network, inputs))).float().cpu() for (inputs,) in epochs(epoch)]
+            )
             for epoch in range(count)
         ]
     return Known(epochs, torch.stack(found))
@@ -369,7 +368,7 @@ class _First:
     def steps(self) -> int:
         return min(self.most, self.epochs.steps)
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         for _, batch in zip(range(self.steps), self.epochs(epoch), strict=False):
             yield batch
 
@@ -378,7 +377,7 @@ def _trials(
     student: nn.Module,
     epochs: Epochs,
     evaluate: Evaluate,
-    loss: Callable[[nn.Module, Batch], tuple[torch.Tensor, Row]],
+    loss: Callable[[nn.Module, Step], tuple[torch.Tensor, Row]],
     recipe: Finetuning,
     kept: Path,
     identity: tuple[object, ...],

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from hscc.networks.backbones import pick_device
+from hscc.networks.inputs import convert, count
 from hscc.training.checkpoint import Checkpoint, Row, State, identity_of
-from hscc.training.views import Batch, Epochs, mixed_seed
+from hscc.training.views import Epochs, Step, mixed_seed
 
-Loss = Callable[[nn.Module, Batch], tuple[torch.Tensor, Row]]
+Loss = Callable[[nn.Module, Step], tuple[torch.Tensor, Row]]
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ def fit(
     model : nn.Module
         Trained in place, moved to CUDA or MPS where there is one and back to the CPU at the end.
     loss : callable
-        (model, batch on its device) -> (scalar loss, further columns of the history, as means of the batch). A
+        (model, step on its device) -> (scalar loss, further columns of the history, as means of the batch). A
         function, or `functools.partial` of one with its settings.
     evaluate : callable
         Model -> the validation columns of a history row; a function or a partial as well.
     epochs : Epochs
-        The batches; the first tensor of each is the input.
+        The steps, each of a batch of inputs and targets.
     recipe : Recipe
         How.
     checkpoint : Path
@@ -157,7 +158,7 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and native)
 
 
-def faster_precision(model: nn.Module, loss: Loss, batch: Batch, calls: int = 3) -> str:
+def faster_precision(model: nn.Module, loss: Loss, step: Step, calls: int = 3) -> str:
     """Time forward and backward passes in each precision, in turn, and name the faster one."""
     device = next(model.parameters()).device
     model = copy.deepcopy(model).train()  # running means stay as they are
@@ -167,7 +168,7 @@ def faster_precision(model: nn.Module, loss: Loss, batch: Batch, calls: int = 3)
         for precision in best:
             started = time.perf_counter()
             with autocast(precision, device):
-                value, _ = loss(model, to_device(batch, device))
+                value, _ = loss(model, to_device(step, device))
             torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
             float(value.detach())  # waits for a GPU
             if call:  # the first one warms up
@@ -176,9 +177,9 @@ def faster_precision(model: nn.Module, loss: Loss, batch: Batch, calls: int = 3)
     return min(best, key=lambda name: best[name])
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move the tensors of a batch."""
-    return tuple(part.to(device, non_blocking=True) for part in batch)
+def to_device(step: Step, device: torch.device) -> Step:
+    """Move the tensors of a step."""
+    return tuple(convert(part, lambda tensor: tensor.to(device, non_blocking=True)) for part in step)
 
 
 def _train_epoch(
@@ -193,17 +194,17 @@ def _train_epoch(
     device = next(model.parameters()).device
     torch.manual_seed(mixed_seed(seed, state.epoch, 1))  # dropout
     totals: dict[str, float] = {}
-    count = 0
+    images = 0
     model.train()
-    for batch in epochs(state.epoch):
+    for step in epochs(state.epoch):
         with autocast(state.precision, device):
-            value, columns = loss(model, to_device(batch, device))
+            value, columns = loss(model, to_device(step, device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         schedule.step()
-        n = len(batch[0])
-        count += n
+        n = count(step[0])
+        images += n
         for name, mean in {"train_loss": float(value.detach()), **columns}.items():
             totals[name] = totals.get(name, 0.0) + mean * n
-    return {name: total / count for name, total in totals.items()}
+    return {name: total / images for name, total in totals.items()}

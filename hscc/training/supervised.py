@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
 from hscc.training.loop import Recipe, autocast, fit
-from hscc.training.views import Batch, Epochs
+from hscc.training.views import Epochs, Step
 
 
 def train_baseline(
@@ -36,9 +36,9 @@ def train_baseline(
     return fit(model, loss, partial(score, split=val, precision=recipe.precision), train, recipe, checkpoint, on_epoch)
 
 
-def cross_entropy(model: nn.Module, batch: Batch, *, label_smoothing: float) -> tuple[torch.Tensor, Row]:
+def cross_entropy(model: nn.Module, step: Step, *, label_smoothing: float) -> tuple[torch.Tensor, Row]:
     """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss, and the accuracy."""
-    inputs, labels = batch
+    inputs, labels = step
     logits = model(inputs)
     accuracy = float((logits.argmax(1) == labels).float().mean())
     return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing), {"train_accuracy": accuracy}

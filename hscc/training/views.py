@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from hscc.training.augmentation import Augmentation, augment, mix, resize
 from hscc.training.images import Split, to_input
 
-Batch = tuple[torch.Tensor, ...]
+Step = tuple[Any, ...]  # what one step sees: the network's inputs (a `hscc.networks.inputs.Batch`), then targets
 
 
 class Epochs(Protocol):
@@ -23,7 +23,7 @@ class Epochs(Protocol):
     def steps(self) -> int:
         """Batches of an epoch."""
 
-    def __call__(self, epoch: int) -> Iterable[Batch]:
+    def __call__(self, epoch: int) -> Iterable[Step]:
         """Draw the batches of an epoch from 0, the same whenever it is asked for."""
 
 
@@ -70,7 +70,7 @@ class Views:
         """First epoch on images of the last size."""
         return -(-self.epochs * (len(self.sizes) - 1) // len(self.sizes)) if self.sizes else 0
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield network inputs (n, 3, S, S), channels last, and labels (n,)."""
         draw = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 2))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
@@ -83,12 +83,12 @@ class Views:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Inputs of other batches, each mixed with another of its batch (mixup; Zhang et al., 2018), without labels.
+    """Inputs of other epochs, each mixed with another of its batch (mixup; Zhang et al., 2018), without labels.
 
     Attributes
     ----------
     epochs : Epochs
-        Their first tensor is the input.
+        Their steps begin with the inputs.
     alpha : float
         Of the Beta distribution that a pair's weights are drawn from; 0 mixes nothing.
     seed : int
@@ -104,7 +104,7 @@ class Mixed:
         """Batches of an epoch."""
         return self.epochs.steps
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs."""
         draw = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 3))
         for inputs, *_ in self.epochs(epoch):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hscc.budgets.estimate import Estimate
 from hscc.calibration.collect import Calibration
-from hscc.structures.base import WHOLE_TILES
+from hscc.structures.base import whole_tiles
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 
@@ -25,7 +25,7 @@ def low_rank(inputs: int, tiles, clusters: int, rank: int, projection: int = 0) 
 HALVES = ((0, 2, 0, 4), (2, 4, 0, 4))
 
 
-@given(st.sampled_from([WHOLE_TILES, HALVES]), st.integers(1, 4), st.integers(0, 9), st.sampled_from([0, 4]),
+@given(st.sampled_from([whole_tiles(2), HALVES]), st.integers(1, 4), st.integers(0, 9), st.sampled_from([0, 4]),
        st.sampled_from([1, 16]))  # fmt: skip
 def test_a_structure_costs_what_its_ranks_cost_one_by_one(
     calibration: Calibration, tiles, clusters: int, rank: int, projection: int, batch: int
@@ -44,7 +44,7 @@ def test_a_structure_costs_what_its_ranks_cost_one_by_one(
 def test_tiles_and_clusters_cost_beyond_their_multiplications(calibration: Calibration, batch: int) -> None:
     layer, model = calibration.layers[1], Estimate(batch)
     plain, tiled, grouped = (
-        low_rank(layer.inputs, *each, 4) for each in ((WHOLE_TILES, 1), (HALVES, 1), (WHOLE_TILES, 4))
+        low_rank(layer.inputs, *each, 4) for each in ((whole_tiles(2), 1), (HALVES, 1), (whole_tiles(2), 4))
     )
     assert tiled.macs(layer) == plain.macs(layer)
     assert model.of_structure(layer, tiled) > model.of_structure(layer, plain)

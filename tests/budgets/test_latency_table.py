@@ -19,14 +19,14 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.errors import ArtifactError, BudgetError
 from hscc.methods import HSCC, AdaptiveTucker, GlobalSVD, Tucker
-from hscc.structures.base import WHOLE_TILES, Structure
+from hscc.structures.base import Structure, whole_tiles
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.timing.runtimes import RUNTIMES, usable_runtimes
 
 
 def whole(layer: Layer, rank: int = 0) -> LowRank:
-    return LowRank(1, (Region(WHOLE_TILES, (Block(tuple(range(layer.inputs)), rank),)),))
+    return LowRank(1, (Region(whole_tiles(2), (Block(tuple(range(layer.inputs)), rank),)),))
 
 
 class CountedTable(LatencyTable):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from hscc.calibration import moments as moments_module
 from hscc.calibration.collect import calibrate
-from hscc.calibration.layers import pad, unfold
-from hscc.calibration.moments import region_moments
+from hscc.calibration.layers import CONVOLUTIONS, Layer, find_layers, output_window, pad, spans, unfold
+from hscc.calibration.moments import region_moments, sampled_box
 from hscc.calibration.storage import load_calibration, save_calibration
 from hscc.errors import ArtifactError, CompressionError
 from tests.tiny import tiny_images, tiny_network
@@ -49,6 +55,66 @@ def test_patches_times_weight_are_the_layers_output() -> None:
     patches = unfold(layer, pad(layer, images), (0, layer.grid[0], 0, layer.grid[1]))
     flat = patches @ conv.weight.reshape(layer.outputs, -1).T + conv.bias
     torch.testing.assert_close(flat.reshape(4, *layer.grid, -1).permute(0, 3, 1, 2), conv(images))
+
+
+@st.composite
+def patches(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor, Layer]:
+    """Draw a convolution of one, two or three dimensions with an input and its geometry."""
+    axes = draw(st.integers(1, 3))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    conv = CONVOLUTIONS[axes](
+        2, 3, draw(st.tuples(*[st.integers(1, 3)] * axes)), draw(st.integers(1, 2)),
+        draw(st.tuples(*[st.integers(0, 1)] * axes)), draw(st.integers(1, 2)),
+        padding_mode=draw(st.sampled_from(["zeros", "replicate"])),
+    ).double()  # fmt: skip
+    images = torch.randn(draw(st.integers(1, 3)), 2, *draw(st.tuples(*[st.integers(5, 8)] * axes)), dtype=torch.float64)
+    return conv, images, find_layers(nn.Sequential(conv), tuple(images.shape[1:]))[0][0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(patches(), st.data())
+def test_patches_of_a_box_times_weight_are_its_output(case: tuple[nn.Module, torch.Tensor, Layer], data) -> None:
+    conv, images, layer = case
+    sides = [data.draw(st.tuples(st.integers(0, size - 1), st.integers(1, size))) for size in layer.grid]
+    box = tuple(edge for first, end in sides for edge in (first, max(end, first + 1)))
+    steps = data.draw(st.tuples(*[st.integers(1, 3)] * layer.axes))
+    with torch.no_grad():
+        expected = output_window(conv(images), box, steps).movedim(1, -1).reshape(-1, layer.outputs)
+        found = unfold(layer, pad(layer, images), box, steps) @ conv.weight.flatten(1).T + conv.bias
+    torch.testing.assert_close(found, expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(7, 20)), min_size=1, max_size=3), st.data())
+def test_samples_of_successive_images_reach_every_position_once(sides: list[tuple[int, int]], data) -> None:
+    box = tuple(edge for first, size in sides for edge in (first, first + size))
+    steps = data.draw(st.tuples(*[st.sampled_from([1, 3, 5])] * len(sides)))
+    seen = np.zeros([first + size for first, size in sides], dtype=int)
+    for image in range(math.prod(steps)):
+        chosen = spans(sampled_box(box, steps, image))
+        seen[tuple(slice(first, end, step) for (first, end), step in zip(chosen, steps, strict=True))] += 1
+    inside = tuple(slice(*span) for span in spans(box))
+    assert (seen[inside] == 1).all() and seen.sum() == seen[inside].size
+
+
+def test_sampled_moments_stand_for_all_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(2, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(6, 3))
+    network = network.double().eval()
+    level = torch.randn(12, 2, 1, 1, 1, dtype=torch.float64)
+    uniform = level.expand(-1, -1, 9, 9, 9)  # all patches of an image are the same: which are taken does not matter
+    texture = uniform + 0.3 * torch.randn(12, 2, 9, 9, 9, dtype=torch.float64)
+    whole = [calibrate(network, [images], cells=2).moments["0"] for images in (uniform, texture)]
+    monkeypatch.setattr(moments_module, "_MOST_PRODUCTS", 7**3 * 54**2 / 5)
+    sampled = [calibrate(network, images.split(5), cells=2).moments["0"] for images in (uniform, texture)]
+    for full, part, tolerance in zip(whole, sampled, (1e-9, 0.3), strict=True):
+        assert torch.equal(full.count, part.count)
+        torch.testing.assert_close(full.sensitivity, part.sensitivity)
+        assert full.second is not None and part.second is not None
+        assert float((full.second - part.second).norm()) <= tolerance * float(full.second.norm())
+        assert float((full.total - part.total).norm()) <= tolerance * float(full.total.norm())
+    assert not torch.allclose(whole[1].second, sampled[1].second)  # type: ignore[arg-type]
+    again = calibrate(network, [texture], cells=2).moments["0"]
+    torch.testing.assert_close(again.second, sampled[1].second)  # whatever the batches
 
 
 def test_sketch_gives_the_covariance_of_a_linear_layer() -> None:

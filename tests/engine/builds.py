@@ -1,4 +1,7 @@
-"""Builds of the engine's C++ sources for tests, kept under .hscc by a hash of what they are made of."""
+"""Builds of the engine's C++ sources for tests, kept under .hscc by a hash of what they are made of.
+
+``python3.11 -m tests.engine.builds`` makes them all; it needs a C++ compiler and no package of Python.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,17 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-import pytest
-
 from hscc.engine.library import NATIVE
 
 CACHE = Path(__file__).parents[2] / ".hscc" / "engine-tests"
+KERNELS = Path(__file__).parent / "native" / "kernels_test.cpp"
+FUZZ = Path(__file__).with_name("fuzz.cpp")
 
+# Of every program that runs under sanitizers for memory, so that they share what was compiled; to optimise takes longer
+# than these programs then run.
+SANITIZED = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE / 'src'}"]
 
-# Of every program that runs under sanitizers for memory, so that they share what was compiled.
-SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE / 'src'}"]
+RACES = ["-O0", "-fsanitize=thread", f"-I{NATIVE / 'src'}"]
 
 
 def compiler() -> str | None:
@@ -44,11 +49,28 @@ def build(name: str, flags: Sequence[str], link: Sequence[str] = (), extra: Sequ
         Further sources.
     """
     if compiler() is None:
+        import pytest
+
         pytest.skip("there is no C++ compiler")
     sources = [*sorted((NATIVE / "src").glob("*.cpp")), *extra]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(partial(_compiled, flags=flags, shared=_headers()), sources))
     return _made(name, [*flags, *link, *map(str, objects)], sha256(repr((flags, link, objects)).encode()).hexdigest())
+
+
+def fuzz() -> Path:
+    """Make the program that reads files, under sanitizers for memory."""
+    return build("fuzz", SANITIZED, extra=[FUZZ])
+
+
+def kernels() -> Path:
+    """Make the program that holds kernels against plain loops, under sanitizers for memory."""
+    return build("kernels-address", SANITIZED, extra=[KERNELS])
+
+
+def kernels_for_races() -> Path:
+    """Make the same program under the sanitizer for threads."""
+    return build("kernels-thread", RACES, extra=[KERNELS])
 
 
 def installed() -> Path | None:
@@ -58,6 +80,11 @@ def installed() -> Path | None:
     if made is None or made.stat().st_mtime < max(path.stat().st_mtime for path in sources):
         return None
     return made
+
+
+def library_of_these_sources() -> Path:
+    """The installed library, or else one of its own."""
+    return installed() or build("libhscc_engine.so", ["-O3", "-fPIC", "-fvisibility=hidden"], ["-shared"])
 
 
 def _headers() -> bytes:
@@ -82,3 +109,8 @@ def _made(name: str, options: Sequence[str], digest: str) -> Path:
                 subprocess.run(command, check=True)
                 made.replace(target)
     return target
+
+
+if __name__ == "__main__" and compiler() is not None:
+    for program in (kernels, fuzz, kernels_for_races):
+        program()

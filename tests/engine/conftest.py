@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hscc.engine import library
-from tests.engine.builds import build, compiler, installed
+from tests.engine.builds import compiler, installed, library_of_these_sources
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,11 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _library_of_these_sources() -> Iterator[Path | None]:
     """Take the library built of these sources, the installed one or else one of its own, in subprocesses too."""
-    path = installed()
-    if path is None and compiler() is None:
+    if installed() is None and compiler() is None:
         yield None
         return
-    path = path or build("libhscc_engine.so", ["-O3", "-fPIC", "-fvisibility=hidden"], ["-shared"])
+    path = library_of_these_sources()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(library.VARIABLE, str(path))
         library.load_library.cache_clear()

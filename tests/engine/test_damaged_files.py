@@ -41,7 +41,7 @@ from hscc.engine.program import (
     Softmax,
 )
 from hscc.engine.program_file import write_program
-from tests.engine.builds import SANITIZED, build
+from tests.engine.builds import fuzz
 from tests.engine.test_simple_ops import OPERATIONS, program_of
 
 OPTIONS = {
@@ -94,7 +94,7 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Driver]:
-    made = Driver(build("fuzz", SANITIZED, extra=[Path(__file__).with_name("fuzz.cpp")]))
+    made = Driver(fuzz())
     yield made
     made.close()
 

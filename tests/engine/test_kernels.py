@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from hscc.engine.library import NATIVE
-from tests.engine.builds import SANITIZED, build
+from tests.engine.builds import kernels, kernels_for_races
 
-DRIVER = Path(__file__).parent / "native" / "kernels_test.cpp"
-CASES = "60"
+CASES = 80
 
 
 def instruction_sets() -> list[str]:
@@ -31,34 +30,35 @@ def instruction_sets() -> list[str]:
     return [name for name, needed in needs.items() if needed <= set(flags)]
 
 
-def run(program: Path, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(program), str(seed), CASES]
+def run(program: Path, seed: int, cases: int = CASES, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(program), str(seed), str(cases)]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+@cache
+def answer_of(instructions: str) -> subprocess.CompletedProcess[str]:
+    return run(kernels(), 0, HSCC_ENGINE_ISA=instructions)
 
 
 @pytest.mark.parametrize("instructions", instruction_sets())
 def test_agree_with_plain_loops_and_stay_inside_their_memory(instructions: str) -> None:
-    program = build("kernels-address", SANITIZED, [DRIVER])
-    answer = run(program, 0, HSCC_ENGINE_ISA=instructions)
+    answer = answer_of(instructions)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stdout.startswith(f"{instructions}:")
 
 
 def test_int8_gives_the_same_on_all_instruction_sets() -> None:
-    program = build("kernels-address", SANITIZED, [DRIVER])
-    answers = [run(program, 500, HSCC_ENGINE_ISA=instructions) for instructions in instruction_sets()]
+    answers = [answer_of(instructions) for instructions in instruction_sets()]
     assert len({answer.stdout.partition("checksum")[2] for answer in answers}) == 1, answers
     assert all("checksum" in answer.stdout for answer in answers), answers
 
 
 def test_threads_do_not_race() -> None:
-    program = build("kernels-thread", ["-O0", "-fsanitize=thread", f"-I{NATIVE / 'src'}"], [DRIVER])
-    answer = run(program, 1000, TSAN_OPTIONS="halt_on_error=1")
+    answer = run(kernels_for_races(), 1000, cases=60, TSAN_OPTIONS="halt_on_error=1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_an_instruction_set_that_does_not_exist_is_named() -> None:
-    program = build("kernels-address", SANITIZED, [DRIVER])
-    answer = run(program, 0, HSCC_ENGINE_ISA="sse1")
+    answer = run(kernels(), 0, HSCC_ENGINE_ISA="sse1")
     assert answer.returncode != 0
     assert "HSCC_ENGINE_ISA" in answer.stdout + answer.stderr

@@ -12,7 +12,7 @@ import hscc
 from hscc.calibration.layers import Layer, find_layers
 from hscc.engine.operator import regional_conv, tiles_of_index
 from hscc.partitions.regions import grid_tiles
-from hscc.structures.low_rank import Block, LowRank, ProjectedConv2d, Region, RegionalConv2d
+from hscc.structures.low_rank import Block, LowRank, ProjectedConv, Region, RegionalConv
 from tests.structures.test_structures import IRREGULAR
 from tests.tiny import tiny_images, tiny_network
 
@@ -119,7 +119,7 @@ def test_narrow_arithmetic_under_autocast() -> None:
 def test_a_compressed_network_trains_through_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     method = hscc.HSCC(regions=4, clusters=1, projection=None)
     small = hscc.compress(tiny_network(), [tiny_images()], method, hscc.Budget(macs=2, only=True)).train()
-    regional = [module for module in small.modules() if isinstance(module, RegionalConv2d | ProjectedConv2d)]
+    regional = [module for module in small.modules() if isinstance(module, RegionalConv | ProjectedConv)]
     assert regional
     calls = []
     used = hscc.structures.low_rank.regional_conv

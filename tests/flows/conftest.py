@@ -10,7 +10,7 @@ import pytest
 
 from tests.in_process import dvc
 
-from .stack import Stack
+from .stack import ROOT, Stack
 
 GRAPH = """
 stages:
@@ -145,12 +145,18 @@ def committed(committed_template: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server, a worker, the work pool and the deployments, for all tests; one that kills a part starts it again."""
+    """A server, a worker, the work pool and the deployments, for all tests; one that kills a part starts it again.
+
+    Nothing runs by its schedule unless a test asks for it, whatever the hour; `deployed` keeps what was deployed.
+    """
     made = Stack(tmp_path_factory.mktemp("prefect"))
     try:
         made.start_server()
         made.prefect(made.home, "work-pool", "create", "hscc", "--type", "process")
+        for name in ("dvc.yaml", "params.yaml", "sweeps.yaml"):
+            shutil.copyfile(ROOT / name, made.home / name)
         made.deploy(made.home, "--all")
+        made.pause_schedules()
         made.start_worker()
         yield made
     finally:

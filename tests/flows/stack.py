@@ -26,6 +26,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 
 ROOT = Path(__file__).parents[2]
 UP = 900.0  # seconds until what must come is given up on; a busy machine may need many
@@ -72,6 +73,7 @@ class Stack:
         self.client = SyncPrefectClient(self.url)
         self.server: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
+        self.deployed: dict[str, DeploymentResponse] = {}  # by name, as `prefect deploy` made them
 
     def start_server(self) -> None:
         self.server = self._start("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
@@ -99,13 +101,18 @@ class Stack:
     def deploy(self, workspace: Path, *arguments: str, prefect_file: Path = ROOT / "prefect.yaml") -> None:
         self.prefect(workspace, "deploy", "--prefect-file", str(prefect_file), *arguments)
 
+    def pause_schedules(self) -> None:
+        """Keep what was deployed, and let no schedule start a run into another test's workspace."""
+        self.deployed = {made.name: made for made in self.client.read_deployments()}
+        for made in self.deployed.values():
+            for schedule in made.schedules:
+                self.client.update_deployment_schedule(made.id, schedule.id, active=False)
+
     def move(self, workspace: Path, *deployments: str) -> None:
         """Point deployments at a workspace, as `prefect deploy` in it does; that takes seconds."""
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(workspace)}}]
         for name in deployments:
-            flow = "promote" if name == "promote" else "pipeline"
-            found = self.client.read_deployment_by_name(f"{flow}/{name}")
-            self.client.update_deployment(found.id, DeploymentUpdate(pull_steps=steps))
+            self.client.update_deployment(self.deployed[name].id, DeploymentUpdate(pull_steps=steps))
 
     def cancel(self, run: UUID) -> None:
         """What the button of the UI does."""

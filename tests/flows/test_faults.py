@@ -1,4 +1,8 @@
-"""kill -9 of each part of a running deployment: nothing is lost and the next run finishes."""
+"""kill -9 of each part of a running deployment: nothing is lost and the next run finishes.
+
+One workspace goes through all of it, so that each run both proves that the damage before it is taken up and is the one
+to be damaged next: a run of a deployment costs seconds of two processes.
+"""
 
 import datetime
 import json
@@ -6,9 +10,11 @@ import os
 import re
 import signal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from mlflow import MlflowClient
+from prefect.client.schemas.objects import State
 
 from tests.in_process import dvc
 
@@ -30,10 +36,24 @@ def slow(stack: Stack, workspace: Path) -> Path:
     return workspace
 
 
-def pid(workspace: Path, name: str, stack: Stack) -> int:
-    path = workspace / name
-    text = wait_for(lambda: path.is_file() and path.read_text().strip(), why=lambda: stack.said("worker"))
-    return int(text)
+def begin(stack: Stack, workspace: Path) -> tuple[UUID, int]:
+    """Start a run, wait until a cell waits for `go`, and give the process of its command.
+
+    A run that the server cancels, since another still has its place, is tried again.
+    """
+    path = workspace / "pid-x-3"
+    for left in (path, workspace / "go"):
+        left.unlink(missing_ok=True)
+
+    def begun() -> UUID | None:
+        run = stack.run("nightly")
+        wait_for(lambda: is_cell_there() or stack.state(run) == "Cancelled", why=lambda: stack.said("worker"))
+        return run if is_cell_there() else None
+
+    def is_cell_there() -> bool:
+        return path.is_file() and bool(path.read_text().strip())
+
+    return wait_for(begun), int(path.read_text())
 
 
 def flow_pid(workspace: Path) -> int:
@@ -48,73 +68,6 @@ def recorded(workspace: Path) -> list[str]:
     return [run.info.status for run in client.search_runs(["1"], order_by=["start_time ASC"])]
 
 
-def finish(stack: Stack, workspace: Path) -> None:
-    """Let the next run go through and check that it did what was left, once."""
-    (workspace / "go").touch()
-    ended = stack.ended(stack.run("nightly"))
-    assert ended.state is not None
-    assert ended.state.is_completed(), ended.state.message
-    assert times_run(workspace) == ONCE
-    assert dvc(workspace, "status") == CLEAN
-
-
-@pytest.mark.timeout(1800)
-def test_cancelling_in_the_ui_ends_the_commands(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    child = pid(slow, "pid-x-3", stack)
-    stack.cancel(run)
-    assert ends(child)
-    state = stack.ended(run).state
-    assert state is not None
-    assert state.is_cancelled(), state
-    assert recorded(slow) == ["KILLED"]
-    finish(stack, slow)
-
-
-@pytest.mark.timeout(1800)
-def test_a_killed_cell_fails_alone(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    os.kill(pid(slow, "pid-x-3", stack), signal.SIGKILL)
-    (slow / "go").touch()
-    state = stack.ended(run).state
-    assert state is not None and state.message is not None
-    assert state.is_failed()
-    assert (
-        "stage sweep@x-3 was killed by SIGKILL, by hand or for want of memory; run again to take it up" in state.message
-    )
-    assert "not begun: last" in state.message
-    assert times_run(slow) == {name: 1 for name in ("first", "x-6.5", "y-3", "y-6.5")}
-    finish(stack, slow)
-
-
-@pytest.mark.timeout(1800)
-def test_a_killed_flow_takes_its_commands_along_and_is_taken_up(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    child = pid(slow, "pid-x-3", stack)
-    os.kill(flow_pid(slow), signal.SIGKILL)
-    assert ends(child)
-    state = stack.ended(run).state
-    assert state is not None
-    assert state.is_crashed(), state
-    finish(stack, slow)
-    assert recorded(slow) == ["KILLED", "FINISHED"]
-
-
-@pytest.mark.timeout(1800)
-def test_a_killed_worker_is_replaced(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    pid(slow, "pid-x-3", stack)
-    assert stack.worker is not None
-    stack.worker.kill()
-    stack.worker.wait()
-    (slow / "go").touch()
-    state = stack.ended(run).state  # the flow is a process of its own
-    stack.start_worker()
-    assert state is not None
-    assert state.is_completed(), state
-    finish(stack, slow)
-
-
 def five_minutes_pass(stack: Stack) -> None:
     """Age what the server holds a run's place by."""
     past = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)).isoformat()
@@ -124,44 +77,75 @@ def five_minutes_pass(stack: Stack) -> None:
         path.write_text(json.dumps(aged))
 
 
-@pytest.mark.timeout(1800)
-def test_worker_and_flow_killed_together_keep_the_place_for_a_while(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    child = pid(slow, "pid-x-3", stack)
+def final(stack: Stack, run: UUID) -> State:
+    state = stack.ended(run).state
+    assert state is not None
+    return state
+
+
+@pytest.mark.timeout(3000)
+def test_each_run_takes_up_what_the_one_before_it_left(stack: Stack, slow: Path) -> None:
+    # Cancelled in the UI: its commands end.
+    run, cell = begin(stack, slow)
+    stack.cancel(run)
+    assert ends(cell)
+    state = final(stack, run)
+    assert state.is_cancelled(), state
+    assert recorded(slow) == ["KILLED"]
+
+    # The flow is killed: it takes its commands along.
+    run, cell = begin(stack, slow)
+    os.kill(flow_pid(slow), signal.SIGKILL)
+    assert ends(cell)
+    state = final(stack, run)
+    assert state.is_crashed(), state
+
+    # Server and a cell are killed: the run goes on without a server, the cell fails alone.
+    run, cell = begin(stack, slow)
+    assert stack.server is not None
+    stack.server.kill()
+    stack.server.wait()
+    os.kill(cell, signal.SIGKILL)
+    (slow / "go").touch()
+    wait_for(lambda: "x-6.5" in times_run(slow), why=lambda: stack.said("worker"))
+    stack.start_server()
+    state = final(stack, run)
+    assert state.is_failed(), f"{state}\n{stack.logs(run)}"
+    assert (
+        "stage sweep@x-3 was killed by SIGKILL, by hand or for want of memory; run again to take it up"
+        in str(state.message)
+    )  # fmt: skip
+    assert "not begun: last" in str(state.message)
+    assert times_run(slow) == {name: 1 for name in ("first", "x-6.5", "y-3", "y-6.5")}
+    assert recorded(slow) == ["KILLED", "KILLED", "FAILED"]
+
+    # Worker and flow are killed together: nobody is left to tell the server, which keeps the place for a while.
+    lost, cell = begin(stack, slow)  # by the worker that was without a server
     assert stack.worker is not None
     stack.worker.kill()
     os.kill(flow_pid(slow), signal.SIGKILL)
     stack.worker.wait()
-    assert ends(child)
+    assert ends(cell)
     stack.start_worker()
-    refused = stack.ended(stack.run("nightly")).state
-    assert refused is not None and refused.is_cancelled()  # nobody is left to tell the server
+    assert final(stack, stack.run("nightly")).is_cancelled()
     five_minutes_pass(stack)
+
+    # The worker is killed: the flow is a process of its own and completes.
+    run, _ = begin(stack, slow)
+    assert stack.state(lost) == "Running"
+    stack.client.delete_flow_run(lost)
+    stack.worker.kill()
+    stack.worker.wait()
     (slow / "go").touch()
-
-    def goes_on() -> bool:
-        state = stack.ended(stack.run("nightly")).state
-        assert state is not None
-        return state.is_completed()
-
-    wait_for(goes_on, why=lambda: stack.said("server"))
+    state = final(stack, run)
+    assert state.is_completed(), f"{state}\n{stack.logs(run)}"
     assert times_run(slow) == ONCE
     assert dvc(slow, "status") == CLEAN
-    assert stack.state(run) == "Running"
-    stack.client.delete_flow_run(run)
 
-
-@pytest.mark.timeout(1800)
-def test_a_run_outlives_its_server(stack: Stack, slow: Path) -> None:
-    run = stack.run("nightly")
-    pid(slow, "pid-x-3", stack)
-    assert stack.server is not None
-    stack.server.kill()
-    stack.server.wait()
-    (slow / "go").touch()
-    wait_for(lambda: "x-3" in times_run(slow), why=lambda: stack.said("worker"))
-    stack.start_server()
-    state = stack.ended(run).state
-    assert state is not None
-    assert state.is_completed(), f"{state}\n{stack.logs(run)}"
-    finish(stack, slow)
+    # The next one, by the worker that replaces it, has nothing left to do.
+    stack.start_worker()
+    state = final(stack, stack.run("nightly"))
+    assert state.is_completed(), state
+    assert times_run(slow) == ONCE
+    assert dvc(slow, "status") == CLEAN
+    assert recorded(slow) == ["KILLED", "KILLED", "FAILED", "KILLED", "FINISHED", "FINISHED"]

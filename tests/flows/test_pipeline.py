@@ -87,6 +87,11 @@ def test_force_runs_all(ran: Path) -> None:
     assert times_run(ran) == dict.fromkeys(ONCE, 2)
 
 
+def test_a_single_cell_runs_with_what_it_needs(workspace: Path) -> None:
+    main(workspace, target=["sweep@x-6.5"])
+    assert times_run(workspace) == {"first": 1, "x-6.5": 1}
+
+
 def test_a_failure_spares_its_siblings_and_is_taken_up_by_either_runner(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,19 +1,21 @@
 """The same graph on a cluster of two workers, over one checkout."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.pipeline import main
 from flows.runners import Runner, task_runner
 from hscc.errors import HSCCError
 from tests.in_process import dvc
 
 from .conftest import CELLS, times_run
-from .stack import Stack
+from .stack import ROOT
 from .test_pipeline import CLEAN, ONCE
 
 
@@ -28,23 +30,31 @@ def marked(workspace: Path) -> Path:
 
 
 @pytest.fixture
-def dask(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server_of_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the processes of a cluster use the server that Prefect has started for this one."""
+    with get_client(sync_client=True) as client:
+        client.hello()
+        url = str(client.api_url)
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield
+
+
+@pytest.fixture
+def dask(server_of_all: None) -> Iterator[str]:
     pytest.importorskip("prefect_dask", reason="the extra 'dask' is not installed")
     from distributed import LocalCluster
 
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
         yield cluster.scheduler_address
 
 
 @pytest.fixture
-def ray(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def ray(server_of_all: None) -> Iterator[str]:
     pytest.importorskip("prefect_ray", reason="the extra 'ray' is not installed")
     from ray.cluster_utils import Cluster
 
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
@@ -54,18 +64,9 @@ def ray(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("runner", ["dask", "ray"])
-def test_cells_run_on_both_workers(runner: str, stack: Stack, marked: Path, request: pytest.FixtureRequest) -> None:
-    address = request.getfixturevalue(runner)
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline", "--runner", runner, "--address", address],
-        cwd=marked,
-        env=stack.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("runner", [Runner.dask, Runner.ray])
+def test_cells_run_on_both_workers(runner: Runner, marked: Path, request: pytest.FixtureRequest) -> None:
+    main(marked, runner=runner, address=request.getfixturevalue(runner))
     assert times_run(marked) == ONCE
     assert dvc(marked, "status") == CLEAN
     workers = {int(note.read_text()) for note in marked.glob("by-*")}

@@ -25,7 +25,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Give every normalisation statistics, scales and shifts of its own."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             for tensor in (module.running_var, module.weight):
                 if tensor is not None:
                     tensor.data.uniform_(0.5, 1.5, generator=generator)
@@ -62,6 +62,16 @@ class Wired(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.wiring(self, x)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_signals_and_volumes_too(axes: int) -> None:
+    torch.manual_seed(0)
+    layer, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv3d, nn.BatchNorm3d))[axes // 2]
+    model = randomise(nn.Sequential(layer(2, FEATURES, 3), norm(FEATURES), nn.ReLU(), layer(FEATURES, 2, 1), norm(2)))
+    folded = fold_batch_norms(model.eval())
+    assert foldable(model) == {"0": "1", "3": "4"} and foldable(folded) == {}
+    assert_same(model, folded, torch.randn(3, 2, *[6] * axes), 1e-5)
 
 
 @pytest.mark.parametrize(("name", "pairs"), [("resnet18", 20), ("mobilenet_v2", 52), ("densenet121", 59)])

@@ -13,7 +13,7 @@ from hscc.calibration.collect import Calibration
 from hscc.calibration.layers import Layer
 from hscc.errors import CompressionError
 from hscc.refitting.moments import PairSums
-from hscc.refitting.runs import divergence, execution_order, layer_input, layer_output, logits
+from hscc.refitting.runs import answers, execution_order, layer_input, layer_output, mean_divergence
 from hscc.structures.block_terms import block_terms
 from hscc.structures.low_rank import Block, LowRank, Region
 from hscc.structures.spatial import Separable
@@ -57,12 +57,13 @@ def test_held_out_divergence_never_rises_and_costs_stay(
     small = hscc.apply(dense, hscc.plan(dense, calibration, method, hscc.Budget(macs=3, only=True)))
     held_out = torch.cat(images)[3::4]
     start = {key: value.clone() for key, value in small.state_dict().items()}
-    targets = logits(dense, [held_out]).detach()
+    with torch.no_grad():
+        targets = list(answers(dense, [held_out], calibration.outputs))
 
     result = hscc.refit(small, dense, calibration, images)
 
-    assert result.before == pytest.approx(divergence(logits(small, [held_out]).detach(), targets))
-    assert result.after == pytest.approx(divergence(logits(result.network, [held_out]).detach(), targets))
+    assert result.before == pytest.approx(mean_divergence(small, [held_out], targets, calibration.outputs))
+    assert result.after == pytest.approx(mean_divergence(result.network, [held_out], targets, calibration.outputs))
     assert result.after <= result.before
     assert all(entry.error_after <= entry.error_before for entry in result.layers)
     assert [entry.layer for entry in result.layers] == [
@@ -150,7 +151,7 @@ def test_a_chain_is_what_its_module_computes(structure: LowRank, bias: bool) -> 
     chain = structure.chain(layer, module)
     assert chain is not None
     images = torch.randn(5, 6, 6, 6, dtype=torch.float64)
-    cells, tiles = structure.cell_tiles
+    cells, tiles = structure.cell_tiles(layer)
     with torch.no_grad():
         expected = torch.zeros(5, 7, 6, 6, dtype=torch.float64)
         for index, region in enumerate(tiles):
@@ -212,9 +213,11 @@ def test_compress_refits_images_that_can_be_read_once(dense: nn.Module) -> None:
     plain = hscc.compress(dense, once(), hscc.GlobalSVD(), budget, cells=2, refit=False)
     refitted = hscc.compress(dense, once(), hscc.GlobalSVD(), budget, cells=2)
     with torch.no_grad():
-        held_out = [tiny_images(64)[3::4]]
-        targets = logits(dense, held_out)
-        assert divergence(logits(refitted, held_out), targets) < divergence(logits(plain, held_out), targets)
+        held_out, outputs = [tiny_images(64)[3::4]], hscc.Outputs("classes")
+        targets = list(answers(dense, held_out, outputs))
+        assert mean_divergence(refitted, held_out, targets, outputs) < mean_divergence(
+            plain, held_out, targets, outputs
+        )
 
 
 @pytest.mark.parametrize(

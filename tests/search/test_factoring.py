@@ -177,7 +177,7 @@ def factored(
     layer = calibration.layers[1]
     regions = [
         Region((tile,), (Block(tuple(range(directions)), rank),))
-        for tile, rank in zip(grid_tiles(2, 2, 2), ranks, strict=True)
+        for tile, rank in zip(grid_tiles((2, 2), 2), ranks, strict=True)
     ]
     structure = LowRank(2, tuple(regions), projection=directions)
     return factor_low_rank(network, layer, calibration, LossWeighting(), structure, rounds)[0]

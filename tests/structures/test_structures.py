@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hscc.budgets.layer_graphs import frame_graph, layer_graphs
-from hscc.calibration.layers import Layer, find_layers
+from hscc.calibration.layers import CONVOLUTIONS, Layer, find_layers
 from hscc.networks.cost import count_macs, count_parameters
-from hscc.partitions.regions import grid_tiles
-from hscc.structures.base import STRUCTURES, WHOLE_TILES, Structure, read_structure
+from hscc.partitions.regions import Grid, grid_tiles
+from hscc.structures.base import STRUCTURES, Structure, read_structure, whole_tiles
 from hscc.structures.block_terms import block_terms
 from hscc.structures.dense import DENSE
 from hscc.structures.low_rank import Block, LowRank, Region
@@ -27,26 +27,38 @@ from hscc.structures.tucker import Tucker2
 from hscc.timing.sessions import open_graph
 
 GRID = (13, 11)
-IRREGULAR = (((0, 1, 0, 1), (1, 4, 0, 2)), ((0, 1, 1, 4), (1, 4, 2, 4)))
+GRIDS = {1: (23,), 2: GRID, 3: (7, 6, 5)}
+IRREGULAR = {
+    1: (((0, 1), (3, 4)), ((1, 3),)),
+    2: (((0, 1, 0, 1), (1, 4, 0, 2)), ((0, 1, 1, 4), (1, 4, 2, 4))),
+    3: (
+        ((0, 1, 0, 4, 0, 1), (1, 4, 0, 2, 0, 4)),
+        ((0, 1, 0, 4, 1, 4), (1, 4, 2, 4, 0, 3), (1, 4, 2, 4, 3, 4)),
+    ),
+}
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> Layer:
+def convolutions(draw: st.DrawFn, dimensions: tuple[int, ...] = (1, 2, 2, 3)) -> Layer:
+    axes = draw(st.sampled_from(dimensions))
     inputs, outputs = draw(st.integers(2, 20)), draw(st.integers(2, 20))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 3)))
-    stride, padding = draw(st.sampled_from([(1, 0), (2, 1), (3, (2, 0)), (1, "same")]))
-    conv = nn.Conv2d(
+    kernel = draw(st.tuples(*[st.integers(1, 4 if axes < 3 and not axis else 3) for axis in range(axes)]))
+    stride, padding = draw(st.sampled_from([(1, 0), (2, 1), (3, (2, 0, 0)[:axes]), (1, "same")]))
+    conv = CONVOLUTIONS[axes](
         inputs, outputs, kernel, stride, padding, draw(st.integers(1, 2)), bias=draw(st.booleans()),
         padding_mode=draw(st.sampled_from(["zeros", "reflect"])),
     )  # fmt: skip
-    return find_layers(nn.Sequential(conv), (inputs, *GRID))[0][0]
+    return find_layers(nn.Sequential(conv), (inputs, *GRIDS[axes]))[0][0]
 
 
 @st.composite
 def linear_layers(draw: st.DrawFn) -> Layer:
     channels, outputs, bias = draw(st.integers(1, 5)), draw(st.integers(1, 20)), draw(st.booleans())
+    grid = draw(st.sampled_from([(12,), (3, 4), (2, 3, 2)]))
     head = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(channels * 12, outputs, bias))
-    return find_layers(head, (channels, 3, 4))[0][0]
+    (layer,) = find_layers(head, (channels, *grid))[0]
+    assert layer.input_grid == grid
+    return layer
 
 
 @st.composite
@@ -57,8 +69,8 @@ def low_rank(draw: st.DrawFn, layer: Layer) -> LowRank:
     inputs = projection or layer.inputs
     clusters = 1 if projection else draw(st.integers(1, min(3, inputs)))
     channels = np.array_split(np.random.default_rng(draw(st.integers(0, 9))).permutation(inputs), clusters)
-    grids = [[(tile,) for tile in grid_tiles(rows, columns, 4)] for rows, columns in ((2, 2), (4, 1))]
-    tiles = draw(st.sampled_from([[WHOLE_TILES], *([*grids, IRREGULAR] if fits else [])]))
+    partitions = [[(tile,) for tile in grid_tiles(Grid(*parts).along(layer.axes), 4)] for parts in ((2,), (4, 1))]
+    tiles = draw(st.sampled_from([[whole_tiles(layer.axes)], *([*partitions, IRREGULAR[layer.axes]] if fits else [])]))
     ranks = st.integers(0, 5) if conv else st.integers(1, 5)
     regions = tuple(
         Region(tile, tuple(Block(tuple(sorted(part.tolist())), draw(ranks)) for part in channels)) for tile in tiles
@@ -70,17 +82,21 @@ STRATEGIES: dict[str, Callable[[Layer], st.SearchStrategy[Structure]]] = {
     "dense": lambda layer: st.just(DENSE),
     "low_rank": low_rank,
     "tucker": lambda layer: st.builds(Tucker2, st.tuples(st.integers(1, layer.inputs), st.integers(1, layer.outputs))),
-    "block_terms": lambda layer: st.builds(block_terms, st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)),
+    "block_terms": lambda layer: st.builds(
+        block_terms, st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.just(layer.axes)
+    ),
     "spatial": lambda layer: st.builds(Separable, st.integers(1, 9)),
 }
 LINEAR = {"dense", "low_rank"}  # the others are of convolutions
+TWO_AXES = {"spatial"}
 
 
 @st.composite
 def structured_layers(draw: st.DrawFn) -> tuple[Layer, Structure]:
     """Draw a layer with a structure of one of the registered kinds."""
     layer = draw(st.one_of(convolutions(), linear_layers()))
-    kind = draw(st.sampled_from(sorted(STRUCTURES if layer.kind == "conv" else LINEAR)))
+    kinds = LINEAR if layer.kind == "linear" else set(STRUCTURES) - (set() if layer.axes == 2 else TWO_AXES)
+    kind = draw(st.sampled_from(sorted(kinds)))
     return layer, draw(STRATEGIES[kind](layer))
 
 
@@ -122,7 +138,7 @@ def test_a_structure_survives_json_and_describes_itself(case: tuple[Layer, Struc
     json.dumps(structure.timing_key())
     assert structure.describe()
     ranks = structure.region_ranks(layer)
-    assert structure.rank_note or (ranks is not None and len(ranks) == len(structure.cell_tiles[1]))
+    assert structure.rank_note or (ranks is not None and len(ranks) == len(structure.cell_tiles(layer)[1]))
     assert 0 <= structure.kept_clusters <= structure.cluster_count
 
 
@@ -179,7 +195,7 @@ def conv(inputs: int = 16, outputs: int = 24) -> Layer:
 
 def clustered(layer: Layer, clusters: int) -> LowRank:
     blocks = tuple(Block(tuple(range(index, layer.inputs, clusters))) for index in range(clusters))
-    return LowRank(1, (Region(WHOLE_TILES, blocks),))
+    return LowRank(1, (Region(whole_tiles(2), blocks),))
 
 
 def nodes(graph: onnx.ModelProto) -> Counter[str]:
@@ -203,6 +219,6 @@ def test_the_frame_is_what_stands_around_a_layer() -> None:
 
 def test_after_a_projection_the_inputs_are_its_directions() -> None:
     layer = conv()
-    projected = LowRank(1, (Region(WHOLE_TILES, (Block(tuple(range(8))),)),), projection=8)
+    projected = LowRank(1, (Region(whole_tiles(2), (Block(tuple(range(8))),)),), projection=8)
     assert projected.projected_layer(layer).inputs == 8
     assert clustered(layer, 1).projected_layer(layer) is layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -131,3 +132,23 @@ def test_no_batches_is_an_error(small: nn.Module, dense: nn.Module) -> None:
         finetune(small, dense, [], VALIDATION, RECIPE)
     with pytest.raises(CompressionError, match="validation"):
         finetune(small, dense, BATCHES, [], RECIPE)
+
+
+class _TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.age, self.head = nn.Conv2d(3, 24, 3), nn.Linear(2, 24), nn.Linear(24, 3)
+
+    def forward(self, image: torch.Tensor, age: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": 20 * self.head(torch.relu(self.image(image).mean((2, 3)) + self.age(age)))}
+
+
+def test_networks_of_several_inputs_are_fine_tuned() -> None:
+    dense = _TwoInputs().eval()
+    student = copy.deepcopy(dense)
+    with torch.no_grad():
+        student.image.weight.mul_(0.5)
+    given = [{"image": batch, "age": batch[:, 0, 0, :2]} for batch in BATCHES]
+    done = finetune(student, dense, given[:4], given[4:], replace(RECIPE, mixup=1.0, epochs=8))
+    assert done.after["val_kl"] < 0.7 * done.before["val_kl"]

@@ -20,7 +20,7 @@ from hscc.pipeline.insight.rank_maps import RankMap
 from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 from hscc.plans import LayerPlan, Plan
 from hscc.structures.base import Tiles
-from hscc.structures.low_rank import ClusteredConv2d, ClusteredLinear, LowRank
+from hscc.structures.low_rank import ClusteredConv, ClusteredLinear, LowRank
 
 Importances = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,7 +73,7 @@ class ClusteredRegion:
         Those with a rank.
     """
 
-    module: ClusteredConv2d | ClusteredLinear
+    module: ClusteredConv | ClusteredLinear
     clusters: tuple[Cluster, ...]
 
 
@@ -100,7 +100,7 @@ def _regions(model: nn.Module, entry: LayerPlan) -> Iterator[ClusteredRegion]:
     if not isinstance(entry.structure, LowRank):
         return
     top = model.get_submodule(entry.layer.name)
-    modules = [module for module in top.modules() if isinstance(module, ClusteredConv2d | ClusteredLinear)]
+    modules = [module for module in top.modules() if isinstance(module, ClusteredConv | ClusteredLinear)]
     ranked = [(index, region) for index, region in enumerate(entry.structure.regions) if region.rank]
     for module, (index, region) in zip(modules, ranked, strict=True):
         clusters, start = [], 0

@@ -69,7 +69,7 @@ def rank_map(entry: LayerPlan) -> RankMap:
         Of one cell where the layer has one region.
     """
     full = full_rank(entry.layer)
-    cells, regions = entry.structure.cell_tiles
+    cells, regions = entry.structure.cell_tiles(entry.layer)
     region = np.zeros((cells, cells), dtype=np.int64)
     for index, tiles in enumerate(regions):
         region.flat[region_cells(tiles, cells)] = index

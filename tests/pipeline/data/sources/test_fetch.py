@@ -10,7 +10,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import kagglehub
 import pytest
 
 from hscc.errors import DataError
@@ -39,7 +38,7 @@ def workspace(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for module in (pinning, fetching):
         monkeypatch.setattr(module, "public_files", lambda: files)
     monkeypatch.setattr(sources, "GITHUB_ARCHIVE", NOWHERE)
-    monkeypatch.setattr(kagglehub, "dataset_download", no_network)
+    monkeypatch.setattr("kagglehub.dataset_download", no_network)
     monkeypatch.delenv(SOURCE_VARIABLE, raising=False)
     workspace = tmp_path / "workspace"
     workspace.mkdir()
@@ -217,7 +216,7 @@ def test_a_damaged_download_is_deleted(workspace: Path, website: tuple[Path, str
 
 def test_brings_the_kaggle_data_set(workspace: Path, images: Path, monkeypatch: pytest.MonkeyPatch):
     handles: list[str] = []
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: handles.append(handle) or str(images))
+    monkeypatch.setattr("kagglehub.dataset_download", lambda handle: handles.append(handle) or str(images))
     fetch(workspace)
     assert same(workspace, images)
     assert handles == [sources.KAGGLE_DATASET]
