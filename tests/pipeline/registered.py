@@ -33,7 +33,9 @@ def params(**promote: Any) -> Params:
     """Give the parameters of the registry; keyword arguments replace those of the policy."""
     return committed(
         data={"image_size": SIDE},
-        register={"name": NAME, "min_speedup": 1.0}, promote={"min_images": 50, **promote}, evaluate={"resamples": 200}
+        register={"name": NAME, "min_speedup": 1.0},
+        promote={"min_images": 50, **promote},
+        evaluate={"resamples": 200},
     )
 
 
