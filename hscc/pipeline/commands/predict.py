@@ -18,6 +18,7 @@ from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
 from hscc.pipeline.serving.network import Network
+from hscc.pipeline.serving.plausibility import refuse_implausible
 from hscc.pipeline.serving.reading import Picture, read_picture
 from hscc.pipeline.tracking import tracking_uri
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
@@ -94,6 +95,8 @@ def run(
         If there is no such version, or the registry does not answer.
     """
     pictures = [read_picture(path) for path in files]
+    for picture in pictures:  # by the workspace's own spec, before the registry is asked
+        refuse_implausible(picture, params.data.plausible, params.data.texts.subject)
     uri = tracking_uri(workspace)
     version = resolve(params.register_.name, which, uri)
     network = _network(version, uri, workspace / MODELS, runtime, params.data)
