@@ -26,6 +26,7 @@ from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
 MODELS = layout.SCRATCH / "models"
 NETWORKS = (".hscc", ".onnx")  # endings of files that `hscc export` writes
 AUTO = "auto"
+_COLUMNS = 4  # classes with a column of their own
 
 
 @dataclass(frozen=True)
@@ -173,18 +174,31 @@ def as_json(answers: Sequence[Answer], source: Version | Path) -> str:
 
 
 def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
-    """Show answers in a table, with the version or file that gave them and the notice below."""
+    """Show answers in a table, with the version or file that gave them and the notice below.
+
+    Of many classes the most probable ones alone are shown: the JSON has all.
+    """
     caption = "\n".join([*(f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE])
     title = str(source) if isinstance(source, Path) else f"{source.name}, version {source.number}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("class")
+    if len(answers[0].probabilities) > _COLUMNS:
+        table.add_column("most probable, %")
+        for answer in answers:
+            table.add_row(answer.name, answer.names[answer.label], _most_probable(answer))
+        return table
     for name in answers[0].probabilities:
         table.add_column(f"{answers[0].names[name]} %", justify="right", no_wrap=True)
     for answer in answers:
         percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
         table.add_row(answer.name, answer.names[answer.label], *percentages)
     return table
+
+
+def _most_probable(answer: Answer) -> str:
+    falling = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    return ", ".join(f"{answer.names[name]} {100 * value:.1f}" for name, value in falling[:_COLUMNS])
 
 
 def _classify(picture: Picture, network: Network) -> Answer:
