@@ -18,6 +18,7 @@ from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
 from hscc.pipeline.serving.network import Network
+from hscc.pipeline.serving.plausibility import refuse_implausible
 from hscc.pipeline.serving.reading import Picture, read_picture
 from hscc.pipeline.tracking import tracking_uri
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
@@ -25,6 +26,7 @@ from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
 MODELS = layout.SCRATCH / "models"
 NETWORKS = (".hscc", ".onnx")  # endings of files that `hscc export` writes
 AUTO = "auto"
+_COLUMNS = 4  # classes with a column of their own
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def run(
         If there is no such version, or the registry does not answer.
     """
     pictures = [read_picture(path) for path in files]
+    for picture in pictures:  # by the workspace's own spec, before the registry is asked
+        refuse_implausible(picture, params.data.plausible, params.data.texts.subject)
     uri = tracking_uri(workspace)
     version = resolve(params.register_.name, which, uri)
     network = _network(version, uri, workspace / MODELS, runtime, params.data)
@@ -170,18 +174,31 @@ def as_json(answers: Sequence[Answer], source: Version | Path) -> str:
 
 
 def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
-    """Show answers in a table, with the version or file that gave them and the notice below."""
+    """Show answers in a table, with the version or file that gave them and the notice below.
+
+    Of many classes the most probable ones alone are shown: the JSON has all.
+    """
     caption = "\n".join([*(f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE])
     title = str(source) if isinstance(source, Path) else f"{source.name}, version {source.number}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("class")
+    if len(answers[0].probabilities) > _COLUMNS:
+        table.add_column("most probable, %")
+        for answer in answers:
+            table.add_row(answer.name, answer.names[answer.label], _most_probable(answer))
+        return table
     for name in answers[0].probabilities:
         table.add_column(f"{answers[0].names[name]} %", justify="right", no_wrap=True)
     for answer in answers:
         percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
         table.add_row(answer.name, answer.names[answer.label], *percentages)
     return table
+
+
+def _most_probable(answer: Answer) -> str:
+    falling = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    return ", ".join(f"{answer.names[name]} {100 * value:.1f}" for name, value in falling[:_COLUMNS])
 
 
 def _classify(picture: Picture, network: Network) -> Answer:

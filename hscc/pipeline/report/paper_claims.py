@@ -56,6 +56,7 @@ class Published:
 
 PAPER = Published()
 HARD_CLASS = "meningioma_tumor"  # the one that the paper names
+_LABELS = {"glioma_tumor": "glioma", HARD_CLASS: "meningioma", "pituitary_tumor": "pituitary"}
 SUBJECTS = ("hscc_paper", "hscc")
 COMPARED_WITH = ("global_svd", "tucker")
 
@@ -204,7 +205,7 @@ def _better_f1(results: Results) -> Iterator[Claim]:
             found = _macro_difference(row, other, pair)
             yield _judged_by_sign(f"Better macro F1 than {than}", row, found)
             for name in classes:
-                label = name.replace("_", " ").removesuffix(" tumor") + (" (the hardest)" if name == hardest else "")
+                label = _LABELS.get(name, name.replace("_", " ")) + (" (the hardest)" if name == hardest else "")
                 yield _judged_by_sign(
                     f"Better F1 of {label} than {than}", row, _class_difference(row, other, pair, name)
                 )

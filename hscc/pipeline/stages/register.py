@@ -236,9 +236,6 @@ def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:
 
 
 def _describe(results: Results, texts: Texts) -> str:
-    subject = (
-        "Trained and tested on phantom images, no patient. "
-        if results.phantom
-        else f"Trained and tested on {texts.title}: takes one {texts.subject}. "
-    )
-    return f"{subject}{headline(results)} Split protocol: {results.protocol}."
+    phantom = "Trained and tested on phantom images, no patient. " if results.phantom else ""
+    said = f"{phantom}{headline(results)} Split protocol: {results.protocol}."
+    return said if results.phantom else f"{said} Trained and tested on {texts.title}: takes one {texts.subject}."

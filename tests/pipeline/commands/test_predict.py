@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import hscc
@@ -19,7 +21,7 @@ from hscc.files import file_sha256
 from hscc.networks.backbones import build
 from hscc.pipeline.cli.main import app
 from hscc.pipeline.commands.export import run_folder
-from hscc.pipeline.commands.predict import run_file
+from hscc.pipeline.commands.predict import Answer, as_table, run_file
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.served_model import ServedNetwork
 from hscc.storage import Origin, save
@@ -113,3 +115,15 @@ def test_a_version_without_a_file_for_the_engine_is_served_by_onnx_runtime(folde
     served = ServedNetwork()
     served.load_context(SimpleNamespace(artifacts={"model": str(path)}, model_config=config))
     assert np.allclose(served._network.probabilities([head()]).sum(), 1.0)
+
+
+@pytest.mark.parametrize("classes", [4, 7])
+def test_the_table_names_file_class_and_probabilities_of_few_and_many_classes(classes: int) -> None:
+    labels = [f"kind_{number}" for number in range(classes)]
+    shares = {label: (number + 1) / sum(range(classes + 1)) for number, label in enumerate(labels)}
+    names = {label: label.replace("_", " ") for label in labels}
+    shown = as_table([Answer("a.png", labels[-1], shares, names)], Path("small.onnx"))
+    text = io.StringIO()
+    Console(file=text, width=100).print(shown)
+    for word in ("a.png", f"kind {classes - 1}", f"{100 * shares[labels[-1]]:.1f}", f"{100 * shares[labels[-2]]:.1f}"):
+        assert word in text.getvalue()

@@ -212,7 +212,7 @@ def _map_picture(entry: MapPicture, folder: Path, texts: Texts) -> Mapping[str, 
         "label": label,
         "network": cell_label(entry.network),
         "said": said,
-        "alt": f"{texts.subject.capitalize()} of {label}, and where both networks look in it: {said}.",
+        "alt": f"{_begun(texts.subject)} of {label}, and where both networks look in it: {said}.",
         "path": entry.path,
         "picture": embed(folder, entry.picture),
     }
@@ -253,7 +253,7 @@ def _flip(flip: FlippedImage, folder: Path, texts: Texts) -> Mapping[str, Any]:
     )
     return {
         "label": label,
-        "alt": f"{texts.subject} of {label}; {said}.",
+        "alt": f"{_begun(texts.subject)} of {label}; {said}.",
         "path": flip.path,
         "picture": embed(folder, flip.picture),
         "bars": [
@@ -261,3 +261,8 @@ def _flip(flip: FlippedImage, folder: Path, texts: Texts) -> Mapping[str, Any]:
             for name, p in flip.dense.items()
         ],
     }
+
+
+def _begun(words: str) -> str:
+    """Begin a sentence with these words; `str.capitalize` would make an X-ray an x-ray."""
+    return words[:1].upper() + words[1:]
