@@ -16,10 +16,11 @@ from sklearn.metrics import f1_score
 
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
+from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.data.manifest import COLUMNS, write_manifest
 from hscc.pipeline.data.phantom.dataset import CLASSES
-from hscc.pipeline.stages import bench, quantise
+from hscc.pipeline.stages import bench, evaluate, quantise
 from hscc.pipeline.stages.evaluate import run
 from hscc.pipeline.statistics.bootstrap import resample, resampled_mean, standard_error
 from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
@@ -254,3 +255,15 @@ def test_what_is_missing_is_named_and_earlier_outputs_stay(workspace: Path, miss
     with pytest.raises(ArtifactError, match=command):
         run(PARAMS, workspace)
     assert {path: (workspace / path).read_bytes() for path in OUTPUTS} == before
+
+
+def test_the_engine_serves_where_it_runs_every_network_but_int8_variants() -> None:
+    def timed(*rows: tuple[str, str]) -> Bench:
+        return Bench.model_construct(
+            rows=[BenchRow.model_construct(network=network, runtime=runtime) for network, runtime in rows]
+        )
+
+    rows = [("dense", "engine"), ("x", "engine"), ("x", "onnxruntime"), ("x-int8", "onnxruntime")]
+    assert evaluate._served("auto", timed(*rows)) == "engine"
+    assert evaluate._served("auto", timed(*rows, ("y", "onnxruntime"))) == "onnxruntime"
+    assert evaluate._served("torch", timed(*rows)) == "torch"
