@@ -123,12 +123,13 @@ def best_other(results: Results) -> NetworkRow | None:
     Returns
     -------
     NetworkRow or None
-        Of the candidates that are no form of HSCC and either need no more MACs or are as fast at every batch size, the
-        nearest to the dense network on validation; where there is none, the one with the fewest MACs; None where no
-        other method was run.
+        Of the candidates that are no form of HSCC (where the chosen one is none, of those that are) and either need no
+        more MACs or are as fast at every batch size, the nearest to the dense network on validation; where there is
+        none, the one with the fewest MACs; None where no other method was run.
     """
     chosen = results.chosen()
-    others = [row for row in results.candidates() if not row.method.startswith("hscc")]
+    ours = chosen.method.startswith("hscc")
+    others = [row for row in results.candidates() if row.method.startswith("hscc") != ours]
     equals = [
         row
         for row in others
