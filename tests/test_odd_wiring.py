@@ -93,12 +93,12 @@ class Output(nn.Module):
 
     def forward(self, images: torch.Tensor) -> object:
         logits = self.body(images)
-        return {"logits": logits} if self.kind is dict else (logits, logits)
+        return {"first": logits, "second": logits} if self.kind is dict else ([logits], [logits])
 
 
 @pytest.mark.parametrize("kind", [tuple, dict])
-def test_an_output_that_is_no_tensor_is_named(kind: type) -> None:
-    with pytest.raises(CompressionError, match=f"{kind.__name__}.*logits"):
+def test_an_output_whose_entry_is_not_clear_is_named(kind: type) -> None:
+    with pytest.raises(CompressionError, match=f"{kind.__name__}.*entry"):
         hscc.calibrate(Output(kind), [torch.randn(4, 3, 12, 12)])
 
 

@@ -140,6 +140,8 @@ def calibrate(
     """
     if cells < 1:
         raise CompressionError(f"cells={cells} is out of range; give the cells per side, such as 4.")
+    if isinstance(images, torch.Tensor):
+        raise CompressionError("images is one tensor; pass an iterable of (N, C, H, W) batches, such as [images].")
     if probes < 1:
         raise CompressionError(f"probes={probes} is out of range; give backward passes per batch, such as {PROBES}.")
     if output is not None and not isinstance(output, Outputs):

@@ -26,7 +26,7 @@ def layers(draw: st.DrawFn) -> tuple[Layer, LowRank]:
         padding_mode=draw(st.sampled_from(["zeros", "reflect"])),
     )  # fmt: skip
     (layer,), _ = find_layers(nn.Sequential(conv), (inputs, 13, 11))
-    tiles = draw(st.sampled_from([[(tile,) for tile in grid_tiles(2, 2, 4)], list(IRREGULAR)]))
+    tiles = draw(st.sampled_from([[(tile,) for tile in grid_tiles((2, 2), 4)], list(IRREGULAR[2])]))
     channels = tuple(range(projection or inputs))
     regions = tuple(Region(tile, (Block(channels, draw(st.integers(0, 3))),)) for tile in tiles)
     return layer, LowRank(4, regions, 1, projection)
@@ -105,7 +105,7 @@ def test_tiles_cover_a_map_of_regions(rows: int, columns: int, seed: int) -> Non
 
 def test_narrow_arithmetic_under_autocast() -> None:
     layer = Layer("x", "conv", 3, 5, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), "constant", (8, 8), (8, 8), True)
-    regions = tuple(Region((tile,), (Block((0, 1), 2),)) for tile in grid_tiles(2, 2, 4))
+    regions = tuple(Region((tile,), (Block((0, 1), 2),)) for tile in grid_tiles((2, 2), 4))
     module = LowRank(4, regions, 1, 2).module(layer).train()
     images = torch.randn(2, 3, 8, 8, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -92,9 +92,9 @@ TWO_AXES = {"spatial"}
 
 
 @st.composite
-def structured_layers(draw: st.DrawFn) -> tuple[Layer, Structure]:
+def structured_layers(draw: st.DrawFn, dimensions: tuple[int, ...] = (1, 2, 2, 3)) -> tuple[Layer, Structure]:
     """Draw a layer with a structure of one of the registered kinds."""
-    layer = draw(st.one_of(convolutions(), linear_layers()))
+    layer = draw(st.one_of(convolutions(dimensions), linear_layers()))
     kinds = LINEAR if layer.kind == "linear" else set(STRUCTURES) - (set() if layer.axes == 2 else TWO_AXES)
     kind = draw(st.sampled_from(sorted(kinds)))
     return layer, draw(STRATEGIES[kind](layer))
