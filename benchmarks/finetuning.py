@@ -128,7 +128,7 @@ def main(
                 row = (f"{tuned.learning_rate:g}", f"{tuned.share:g}", spent)
                 table.add_row("", label, "", *space.figures(tuned.network), *row)
                 Console(stderr=True).print(name, ratio, label, *space.figures(tuned.network), *row)
-                rate = tuned.learning_rate if recipe is full else rate
+                rate = tuned.learning_rate if recipe is full and start is small else rate
             average = space.averaged(small, full, rate)
             table.add_row("", "all, averaged weights", "", *space.figures(average), f"{rate:g}", "1", "")
     Console(width=150).print(table)
