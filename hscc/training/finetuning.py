@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -264,7 +264,7 @@ class Given:
 
     batches: Iterable[Batch] | Callable[[int], Iterable[Batch]]
 
-    @property
+    @cached_property  # without a length all batches are read to be counted
     def steps(self) -> int:
         """Batches of an epoch."""
         first = self.batches(0) if callable(self.batches) else self.batches

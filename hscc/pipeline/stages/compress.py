@@ -94,6 +94,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             seconds = time.monotonic() - started
             print(f"{cell.name} refit, no training  {_short(untrained)}  {seconds:.0f} s", flush=True)
         trained: Metrics = {}
+        after = untrained
         if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
             epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, train, tuning, augmentation, cell.seed)
@@ -101,12 +102,11 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)
             tuned = distil(small, epochs, evaluate, recipe, Outputs("classes"), checkpoint, on_epoch, identity)
-            trained = {"learning_rate": tuned.learning_rate, "share": tuned.share}
+            trained, after = {"learning_rate": tuned.learning_rate, "share": tuned.share}, tuned.after
             print(
-                f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {_short(tuned.after)}",
+                f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {_short(after)}",
                 flush=True,
             )
-        after = agreement(small, targets, val)
         metrics: Metrics = {
             "cell": cell.name,
             "protocol": protocol,
