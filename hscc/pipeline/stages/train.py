@@ -47,6 +47,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         seed=params.train.seed,
         channels=params.data.channels,
         normalisation=normalisation_of(params.data),
+        window=params.data.window,
     )
     train, val = read_splits(manifest, card, protocol, workspace)
     model, pretrained = _new_model(params)
