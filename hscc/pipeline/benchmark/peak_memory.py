@@ -8,6 +8,7 @@ a network is loaded (its libraries) is not counted: that is the same for every n
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,9 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
         "batches": sorted(batches),
     }
     command = [sys.executable, "-m", "hscc.pipeline.benchmark.peak_memory", json.dumps(order)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A network of the user's own may be in a module of the workspace.
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=known, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise ArtifactError(f"{subject.form(runtime)} does not run in {runtime} by itself ({reason}); make it again.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,19 +16,23 @@ from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
+from hscc.networks.weights import check_answer, load_weights
 from hscc.pipeline import layout
 from hscc.pipeline.data.loading import augmentation_of, normalisation_of, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
+from hscc.training.images import Split
 from hscc.training.loop import Recipe
-from hscc.training.supervised import train_baseline
+from hscc.training.supervised import score, train_baseline
 from hscc.training.views import Views
 
 
 def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     """Train, resuming a killed run, and write weights, ONNX, history and metrics.
+
+    With ``train.epochs`` 0 the network of ``train.weights`` is evaluated as it is.
 
     Parameters
     ----------
@@ -50,7 +56,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         window=params.data.window,
     )
     train, val = read_splits(manifest, card, protocol, workspace)
-    model, pretrained = _new_model(params)
+    model, pretrained = _new_model(params, workspace)
     name = f"{params.train.backbone}-{protocol}"
     tags = {"protocol": protocol}
     with stage_run("train", name, params.train.model_dump(), tags, workspace) as tracked:
@@ -75,7 +81,11 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             epochs=params.train.epochs,
         )
         recipe = _recipe(params.train, views.settled)
-        history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
+        if params.train.epochs:
+            history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
+        else:  # the network as it came
+            history = [_as_it_is(partial(score, model), train, val)]
+            on_epoch(0, history[0])
         best = max(history, key=lambda row: row["val_accuracy"])
         cost = {"macs": count_macs(model, card.input_shape), "params": count_parameters(model)}
         metrics = {
@@ -110,10 +120,22 @@ def _recipe(params: TrainParams, settled: int) -> Recipe:
     )
 
 
-def _new_model(params: Params) -> tuple[nn.Module, bool]:
+def _as_it_is(evaluate: Callable[[Split], Row], train: Split, val: Split) -> Row:
+    """Row of the history for a network that is not trained: its figures on training images in place of an epoch's."""
+    own = {name.replace("val_", "train_"): value for name, value in evaluate(train).items()}
+    return {"epoch": 0, "learning_rate": 0.0, **own, **evaluate(val)}
+
+
+def _new_model(params: Params, workspace: Path) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
-    model = build(params.train.backbone, len(params.data.classes))
-    initialise(model)
+    name, size, weights = params.train.backbone, params.data.image_size, params.train.weights_file
+    model = build(name, len(params.data.classes))
+    check_answer(model, name, (3, size, size), (len(params.data.classes),))
+    if weights is not None:
+        load_weights(model, workspace / weights)
+        return model, True
+    if ":" not in name:  # a network of the user's own starts as its builder made it
+        initialise(model)
     return model, params.train.weights == "imagenet" and load_imagenet(model, params.train.backbone)
 
 
