@@ -61,7 +61,9 @@ def export_pt2(
     pixels = example(preprocessing)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch.export, about its own insides
-        program = torch.export.export(Deployed(model, preprocessing).eval(), (pixels,), dynamic_shapes=dynamic_axes())
+        program = torch.export.export(
+            Deployed(model, preprocessing).eval(), (pixels,), dynamic_shapes=dynamic_axes(preprocessing)
+        )
         card = card or card_of(model, program.module()(pixels[:1]).shape[1])
         _tidy(program)
         with replacing(path, shared=True) as partial:

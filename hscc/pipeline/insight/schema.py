@@ -80,7 +80,8 @@ class ClusterImportance(Record):
     Attributes
     ----------
     tiles : tuple of tuple of int
-        First row, end row, first column and end column (of volumes the slices before them) of each rectangle of the region, in a grid of `cells` per side.
+        First row, end row, first column and end column (of volumes the slices before them) of each rectangle of the
+        region, in a grid of `cells` per side.
     per_class, per_class_se : tuple of float or None
         Fall of the class's centred logit without the cluster, with its standard error, in the order of the classes;
         None for a class without images.

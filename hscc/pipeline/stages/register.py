@@ -136,7 +136,8 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         description=_describe(results, params.data.texts),
         classes=results.classes,
         runtime=params.register_.runtime,
-        grey=params.data.channels == 1,
+        grey=params.data.channels == 1 and params.data.pictures,
+        volume=None if params.data.pictures else params.data.sides,
     )
 
 
@@ -203,7 +204,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
         **about_data(params.data),
     )
-    pictures = sample_pictures(workspace, row.protocol)
+    pictures = sample_pictures(workspace, params.data, row.protocol)
     preprocessing = preprocessing_of(params.data)
     deploy_onnx(model, deployed, card, preprocessing, pictures=pictures)
     for_engine = _engine_file(model.parent, card, preprocessing, pictures, folder / ENGINE_FILE)

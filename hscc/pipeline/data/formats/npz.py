@@ -9,6 +9,7 @@ only array of an ``.npz``, or an ``.npy``.
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 import zipfile
 from collections.abc import Sequence
@@ -47,15 +48,7 @@ class NumpyArrays(Format):
 
     def read(self, path: Path) -> Image:
         """Read one row, or the only array."""
-        values = self._values(path)
-        if values.ndim not in (2, 3) and 1 in values.shape:
-            values = values.squeeze()
-        if values.ndim not in (2, 3) or values.dtype.kind not in "uif":
-            raise UnreadableError(
-                f"{path} is an array of shape {values.shape} and type {values.dtype}; write numbers of shape (rows, "
-                "columns), (rows, columns, 3) or (slices, rows, columns)."
-            )
-        return Image(values, values.dtype.name)
+        return _as_image(self._values(path), str(path))
 
     def content(self, path: Path) -> tuple[int, str]:
         """Size and SHA-256 of the values, with their type and shape."""
@@ -70,23 +63,40 @@ class NumpyArrays(Format):
     def _values(self, path: Path) -> Values:
         file, place = _file(path)
         if place is None:
-            return self._array(file, None)
+            return self.array(file, None)
         split, _, row = place.rpartition("/")
-        array = self._array(file, _images_of(split))
+        array = self.array(file, _images_of(split))
         if not row.isdigit() or int(row) >= len(array):
             raise UnreadableError(f"{path} names a row that {file} does not hold; run `hscc validate` again.")
         return np.asarray(array[int(row)])
 
     def _rows(self, file: Path, split: str) -> int:
-        return len(self._array(file, _images_of(split)))
+        return len(self.array(file, _images_of(split)))
 
-    def _array(self, file: Path, name: str | None) -> Values:
+    def array(self, file: Path, name: str | None) -> Values:
+        """Read an array of a file, the only one without a name; the last one is kept."""
         key = (file, file.stat().st_mtime, name or "")
         with self._lock:
             if self._kept is None or self._kept[0] != key:
                 self._kept = None  # before the next one is read: either may be large
-                self._kept = (key, _load(file, name))
+                self._kept = (key, _load(file, name, file))
             return self._kept[1]
+
+
+def is_numpy(content: bytes) -> bool:
+    """Whether bytes begin as an ``.npy`` or a zip archive (``.npz``) does."""
+    return content.startswith((b"\x93NUMPY", b"PK\x03\x04"))
+
+
+def decode_numpy(content: bytes, name: str) -> Image:
+    """Decode the bytes of a file that holds one image.
+
+    Raises
+    ------
+    UnreadableError
+        If it holds none, or several.
+    """
+    return _as_image(_load(io.BytesIO(content), None, name), name)
 
 
 def splits_of(file: Path) -> list[str]:
@@ -119,10 +129,10 @@ def labels_of(file: Path, split: str, classes: Sequence[str]) -> list[str]:
     """
     images, name = _images_of(split), f"{split}_{_LABELS}" if split else _LABELS
     try:
-        labels = _load(file, name)
+        labels = _load(file, name, file)
     except UnreadableError as error:
         raise DataError(f"{file} has {images} but no {name}; add an array with the class of each row.") from error
-    rows = len(ARRAYS._array(file, images))
+    rows = len(ARRAYS.array(file, images))
     if labels.size != rows:
         raise DataError(f"{file} has {labels.size} {name} for {rows} {images}; give one class per row.")
     known = dict(enumerate(classes))
@@ -141,9 +151,20 @@ def _file(path: Path) -> tuple[Path, str | None]:
     return (Path(file), place) if found and file.endswith(".npz") else (path, None)
 
 
-def _load(file: Path, name: str | None) -> Values:
+def _as_image(values: Values, path: str) -> Image:
+    if values.ndim > 3:
+        values = values.squeeze()
+    if values.ndim not in (2, 3) or values.dtype.kind not in "uif":
+        raise UnreadableError(
+            f"{path} is an array of shape {values.shape} and type {values.dtype}; write numbers of shape (rows, "
+            "columns), (rows, columns, 3) or (slices, rows, columns)."
+        )
+    return Image(values, values.dtype.name)
+
+
+def _load(source: Path | io.BytesIO, name: str | None, file: object) -> Values:
     try:
-        loaded = np.load(file, allow_pickle=False)
+        loaded = np.load(source, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             return np.asarray(loaded)
         with loaded:
