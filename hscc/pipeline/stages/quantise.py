@@ -72,7 +72,7 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         folder = target / network.name
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen, normalisation))
-        if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
+        if params.data.pictures and RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
             _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen, normalisation)))
         logits = predict(model, threads, images, val, normalisation)
         scores = {

@@ -217,8 +217,8 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
 def _engine_file(
     cell: Path, card: DeploymentCard, preprocessing: Preprocessing, pictures: list[Picture], target: Path
 ) -> tuple[Path, ...]:
-    """Write the network for the engine too; a version without it is served by ONNX Runtime."""
-    if not (cell / WEIGHTS).is_file():
+    """Write a network of pictures for the engine too; a version without it is served by ONNX Runtime."""
+    if not (cell / WEIGHTS).is_file() or preprocessing.of_volumes:
         return ()
     images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
     try:
