@@ -230,6 +230,7 @@ class Remark(Section):
 class DataSpec(Section):
     """Section ``data``; each key is explained in ``params.yaml``."""
 
+    task: Literal["classification", "segmentation"]
     layout: Literal["folders", "table"]
     table: LabelTable | None
     official: OfficialSplit | None

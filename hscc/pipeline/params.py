@@ -23,7 +23,7 @@ from pydantic import (
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
 from hscc.pipeline.data_spec import DataSpec, Protocol
-from hscc.pipeline.known_names import Kind, known_names
+from hscc.pipeline.known_names import TASK_SCORES, Kind, known_names
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 from hscc.plugins import load_plugins
 
@@ -233,6 +233,7 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
+    score: str
     metrics: tuple[str, ...]
 
     @field_validator("metrics")
@@ -253,7 +254,7 @@ class RegisterParams(Section):
     """What a cell must reach to be registered."""
 
     name: Annotated[str, Field(min_length=1)]
-    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)]
+    max_drop: Annotated[float, Field(ge=0, le=1)]
     min_macs_ratio: Annotated[float, Field(ge=1)]
     min_speedup: Annotated[float, Field(ge=0)]
     runtime: Literal["auto", "engine", "onnxruntime"]
@@ -301,6 +302,16 @@ class Params(Section):
         if self.data.protocol not in self.train.protocols:
             raise ValueError(
                 f"train.protocols {list(self.train.protocols)} lacks data.protocol {self.data.protocol!r}; add it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _judges_by_a_score_of_the_task(self) -> Params:
+        scores = TASK_SCORES[self.data.task]
+        if self.evaluate.score not in scores:
+            raise ValueError(
+                f"evaluate.score {self.evaluate.score!r} is no score of data.task {self.data.task}; choose one of "
+                f"{', '.join(scores)}"
             )
         return self
 

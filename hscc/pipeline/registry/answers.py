@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.statistics.predictions import predictions_of
+from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of
 from hscc.pipeline.statistics.schema import network_name
 
 COLUMNS = ("sha256", "copy", "group", "label", "predicted", "dense")
+CHANCE = "p_"  # before a class: what the version gave to it, in each image; early versions did not keep that
+DENSE_CHANCE = "dense_p_"  # likewise its dense network
 IMAGE = ["sha256", "copy"]  # a data set may hold the same bytes twice
 
 _NUMBERS = ("copy", "group")
@@ -37,22 +41,30 @@ def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: s
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`, one row per image, by hash.
+        `COLUMNS`, and the probabilities of each class; one row per image, by hash.
 
     Raises
     ------
     ArtifactError
         If the predictions lack the network or its baseline, or an image of them is not in the manifest.
     """
-    answers = predictions_of(predictions, network)[["path", "label", "predicted"]]
-    dense = predictions_of(predictions, network_name(None, protocol))[["path", "predicted"]]
-    found = answers.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
+    own = predictions_of(predictions, network)
+    answers = own[["path", "label", "predicted"]].join(_chances(own, CHANCE))
+    reference = predictions_of(predictions, network_name(None, protocol))
+    dense = reference[["path", "predicted"]].set_axis(["path", "dense"], axis=1).join(_chances(reference, DENSE_CHANCE))
+    found = answers.merge(dense, on="path", validate="one_to_one").merge(
         manifest[["path", "sha256", "group"]], on="path", how="left", validate="one_to_one"
     )
     if found.empty or found["sha256"].isna().any():
         raise ArtifactError("the predictions and the manifest are of different data; run `dvc repro`.")
     found["copy"] = found.sort_values("path").groupby("sha256").cumcount()
-    return found.astype({"group": "int64"})[list(COLUMNS)].sort_values(IMAGE, ignore_index=True)
+    kept = [*COLUMNS, *(name for name in map(str, found) if name.startswith((CHANCE, DENSE_CHANCE)))]
+    return found.astype({"group": "int64"})[kept].sort_values(IMAGE, ignore_index=True)
+
+
+def _chances(rows: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    found = softmax(logits_of(rows).astype(np.float64), axis=1)
+    return pd.DataFrame(found, columns=[f"{prefix}{name}" for name in classes_of(rows)], index=rows.index)
 
 
 def read_evidence(path: Path) -> pd.DataFrame:
@@ -66,7 +78,7 @@ def read_evidence(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`.
+        `COLUMNS`, and what else was kept.
 
     Raises
     ------

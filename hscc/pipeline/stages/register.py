@@ -55,13 +55,13 @@ from hscc.storage import load
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL, WEIGHTS = "model.onnx", "model.safetensors"  # the evaluated network, in its cell's folder
 
-_TAGS = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
-_FIGURES = (
-    "accuracy",
-    "accuracy_se",
-    "against_dense_accuracy",
-    "against_dense_accuracy_low",
-    "against_dense_accuracy_high",
+_TAGS = ("score", "method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
+_FIGURES = (  # with the name of the primary score
+    "{score}",
+    "{score}_se",
+    "against_dense_{score}",
+    "against_dense_{score}_low",
+    "against_dense_{score}_high",
     "macro_f1",
     "macro_f1_se",
     "kl",
@@ -70,7 +70,7 @@ _FIGURES = (
     "macs_ratio",
     "params_ratio",
     "size_bytes",
-    "validation_accuracy",
+    "validation_score",
     "speedup_b1",
     "latency_ms_b1",
 )
@@ -132,7 +132,7 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         code=SERVED,
         sha256=row.model_sha256,
         tags={"network": row.name, **tags, **_provenance(results), PHANTOM_TAG: phantom},
-        metrics={name: float(columns[name]) for name in _FIGURES if name in columns},
+        metrics={name: float(columns[name]) for each in _FIGURES if (name := each.format(score=row.score)) in columns},
         description=_describe(results, params.data.texts),
         classes=results.classes,
         runtime=params.register_.runtime,

@@ -15,14 +15,13 @@ from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.loading import augmentation_of, normalisation_of, read_splits
+from hscc.pipeline.data.loading import normalisation_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
-from hscc.training.loop import Recipe
-from hscc.training.supervised import train_baseline
-from hscc.training.views import Views
+from hscc.training.loop import Recipe, fit
 
 
 def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
@@ -31,7 +30,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     Parameters
     ----------
     params : Params
-        Sections ``data`` and ``train`` are used.
+        Sections ``data`` and ``train`` and ``evaluate.score`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
     protocol : str
@@ -48,7 +47,8 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         channels=params.data.channels,
         normalisation=normalisation_of(params.data),
     )
-    train, val = read_splits(manifest, card, protocol, workspace)
+    task = task_of(params)
+    train, val = task.splits(manifest, card, protocol, workspace)
     model, pretrained = _new_model(params)
     name = f"{params.train.backbone}-{protocol}"
     tags = {"protocol": protocol}
@@ -58,24 +58,16 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
             print(
                 f"{name} epoch {epoch + 1:>3}/{params.train.epochs}  "
-                f"train {row['train_loss']:.3f} / {row['train_accuracy']:.1%}  "
-                f"val {row['val_loss']:.3f} / {row['val_accuracy']:.1%}  {time.monotonic() - started:.0f} s",
+                f"train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  {task.short(row)}  "
+                f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )
 
         checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
-        smoothing = params.train.label_smoothing
-        views = Views(
-            train,
-            params.train.batch_size,
-            params.train.seed,
-            augmentation_of(params.data),
-            sizes=params.train.sizes,
-            epochs=params.train.epochs,
-        )
-        recipe = _recipe(params.train, views.settled)
-        history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
-        best = max(history, key=lambda row: row["val_accuracy"])
+        views = task.training(train)
+        recipe = _recipe(params.train, views.settled, task.column)
+        history = fit(model, task.loss(), task.scores(val), views, recipe, checkpoint, on_epoch)
+        best = max(history, key=lambda row: row[task.column])
         size = card.image_size
         cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
         metrics = {
@@ -84,7 +76,8 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "protocol": protocol,
             "seed": params.train.seed,
             **cost,
-            "val_accuracy": best["val_accuracy"],
+            "score": task.score,
+            task.column: best[task.column],
             "val_loss": best["val_loss"],
             "best_epoch": int(best["epoch"]),
             "epochs": len(history),
@@ -92,17 +85,17 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "val_images": len(val),
         }
         _write(workspace, protocol, model, card, history, metrics)
-        tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
+        tracked.metrics({f"best_{task.column}": best[task.column], **cost})
 
 
-def _recipe(params: TrainParams, settled: int) -> Recipe:
+def _recipe(params: TrainParams, settled: int, select: str) -> Recipe:
     return Recipe(
         epochs=params.epochs,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         patience=params.patience,
         seed=params.seed,
-        select="val_accuracy",
+        select=select,
         select_lower=False,
         precision=params.precision,
         warm_up=params.warm_up,

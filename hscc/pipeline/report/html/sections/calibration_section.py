@@ -167,8 +167,8 @@ def calibration_section(results: Results, predictions: pd.DataFrame) -> Section:
     drawing = reliability_drawing(networks, "Reliability")
     rows = [row for row in (dense, chosen, results.int8_of(chosen)) if row is not None]
     measures: list[Measure[NetworkRow]] = [
-        measure("ECE", lambda row: with_error(row.ece)),
-        measure("Brier", lambda row: with_error(row.brier)),
+        measure("ECE", lambda row: with_error(row.scores["ece"])),
+        measure("Brier", lambda row: with_error(row.scores["brier"])),
     ]
     lines = tuple(Line(network_label(row), cells_of(row, measures)) for row in rows)
     table = Table("Calibration, ± one bootstrap standard error", "network", columns_of(measures), lines)
