@@ -136,8 +136,8 @@ def _bench(workspace: Path, _: str) -> str:
 
 def _evaluate(workspace: Path, _: str) -> str:
     rows = _read(workspace / layout.RESULTS_JSON)["rows"]
-    name = rows[0]["score"]
-    shown = [(row["method"], row["scores"][name]["value"]) for row in rows if row["precision"] == "fp32"]
+    name = rows[0].get("score", "accuracy")  # earlier versions had accuracy alone, in a field of its own
+    shown = [(row["method"], row.get("scores", row)[name]["value"]) for row in rows if row["precision"] == "fp32"]
     return f"{score_label(name)} {', '.join(f'{method} {100 * value:.1f} %' for method, value in shown)}"
 
 

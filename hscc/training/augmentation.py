@@ -39,7 +39,12 @@ class Augmentation:
     outside: Literal["black", "edge"] = "black"
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augmentation | None = None) -> torch.Tensor:
+def augment(
+    images: torch.Tensor,
+    generator: torch.Generator,
+    augmentation: Augmentation | None = None,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+) -> torch.Tensor:
     """Flip (one in two), rotate, shift and zoom each image on its own.
 
     Parameters
@@ -50,11 +55,13 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
         Source of all randomness.
     augmentation : Augmentation, optional
         How far; the defaults if absent.
+    mode : {"bilinear", "nearest"}
+        Between pixels: "nearest" for masks, whose levels are names.
 
     Returns
     -------
     Tensor of float32, shape as `images`
-        Levels 0 to 255, bilinear.
+        Levels 0 to 255.
     """
     n, most = images.shape[0], augmentation or Augmentation()
 
@@ -76,7 +83,7 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
     levels = channels_first(images).to(torch.float32)
     grid = F.affine_grid(rows.to(levels.device), list(levels.shape), align_corners=False)
     padding = "zeros" if most.outside == "black" else "border"
-    return _as_images(F.grid_sample(levels, grid, mode="bilinear", padding_mode=padding, align_corners=False), images)
+    return _as_images(F.grid_sample(levels, grid, mode=mode, padding_mode=padding, align_corners=False), images)
 
 
 def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:

@@ -55,7 +55,7 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("tradeoff", "regions", [0], "tradeoff.regions"),
         ("tradeoff", "calibrations", [768], "not fewer than calibrate.images 768"),
         ("evaluate", "resamples", 10, "evaluate.resamples"),
-        ("register", "max_accuracy_drop", 2, "register.max_accuracy_drop"),
+        ("register", "max_drop", 2, "register.max_drop"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_sentence(
