@@ -101,7 +101,7 @@ def deploy_onnx(
     Parameters
     ----------
     network : Path
-        float32 (N, channels, height, width) to logits (N, classes).
+        float32 (N, channels, height, width) to logits (N, classes), or (N, classes, height, width) of a segmentation.
     path : Path
         Target file, replaced atomically.
     card : DeploymentCard
@@ -172,7 +172,8 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     Parameters
     ----------
     network : ModelProto
-        One input, float32 (N, channels, height, width), and one output, logits (N, classes); of any precision inside.
+        One input, float32 (N, channels, height, width), and one output, logits (N, classes) or, of a
+        segmentation, (N, classes, height, width); of any precision inside.
     preprocessing : Preprocessing
         What it was trained behind.
     """
@@ -184,9 +185,9 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
     (entry,), (logits,) = network.graph.input, network.graph.output
     merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
     merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], OUTPUT, axis=1))
-    classes = logits.type.tensor_type.shape.dim[1].dim_value
+    shape = ["batch", *(axis.dim_value for axis in logits.type.tensor_type.shape.dim[1:])]
     del merged.graph.output[:]
-    merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
+    merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
     tidy = onnx_ir.passes.Sequential(
         ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass(), RemoveUnusedNodesPass()
     )

@@ -123,6 +123,7 @@ class TrainParams(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Count
     sizes: tuple[Annotated[int, Field(ge=16)], ...]
+    patch: Annotated[int, Field(ge=16)] | None = None
     precision: Literal["auto", "bf16", "fp32"]
     seed: Seed
 
@@ -313,6 +314,21 @@ class Params(Section):
                 f"evaluate.score {self.evaluate.score!r} is no score of data.task {self.data.task}; choose one of "
                 f"{', '.join(scores)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _does_what_the_task_allows(self) -> Params:
+        if self.data.task == "segmentation":
+            if self.train.sizes:
+                raise ValueError("train.sizes is for task classification; set it to [], and train.patch if you like")
+            if self.train.label_smoothing:
+                raise ValueError("train.label_smoothing is for task classification; set it to 0")
+            if self.tradeoff.enabled:
+                raise ValueError("tradeoff is for task classification; set tradeoff.enabled to false")
+            if self.evaluate.metrics:
+                raise ValueError("evaluate.metrics has metrics of classifiers; set it to [] for task segmentation")
+        elif self.train.patch is not None:
+            raise ValueError("train.patch is for task segmentation; remove it, or set it to null")
         return self
 
     @model_validator(mode="after")

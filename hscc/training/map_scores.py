@@ -1,8 +1,8 @@
 """Scores of segmentations from counts that are kept of each image.
 
-Of an image its pixels are counted by true and predicted class, and by the log odds of each class, so that every score can
-be computed for any weights of the images without the maps themselves. All scores but the area under the ROC curve are
-means over the images; the area is that of all pixels together.
+Of an image its pixels are counted by true and predicted class, and by the log odds of each class, so that every score
+can be computed for any weights of the images without the maps themselves. All scores but the area under the ROC curve
+are means over the images; the area is that of all pixels together.
 """
 
 from __future__ import annotations

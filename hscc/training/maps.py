@@ -81,7 +81,7 @@ class Patches:
     def per_image(self) -> int:
         """Patches of an image."""
         height, width = self.split.masks.shape[1:3]
-        return max(1, round(height * width / (self.sides[0] * self.sides[1])))
+        return max(1, round(int(height) * int(width) / (self.sides[0] * self.sides[1])))
 
     @property
     def steps(self) -> int:

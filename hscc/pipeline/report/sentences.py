@@ -110,10 +110,13 @@ def setting(results: Results) -> str:
     split = f", in which {_SPLITS[results.protocol]}" if results.protocol in _SPLITS else ""
     drawn = "drawn images, no patients, and says nothing about images of patients"
     subject = drawn if results.phantom else "one data set"
+    weight = f"it has {images} test images"
+    if results.score == "accuracy":
+        weight = f"one of its {images} test images is {100 / images:.2f} points"
     return (
         f"All this is {count(seeds)} seed{'' if seeds == 1 else 's'} of compression and one training of the dense "
-        f"network on {subject}, split by the {results.protocol} protocol{split}; one of its {images} test images is "
-        f"{100 / images:.2f} points, and nothing here is a clinical claim."
+        f"network on {subject}, split by the {results.protocol} protocol{split}; {weight}, and nothing here is a "
+        "clinical claim."
     )
 
 
@@ -344,6 +347,9 @@ def _protocols(rows: Sequence[NetworkRow]) -> str:
 
 
 def _one_image(results: Results) -> str:
+    """Say what an image weighs in accuracy, in units of the paper's gain."""
+    if results.score != "accuracy":
+        return ""
     images = results.dense().n_test
     return (
         f"**One image is {100 / images:.2f} points** on {images} test images: the paper's gain of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from hscc.export.graph.simplify import simplify_file
 from hscc.export.to_onnx import write_onnx
 from hscc.files import replacing
 from hscc.methods import METHODS
+from hscc.networks.backbones import pick_device
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
 from hscc.pipeline import layout
@@ -34,9 +36,9 @@ from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
 from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
-from hscc.training.finetuning import Finetuning, Known, ask, distil
-from hscc.training.images import EVALUATION_BATCH, Split, to_input
-from hscc.training.views import Mixed
+from hscc.training.finetuning import Answered, Finetuning, Known, ask, distil
+from hscc.training.images import Split, to_input
+from hscc.training.views import Epochs, Mixed
 
 Metrics = dict[str, str | int | float]
 
@@ -134,9 +136,11 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _epochs(folder: Path, dense: nn.Module, task: Task, train: Split, params: FinetuneParams, seed: int) -> Known:
-    """Ask the baseline once for all cells that are fine-tuned on the same batches: they take a few megabytes."""
+def _epochs(folder: Path, dense: nn.Module, task: Task, train: Split, params: FinetuneParams, seed: int) -> Epochs:
+    """Ask the baseline once for all cells that are fine-tuned on the same batches, where its answers are small."""
     epochs = Mixed(task.views(train, params.batch_size, seed), params.mixup, seed)
+    if not task.keeps_answers:
+        return Answered(epochs, copy.deepcopy(dense).to(pick_device()), task.outputs)
     path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return Known(epochs, safetensors.torch.load_file(path)["logits"])
@@ -150,7 +154,7 @@ def _refit_images(task: Task, train: Split, params: Params, seed: int) -> list[t
     """Network inputs, augmented: the baseline knows its training images by heart and is too sure of them."""
     images, _ = train.batch(task.sample(train, params.compress.refit.images, seed))
     augmented = augment(images, torch.Generator().manual_seed(seed), augmentation_of(params.data))
-    return list(to_input(augmented, train.normalisation).split(EVALUATION_BATCH))
+    return list(to_input(augmented, train.normalisation).split(task.batch))
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Finetuning:

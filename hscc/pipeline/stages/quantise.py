@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ from hscc.pipeline.tasks.assessment.registry import assessment_of
 from hscc.pipeline.tracking import StageRun, stage_run
 from hscc.timing.runtimes import ENGINE, RUNTIMES
 
-BATCH = 16  # images at a time through the network with all its activations kept
+BATCH = 16  # images of `_USUAL` pixels at a time through the network with all its activations kept
+_USUAL = 224 * 224
 
 Images = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -91,5 +93,6 @@ def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArr
 
 
 def _batches(images: Images, rows: Rows, normalisation: Normalisation) -> Iterator[npt.NDArray[np.float32]]:
-    for start in range(0, len(rows), BATCH):
-        yield as_input(np.asarray(images[rows[start : start + BATCH]]), normalisation)
+    size = max(1, min(BATCH, BATCH * _USUAL // math.prod(images.shape[1:3])))
+    for start in range(0, len(rows), size):
+        yield as_input(np.asarray(images[rows[start : start + size]]), normalisation)

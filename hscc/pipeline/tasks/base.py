@@ -44,12 +44,18 @@ class Task(ABC):
         As in ``data.task``.
     outputs : Outputs
         What counts of the networks' answers.
+    batch : int
+        Images at a time where nothing else is asked for.
+    keeps_answers : bool
+        Whether the dense network's answers to all batches of a fine-tuning are small enough to be kept for all cells.
     score : str
         Name of the primary score; its column on validation is ``val_<score>``.
     """
 
     name: ClassVar[str]
     outputs: ClassVar[Outputs]
+    batch: ClassVar[int]
+    keeps_answers: ClassVar[bool]
 
     def __init__(self, params: Params) -> None:
         self.params = params

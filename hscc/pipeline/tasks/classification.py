@@ -16,7 +16,7 @@ from hscc.pipeline.data.loading import augmentation_of, balanced_sample, read_sp
 from hscc.pipeline.tasks.base import Task, TrainingViews
 from hscc.training.agreement import agreement, split_logits
 from hscc.training.finetuning import Evaluate
-from hscc.training.images import Split
+from hscc.training.images import EVALUATION_BATCH, Split
 from hscc.training.loop import Loss
 from hscc.training.supervised import cross_entropy, score
 from hscc.training.views import Epochs, Views
@@ -27,6 +27,8 @@ class Classification(Task):
 
     name = "classification"
     outputs = Outputs("classes")
+    batch = EVALUATION_BATCH
+    keeps_answers = True
 
     def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
         """See `Task`; targets are class indices."""

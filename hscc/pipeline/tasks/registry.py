@@ -5,8 +5,9 @@ from __future__ import annotations
 from hscc.pipeline.params import Params
 from hscc.pipeline.tasks.base import Task
 from hscc.pipeline.tasks.classification import Classification
+from hscc.pipeline.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation)}
 
 
 def task_of(params: Params) -> Task:

@@ -9,8 +9,11 @@ import pandas as pd
 from hscc.pipeline.params import Params
 from hscc.pipeline.tasks.assessment.base import AnyAssessment
 from hscc.pipeline.tasks.assessment.classification import ClassificationAssessment
+from hscc.pipeline.tasks.assessment.segmentation import SegmentationAssessment
 
-_ASSESSMENTS: dict[str, type[AnyAssessment]] = {each.name: each for each in (ClassificationAssessment,)}
+_ASSESSMENTS: dict[str, type[AnyAssessment]] = {
+    each.name: each for each in (ClassificationAssessment, SegmentationAssessment)
+}
 
 
 def assessment_of(params: Params, manifest: pd.DataFrame, workspace: Path) -> AnyAssessment:
