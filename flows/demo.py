@@ -1,8 +1,8 @@
 """``make demo``: the whole graph on drawn images, in a workspace of its own.
 
-The folder ``demo/`` gets a copy of the code and of the graph, parameters for a small network, drawn images and a DVC
-repository without git. Nothing in it can mix with results of real images: other folder, other data hash, other model
-name. Running it again refreshes the copies and lets DVC decide what must run.
+The folder ``demo/`` becomes a workspace as `hscc init` makes it, with parameters for a small network, drawn images and
+a DVC repository without git. Nothing in it can mix with results of real images: other folder, other data hash, other
+model name. Running it again brings graph and parameters up to date and lets DVC decide what must run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from rich.console import Console
 from flows.commands import environment
 from flows.progress import Progress
 from flows.repro import reproduce
+from hscc.errors import HSCCError
 from hscc.pipeline import layout
 from hscc.pipeline.data.phantom.dataset import draw_dataset
 from hscc.pipeline.redaction import redact
+from hscc.pipeline.workspace.create import bring_data, initialise_dvc, write_files
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = Path("demo")
 PARAMS = "params.demo.yaml"
-GRAPH = "dvc.yaml"
 LOG = "demo.log"  # in the workspace: all that DVC and the stages print
 LAST_LINES = 20  # of it, shown when a stage fails
 
@@ -45,7 +46,7 @@ class StepError(Exception):
 
 
 def prepare(root: Path, workspace: Path) -> None:
-    """Make the workspace, or bring its copies of code, graph and parameters up to date.
+    """Make the workspace, or bring its graph and parameters up to date.
 
     Parameters
     ----------
@@ -55,14 +56,9 @@ def prepare(root: Path, workspace: Path) -> None:
         The folder to make; outputs of an earlier demo in it stay.
     """
     workspace.mkdir(exist_ok=True)
-    shutil.rmtree(workspace / "hscc", ignore_errors=True)
-    shutil.copytree(root / "hscc", workspace / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
-    for source, name in ((GRAPH, GRAPH), (".dvcignore", ".dvcignore"), (PARAMS, layout.PARAMS.name)):
-        shutil.copyfile(root / source, workspace / name)
-    for folder in ("artifacts/baseline", "artifacts/cells", "reports/protocols"):
-        (workspace / folder).mkdir(parents=True, exist_ok=True)
-    if not (workspace / ".dvc").is_dir():
-        _call(workspace, "dvc", "init", "--quiet", "--no-scm")
+    shutil.rmtree(workspace / "hscc", ignore_errors=True)  # earlier demos ran a copy of the package
+    write_files(workspace, (root / PARAMS).read_text(encoding="utf-8"), title="Demo", data="drawn images")
+    initialise_dvc(workspace, scm=False)
 
 
 def draw(workspace: Path) -> None:
@@ -84,7 +80,7 @@ def draw(workspace: Path) -> None:
         seed=0,
         duplicates=DUPLICATES,
     )
-    _call(workspace, "dvc", "add", "--quiet", str(layout.DATA))
+    bring_data(workspace, workspace / layout.DATA, copy=True)
 
 
 def run(workspace: Path) -> None:
@@ -145,13 +141,13 @@ def main() -> None:
         draw(WORKSPACE)
         run(WORKSPACE)
         show(WORKSPACE, time.monotonic() - begin)
-    except StepError as error:
+    except (StepError, HSCCError) as error:
         typer.echo(f"error: {redact(str(error))}", err=True)
         raise typer.Exit(1) from error
 
 
 def _call(folder: Path, module: str, *arguments: str) -> None:
-    """Run ``python -m module`` in a folder, so that the folder's own copy of the code runs."""
+    """Run ``python -m module`` in a folder."""
     sys.stdout.flush()
     status = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=folder, env=environment(), check=False

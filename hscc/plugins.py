@@ -144,6 +144,13 @@ def load_plugins(names: Iterable[str] = (), folder: Path | None = None) -> None:
             sys.path.remove(str(folder.resolve()))
 
 
+def import_from(folder: Path) -> None:
+    """Let modules of a folder be imported by name from now on, as `python -m` does for the current one."""
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.insert(0, path)
+
+
 def _import(module: str, what: str, fix: str) -> None:
     try:
         import_module(module)

@@ -1,20 +1,22 @@
 """Backbones by name: torchvision's own networks, and a small one for phantoms and tests.
 
 To add one here, write a builder that takes the number of classes and decorate it with `backbone`. Another package
-enters its own with an entry point of the group ``hscc.backbones``, see `hscc.plugins`.
+enters its own with an entry point of the group ``hscc.backbones``, see `hscc.plugins`. A name ``module:function`` needs
+no entry: that builder is imported.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from urllib.error import URLError
 
 import torch
 from torch import nn
 
-from hscc.errors import ParamsError, requires_extra
+from hscc.errors import ParamsError, first_line, requires_extra
 from hscc.networks.torchvision_operators import install_hook
 from hscc.networks.unet import UNet
 from hscc.plugins import Registry
@@ -40,18 +42,44 @@ def build(name: str, classes: int) -> nn.Module:
     Parameters
     ----------
     name : str
-        A key of `BACKBONES`.
+        A key of `BACKBONES`, or ``package.module:function`` of a builder of the user's own.
     classes : int
         Number of outputs.
 
     Raises
     ------
     ParamsError
-        If the name is unknown.
+        If the name is unknown, or the user's builder cannot be imported, fails or returns no network.
     """
+    if ":" in name:
+        return _build_own(name, classes)
     if name not in BACKBONES:
         raise ParamsError(f"train.backbone {name!r} is unknown; choose one of {', '.join(sorted(BACKBONES))}.")
     return BACKBONES[name](classes)
+
+
+def _build_own(name: str, classes: int) -> nn.Module:
+    module, _, function = name.partition(":")
+    try:
+        found = import_module(module)
+    except Exception as error:  # a user's module may raise anything
+        raise ParamsError(
+            f"train.backbone {name!r}: the module {module} cannot be imported ({first_line(error)}); put it into the "
+            "folder of params.yaml, or install its package."
+        ) from error
+    builder = getattr(found, function, None)
+    if not callable(builder):
+        raise ParamsError(f"train.backbone {name!r}: {found.__file__} has no function {function}; correct the name.")
+    try:
+        model = builder(classes)
+    except Exception as error:
+        raise ParamsError(
+            f"train.backbone {name!r} fails when called with the number of classes, {classes} ({first_line(error)}); "
+            "it must take that number alone."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ParamsError(f"train.backbone {name!r} returns {type(model).__name__}; it must return a torch.nn.Module.")
+    return model
 
 
 def initialise(model: nn.Module) -> None:

@@ -42,6 +42,10 @@ class _Module:
     digest: str
     names: frozenset[str]  # of what it may import: modules, and things in them
 
+    @property
+    def is_package(self) -> bool:
+        return self.path.name == "__init__.py"
+
 
 def stage_names() -> list[str]:
     """List the stages of the graph that depend on code: the modules of `STAGES` but the stage ``code`` itself."""
@@ -58,7 +62,7 @@ def stage_code(stage: str, plugins: Collection[str] = ()) -> dict[str, str]:
     stage : str
         Name of the stage and of its module.
     plugins : collection of str
-        Modules of other packages that register methods or backbones.
+        Modules of other packages that register methods or backbones, or hold the user's network.
 
     Returns
     -------
@@ -74,9 +78,13 @@ def stage_code(stage: str, plugins: Collection[str] = ()) -> dict[str, str]:
     if _TAKE_PLUGINS & modules.keys():
         for name in plugins:
             if _path(name) is None:
-                raise ParamsError(f"plugins in params.yaml names {name}, which cannot be found; install it.")
+                raise ParamsError(
+                    f"params.yaml names the module {name} (plugins or train.backbone), which cannot be found; put it "
+                    "beside params.yaml, or install its package."
+                )
         modules |= _closure(plugins)
-    files = {path for module in modules.values() for path in _data_files(module.path.parent)}
+    folders = {module.path.parent for name, module in modules.items() if "." in name or module.is_package}
+    files = {path for folder in folders for path in _data_files(folder)}  # beside a lone module lies the workspace
     found = {name: module.digest for name, module in modules.items()}
     return dict(sorted({**found, **{_shown(path): file_sha256(path) for path in files}}.items()))
 

@@ -6,7 +6,8 @@ No key has a default here: what holds is what the file states.
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -25,7 +26,9 @@ from hscc.pipeline.cell_spec import CellSpec, parse_cell
 from hscc.pipeline.data_spec import DataSpec, Protocol
 from hscc.pipeline.known_names import TASK_SCORES, Kind, known_names
 from hscc.pipeline.section import Count, Fraction, Section, Seed
-from hscc.plugins import load_plugins
+from hscc.plugins import import_from, load_plugins
+
+WEIGHT_FILES = (".safetensors", ".pt", ".pth")  # as hscc.networks.weights reads them
 
 
 def known(name: str, kind: Kind) -> str:
@@ -61,7 +64,18 @@ def _known_method(name: str) -> str:
 
 
 def _known_backbone(name: str) -> str:
-    return known(name, "backbone")
+    if ":" not in name:
+        return known(name, "backbone")
+    module, _, function = name.partition(":")
+    if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError("write a network of your own as package.module:function")
+    return name
+
+
+def _weights(name: str) -> str:
+    if name not in ("none", "imagenet") and PurePath(name).suffix not in WEIGHT_FILES:
+        raise ValueError(f"write none, imagenet, or a file that ends in {', '.join(WEIGHT_FILES)}")
+    return name
 
 
 def _cell(value: object) -> CellSpec:
@@ -114,8 +128,8 @@ class TrainParams(Section):
 
     protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)]
     backbone: Annotated[str, AfterValidator(_known_backbone)]
-    weights: Literal["none", "imagenet"]
-    epochs: Count
+    weights: Annotated[str, AfterValidator(_weights)]
+    epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     warm_up: Fraction
@@ -126,6 +140,17 @@ class TrainParams(Section):
     patch: Annotated[int, Field(ge=16)] | None = None
     precision: Literal["auto", "bf16", "fp32"]
     seed: Seed
+
+    @property
+    def weights_file(self) -> str | None:
+        """File of weights that were trained elsewhere, relative to the workspace; None without one."""
+        return None if self.weights in ("none", "imagenet") else self.weights
+
+    @model_validator(mode="after")
+    def _trains_or_takes(self) -> TrainParams:
+        if self.epochs == 0 and self.weights_file is None:
+            raise ValueError("epochs 0 takes a network as it is, which needs its file in weights; name it, or train")
+        return self
 
 
 class FinetuneParams(Section):
@@ -376,20 +401,45 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     if isinstance(plugins, list):
         load_plugins(map(str, plugins), path.parent)  # first: the sections may name what they add
     try:
-        return Params.model_validate(loaded)
+        params = Params.model_validate(loaded)
+        if ":" in params.train.backbone:
+            import_from(path.parent)
+        return params
     except ValidationError as error:
         raise ParamsError(_first_problem(path, error)) from error
 
 
-def read_plugins(path: Path = Path("params.yaml")) -> list[str]:
-    """Read the names of the plugins alone: fast, for no section is checked and nothing imported.
+@dataclass(frozen=True)
+class OwnCode:
+    """What a stage runs or reads that is not of this package, as ``params.yaml`` names it.
+
+    Attributes
+    ----------
+    modules : tuple of str
+        Plugins, and the module of ``train.backbone`` if that is ``module:function``.
+    weights : str or None
+        The file of ``train.weights``, relative to the workspace.
+    """
+
+    modules: tuple[str, ...]
+    weights: str | None
+
+
+def read_own_code(path: Path = Path("params.yaml")) -> OwnCode:
+    """Read what `OwnCode` says: fast, for no section is checked and nothing imported.
 
     Raises
     ------
     ParamsError
         If the file is missing or is not YAML.
     """
-    return [str(name) for name in _read_yaml(path).get("plugins") or ()]
+    loaded = _read_yaml(path)
+    train = loaded.get("train")
+    train = train if isinstance(train, dict) else {}
+    module, _, function = str(train.get("backbone", "")).partition(":")
+    weights = str(train.get("weights", ""))
+    modules = [*map(str, loaded.get("plugins") or ()), *([module] if function else [])]
+    return OwnCode(tuple(modules), weights if PurePath(weights).suffix in WEIGHT_FILES else None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

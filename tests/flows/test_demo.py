@@ -8,6 +8,7 @@ import yaml
 
 from flows import demo
 from hscc.pipeline.params import read_params
+from hscc.pipeline.workspace.create import graph
 from tests.in_process import dvc
 
 ROOT = Path(__file__).parents[2]
@@ -15,14 +16,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A git and DVC repository with what the demo copies out of it."""
+    """A git and DVC repository with what the demo takes from it."""
     root = tmp_path / "repository"
-    (root / "hscc/__pycache__").mkdir(parents=True)
-    (root / "hscc/__pycache__/old.pyc").write_bytes(b"0")
-    (root / "hscc/code.py").write_text("one = 1\n")
+    root.mkdir()
     subprocess.run(["git", "init", "--quiet", str(root)], check=True)
     dvc(root, "init", "--quiet")
-    for name in (demo.GRAPH, demo.PARAMS, ".dvcignore"):
+    for name in (demo.PARAMS, ".dvcignore"):
         shutil.copyfile(ROOT / name, root / name)
     return root
 
@@ -32,28 +31,27 @@ def test_the_workspace_is_a_repository_of_its_own(repository: Path) -> None:
     demo.prepare(repository, workspace)
     assert dvc(workspace, "root") == "."
     assert yaml.safe_load(dvc(workspace, "config", "core.no_scm")) is True
-    assert (workspace / demo.GRAPH).read_bytes() == (ROOT / demo.GRAPH).read_bytes()
+    assert (workspace / "dvc.yaml").read_text() == graph()
     assert read_params(workspace / "params.yaml") == read_params(ROOT / demo.PARAMS)
-    assert (workspace / "hscc/code.py").is_file()
-    assert not (workspace / "hscc/__pycache__").exists()
 
 
 def test_the_repository_does_not_see_the_workspace(repository: Path) -> None:
-    (repository / demo.GRAPH).write_text("stages: {}\n")
+    (repository / "dvc.yaml").write_text("stages: {}\n")
     before = dvc(repository, "stage", "list", "--all")
     demo.prepare(repository, repository / "demo")
-    shutil.copyfile(ROOT / demo.GRAPH, repository / "demo" / demo.GRAPH)
     assert dvc(repository, "stage", "list", "--all") == before
 
 
-def test_preparing_again_refreshes_the_code_and_keeps_outputs(repository: Path) -> None:
+def test_preparing_again_refreshes_the_graph_and_keeps_outputs(repository: Path) -> None:
     workspace = repository / "demo"
     demo.prepare(repository, workspace)
     (workspace / "artifacts/manifest.csv").write_text("kept")
-    (repository / "hscc/code.py").rename(repository / "hscc/renamed.py")
+    (workspace / "dvc.yaml").write_text("stages: {}\n")
+    (workspace / "hscc").mkdir()  # as earlier demos left it: it would run instead of the package
     demo.prepare(repository, workspace)
-    assert sorted(path.name for path in (workspace / "hscc").iterdir()) == ["renamed.py"]
+    assert (workspace / "dvc.yaml").read_text() == graph()
     assert (workspace / "artifacts/manifest.csv").read_text() == "kept"
+    assert not (workspace / "hscc").exists()
 
 
 def test_images_are_drawn_once_and_pinned(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ a network is loaded (its libraries) is not counted: that is the same for every n
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,13 +77,15 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     order = {
         "name": subject.name,
         **{key: str(path.resolve()) for key, path in _forms(subject).items()},
-        "side": subject.side,
+        "input_shape": subject.input_shape,
         "runtime": runtime,
         "threads": threads,
         "batches": sorted(batches),
     }
     command = [sys.executable, "-m", "hscc.pipeline.benchmark.peak_memory", json.dumps(order)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A network of the user's own may be in a module of the workspace.
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=known, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise ArtifactError(f"{subject.form(runtime)} does not run in {runtime} by itself ({reason}); make it again.")
@@ -93,7 +96,7 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
 def measure(order: Mapping[str, Any]) -> Peaks:
     """Load and run the network in this process; see `peak_memory`, whose child calls it."""
     forms = {key: Path(order[key]) if key in order else None for key in _FORMS}
-    subject = Subject(name=order["name"], side=order["side"], **forms)
+    subject = Subject(name=order["name"], input_shape=tuple(order["input_shape"]), **forms)
     for library in _LIBRARIES[order["runtime"]]:
         import_module(library)
     _reset_peak()

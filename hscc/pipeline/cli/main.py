@@ -64,6 +64,35 @@ app = typer.Typer(
 GRAPH = "Stages of the graph"
 
 
+@app.command(epilog="Example: `hscc init my-workspace --data ~/x-rays`")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of the images: one folder per class, below train/ and test/ if the data has such a split, or "
+            "with a CSV or Parquet file of labels.",
+        ),
+    ],
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML with the section data, and others if wanted, instead of a proposal."),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the data into the workspace and DVC's cache, instead of a link.")
+    ] = False,
+) -> None:
+    """Make a workspace for data of your own, ready for `dvc repro`.
+
+    Looks at the data and proposes its spec, one line per value that says why; writes params.yaml, dvc.yaml, data.dvc,
+    .dvc and a README.
+    """
+    from hscc.pipeline.commands import init as command
+
+    command.run(folder, data, spec, copy=copy, say=typer.echo)
+
+
 @app.command(epilog="Example: `hscc fetch --from ~/Downloads/brain-tumor-mri.zip`")
 def fetch(
     source: Annotated[

@@ -1,4 +1,4 @@
-"""Stage code: the package's source in; for each stage the hashes of what it runs out."""
+"""Stage code: the package's source, plugins and the user's network in; for each stage the hashes of what it runs out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from hscc.files import replacing
+from hscc.errors import ParamsError
+from hscc.files import file_sha256, replacing
 from hscc.pipeline import layout
 from hscc.pipeline.code_identity import stage_code, stage_names
-from hscc.pipeline.params import read_plugins
+from hscc.pipeline.params import read_own_code
 
 
 def run(workspace: Path = Path(".")) -> None:
@@ -20,12 +21,19 @@ def run(workspace: Path = Path(".")) -> None:
     workspace : Path
         Folder of ``dvc.yaml``.
     """
-    plugins = read_plugins(workspace / layout.PARAMS)
-    sys.path.insert(0, str(workspace.resolve()))  # where plugins may be that are not installed
+    own = read_own_code(workspace / layout.PARAMS)
+    sys.path.insert(0, str(workspace.resolve()))  # where plugins and networks may be that are not installed
     try:
-        found = {stage: stage_code(stage, plugins) for stage in stage_names()}
+        found = {stage: stage_code(stage, own.modules) for stage in stage_names()}
     finally:
         sys.path.pop(0)
+    if own.weights is not None:
+        weights = workspace / own.weights
+        if not weights.is_file():
+            raise ParamsError(
+                f"train.weights in params.yaml names {weights}, which does not exist; correct one of them."
+            )
+        found["train"]["train.weights"] = file_sha256(weights)
     for stage, hashes in found.items():
         with replacing(workspace / layout.code(stage)) as partial:
             partial.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")

@@ -14,18 +14,23 @@ from hscc.export.to_onnx import write_onnx
 from hscc.networks.backbones import build, initialise, load_imagenet
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
+from hscc.networks.weights import check_answer, load_weights
 from hscc.pipeline import layout
 from hscc.pipeline.data.loading import normalisation_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
+from hscc.pipeline.tasks.base import Task
 from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
+from hscc.training.images import Split
 from hscc.training.loop import Recipe, fit
 
 
 def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     """Train, resuming a killed run, and write weights, ONNX, history and metrics.
+
+    With ``train.epochs`` 0 the network of ``train.weights`` is evaluated as it is.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     )
     task = task_of(params)
     train, val = task.splits(manifest, card, protocol, workspace)
-    model, pretrained = _new_model(params)
+    model, pretrained = _new_model(params, task, workspace)
     name = f"{params.train.backbone}-{protocol}"
     tags = {"protocol": protocol}
     with stage_run("train", name, params.train.model_dump(), tags, workspace) as tracked:
@@ -66,10 +71,13 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
         views = task.training(train)
         recipe = _recipe(params.train, views.settled, task.column)
-        history = fit(model, task.loss(), task.scores(val), views, recipe, checkpoint, on_epoch)
+        if params.train.epochs:
+            history = fit(model, task.loss(), task.scores(val), views, recipe, checkpoint, on_epoch)
+        else:  # the network as it came
+            history = [_as_it_is(model, task, train, val)]
+            on_epoch(0, history[0])
         best = max(history, key=lambda row: row[task.column])
-        size = card.image_size
-        cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
+        cost = {"macs": count_macs(model, card.input_shape), "params": count_parameters(model)}
         metrics = {
             "backbone": params.train.backbone,
             "pretrained": pretrained,
@@ -103,10 +111,22 @@ def _recipe(params: TrainParams, settled: int, select: str) -> Recipe:
     )
 
 
-def _new_model(params: Params) -> tuple[nn.Module, bool]:
+def _as_it_is(model: nn.Module, task: Task, train: Split, val: Split) -> Row:
+    """Row of the history for a network that is not trained: its figures on training images in place of an epoch's."""
+    own = {name.replace("val_", "train_"): value for name, value in task.scores(train)(model).items()}
+    return {"epoch": 0, "learning_rate": 0.0, **own, **task.scores(val)(model)}
+
+
+def _new_model(params: Params, task: Task, workspace: Path) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
-    model = build(params.train.backbone, len(params.data.classes))
-    initialise(model)
+    name, weights = params.train.backbone, params.train.weights_file
+    model = build(name, len(params.data.classes))
+    check_answer(model, name, params.data.input_shape, task.answer_shape)
+    if weights is not None:
+        load_weights(model, workspace / weights)
+        return model, True
+    if ":" not in name:  # a network of the user's own starts as its builder made it
+        initialise(model)
     return model, params.train.weights == "imagenet" and load_imagenet(model, params.train.backbone)
 
 
@@ -115,7 +135,7 @@ def _write(
 ) -> None:
     folder = workspace / layout.baseline(protocol)
     save_dense(model, card, folder / "model.safetensors")
-    write_onnx(model, folder / "model.onnx", (3, card.image_size, card.image_size))
+    write_onnx(model, folder / "model.onnx", card.input_shape)
     text = json.dumps(metrics, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     target = workspace / layout.train_metrics(protocol)

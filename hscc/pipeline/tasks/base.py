@@ -66,6 +66,11 @@ class Task(ABC):
         """Column of the primary score on validation."""
         return f"val_{self.score}"
 
+    @property
+    @abstractmethod
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape of a network's answer to one image."""
+
     @abstractmethod
     def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
         """Read the training and the validation split, images and targets."""

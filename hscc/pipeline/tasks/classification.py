@@ -30,6 +30,11 @@ class Classification(Task):
     batch = EVALUATION_BATCH
     keeps_answers = True
 
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """See `Task`; one logit per class."""
+        return (len(self.params.data.classes),)
+
     def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
         """See `Task`; targets are class indices."""
         return read_splits(manifest, card, protocol, workspace)

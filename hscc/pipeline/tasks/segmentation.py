@@ -37,6 +37,11 @@ class Segmentation(Task):
     batch = BATCH
     keeps_answers = False
 
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """See `Task`; one logit per class and pixel."""
+        return (len(self.params.data.classes), *self.params.data.sides)
+
     def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
         """See `Task`; targets are class indices of pixels."""
         train, val = (rows_of(manifest, protocol, split) for split in ("train", "val"))

@@ -1,0 +1,157 @@
+"""What a proposal for labelled images has in common, however the labels are given."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hscc.files import file_sha256
+from hscc.pipeline.workspace.pictures import look, picture_choices
+from hscc.pipeline.workspace.proposal import Choice, Proposal, Unsuitable
+from hscc.pipeline.workspace.survey import Survey
+
+_LEAKED = 0.01  # share of official test images that are copies of training images, above which the split is not used
+_MANY_CLASSES = 200
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with their labels, as the spec's layout finds them.
+
+    Attributes
+    ----------
+    kind : str
+        Of data, in words.
+    paths, labels, splits : tuple of str
+        One each per image; splits are "" without an official split.
+    layout : tuple of Choice
+        ``data.layout``, ``data.table``, ``data.official`` and ``data.group``.
+    official : mapping or None
+        As `hscc.pipeline.workspace.split_names.find_official` returns it.
+    subject : str
+        What images of one group have in common, such as patient.
+    warnings : tuple of str
+        Of the layout.
+    """
+
+    kind: str
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...]
+    layout: tuple[Choice, ...]
+    official: Mapping[str, str | None] | None
+    subject: str
+    warnings: tuple[str, ...] = ()
+
+
+def propose_classification(found: Survey, images: Labelled) -> Proposal:
+    """Propose all that follows from labelled images.
+
+    Raises
+    ------
+    Unsuitable
+        If there is one class, or more than a classifier could have, or no image can be opened.
+    """
+    counts = Counter(images.labels)
+    if len(counts) < 2:
+        raise Unsuitable(
+            f"{found.root} has one class, {next(iter(counts))!r} ({images.kind}); a classifier needs two or more, so "
+            "add a folder or a label for what is not of that class."
+        )
+    if len(counts) > _MANY_CLASSES:
+        raise Unsuitable(
+            f"{found.root} would have {len(counts)} classes ({images.kind}), such as {next(iter(counts))!r}; write a "
+            "CSV file with the columns path and label and put it there."
+        )
+    pictures = look(found.root, images.paths)
+    protocol, why = _protocol(found, images)
+    rarest = min(counts.values())
+    testing = sum(split == images.official["test"] for split in images.splits) if images.official else 0
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:8])
+    choices = [
+        *images.layout,
+        Choice("data.classes", sorted(counts), f"images of each: {shown}{', ...' if len(counts) > 8 else ''}"),
+        *picture_choices(pictures),
+        Choice("data.protocol", protocol, why),
+        *_texts(found, images.subject),
+        Choice(
+            "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
+        ),
+        Choice("train.protocols", [protocol]),
+        Choice("promote.protocol", protocol),
+        Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
+    ]
+    return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, pictures.damaged)))
+
+
+def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:
+    if images.official is None:
+        return "grouped", "there is no split of the data set's own; near-copies and groups stay together"
+    copied, tested = _copies(found, images)
+    if copied > _LEAKED * tested:
+        return "grouped", (
+            f"{copied} of {tested} test images are byte for byte among the training images, so that figures of the "
+            "official split would be too good"
+        )
+    return "official", f"the data set has its own test images, and {copied} of {tested} are also training images"
+
+
+def _copies(found: Survey, images: Labelled) -> tuple[int, int]:
+    """Count test images with the bytes of a training image, and test images; only files of equal size are read."""
+    assert images.official is not None
+    sizes: dict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    tested = 0
+    for path, split in zip(images.paths, images.splits, strict=True):
+        if split in (images.official["train"], images.official["test"]):
+            place = int(split == images.official["test"])
+            sizes[(found.root / path).stat().st_size][place].append(path)
+            tested += place
+    copied = 0
+    for training, testing in sizes.values():
+        if training and testing:
+            known = {file_sha256(found.root / path) for path in training}
+            copied += sum(file_sha256(found.root / path) in known for path in testing)
+    return copied, tested
+
+
+def _texts(found: Survey, subject: str) -> list[Choice]:
+    title = re.sub(r"[-_]+", " ", found.root.name).strip() or "images"
+    slug = re.sub(r"[^a-z0-9]+", "-", found.root.name.lower()).strip("-") or "images"
+    return [
+        Choice("data.texts.title", title, "the name of the folder", "do data.texts say what the images are"),
+        Choice("data.texts.modality", title),
+        Choice("data.texts.image", "image"),
+        Choice("data.texts.group", subject or "group"),
+        Choice("data.texts.expert", "expert"),
+        Choice("data.texts.classes", {}),
+        Choice("data.texts.licence", "Nothing is stated about the licence of the images that it was trained on."),
+        Choice("data.remarks", []),
+        Choice("register.name", f"hscc-{slug}", "the name of the folder"),
+    ]
+
+
+def _warnings(images: Labelled, damaged: Sequence[str]) -> list[str]:
+    found = []
+    if damaged:
+        found.append(f"{_some(damaged)} cannot be opened as images; replace or remove them")
+    if images.official is not None:
+        parts = {
+            part: {label for label, split in zip(images.labels, images.splits, strict=True) if split == name}
+            for part, name in images.official.items()
+            if name is not None
+        }
+        for part, labels in parts.items():
+            lacking = sorted(set(images.labels) - labels)
+            if lacking:
+                found.append(
+                    f"{images.official[part]} has no image of {_some(lacking)}; add some, or set official: null"
+                )
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

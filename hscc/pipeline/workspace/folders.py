@@ -1,0 +1,83 @@
+"""Images in one folder per class, below those of an official split if there is one."""
+
+from __future__ import annotations
+
+from hscc.pipeline.workspace.classification import Labelled, propose_classification
+from hscc.pipeline.workspace.groups import Grouping, find_grouping
+from hscc.pipeline.workspace.proposal import Choice, Proposal, Unsuitable
+from hscc.pipeline.workspace.split_names import find_official
+from hscc.pipeline.workspace.survey import Survey
+
+
+def propose_folders(found: Survey) -> Proposal | None:
+    """Read classes and official split off the folders; None where images lie in no folder.
+
+    Raises
+    ------
+    Unsuitable
+        If the folders are deeper than split and class, or there is one class.
+    """
+    inside = [path for path in found.images if "/" in path]
+    if not inside:
+        return None
+    official = find_official({path.split("/")[0] for path in inside})
+    depth = 1 if official else 0
+    folders = [path.split("/")[:-1] for path in inside]
+    if official and all(len(parts) == 1 for parts in folders):
+        return None  # images lie in the folders of the split, without classes
+    deep = next((path for path, parts in zip(inside, folders, strict=True) if len(parts) > depth + 1), None)
+    if deep is not None:
+        raise Unsuitable(
+            f"{found.root / deep} lies deeper than {'split/' if official else ''}class/image; write a CSV file with the "
+            "columns path, label and patient and put it into the data folder."
+        )
+    kept = [(path, parts) for path, parts in zip(inside, folders, strict=True) if len(parts) == depth + 1]
+    paths = tuple(path for path, _ in kept)
+    stray = sorted(set(found.files) - set(paths))
+    named = ", ".join(stray[:3]) + (f" and {len(stray) - 3} more" if len(stray) > 3 else "")
+    warnings = (f"{named} {'lies' if len(stray) == 1 else 'lie'} in no class folder or are no images; move them away",)
+    grouping = find_grouping(paths)
+    above = f" below {' and '.join(sorted({parts[0] for _, parts in kept}))}" if official else ""
+    layout = (
+        Choice("data.layout", "folders", f"{len(paths)} images lie in one folder per class{above}"),
+        Choice("data.table", None),
+        Choice(
+            "data.official",
+            official,
+            "the top folders are named as a split" if official else "no folders are named as training and test",
+            "is this the split that others use" if official else "",
+        ),
+        _group(grouping),
+    )
+    return propose_classification(
+        found,
+        Labelled(
+            kind="one folder per class",
+            paths=paths,
+            labels=tuple(parts[depth] for _, parts in kept),
+            splits=tuple(parts[0] if official else "" for _, parts in kept),
+            layout=layout,
+            official=official,
+            subject=grouping.word if grouping else "",
+            warnings=warnings if stray else (),
+        ),
+    )
+
+
+def _group(grouping: Grouping | None) -> Choice:
+    """Set the pattern where the names say whose number it is, else put it into the comment."""
+    if grouping is None:
+        why = "no number in the file names is shared by several images"
+        return Choice("data.group", None, why, "does anything else say which images are of one person")
+    counted = f"it finds {grouping.groups} groups in {grouping.files} file names"
+    if grouping.word:
+        check = f"is the number behind {grouping.word!r} that of a person"
+        return Choice("data.group", grouping.pattern, counted, check)
+    comment = f"regular expression on file names; {grouping.pattern} would make {grouping.groups} groups"
+    return Choice(
+        "data.group",
+        None,
+        f"{grouping.pattern} may be a person's number, {counted}",
+        "if so, set it; if not, leave null",
+        comment,
+    )

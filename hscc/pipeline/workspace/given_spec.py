@@ -1,0 +1,48 @@
+"""A spec that the user brings: does it describe the data?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hscc.errors import DataError
+from hscc.pipeline.data.listing import list_images
+from hscc.pipeline.data_spec import DataSpec
+
+
+def check_given_spec(root: Path, spec: DataSpec, file: Path) -> None:
+    """Compare classes and official split of a spec with what the data folder holds.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    spec : DataSpec
+        Section ``data`` of `file`.
+    file : Path
+        Named in messages.
+
+    Raises
+    ------
+    DataError
+        If the layout does not fit, or a class or a part of the split is in one of the two only.
+    """
+    images = list_images(root, spec)
+    found = images["label"].unique().tolist()
+    _same(found, spec.classes, "class", f"data.classes of {file}", root)
+    if spec.official is not None:
+        parts = images["official_split"].unique().tolist()
+        _same(parts, spec.official.names, spec.place, f"data.official of {file}", root)
+
+
+def _same(found: Sequence[str], named: Sequence[str], what: str, key: str, root: Path) -> None:
+    problems = [
+        *_lacking(found, named, f"{root} has the {what} {{}}, which {key} lacks"),
+        *_lacking(named, found, f"{key} has the {what} {{}}, of which {root} holds no image"),
+    ]
+    if problems:
+        raise DataError(f"{problems[0]}; correct the spec or the data.")
+
+
+def _lacking(some: Sequence[str], others: Sequence[str], text: str) -> Iterator[str]:
+    yield from (text.format(repr(name)) for name in sorted(set(some) - set(others)))
