@@ -103,7 +103,7 @@ def predict(
     which: Which = "champion",
     heatmap: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file that shows what decided it to DIR."),
+        typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file to DIR: what decided it, or a mask."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per file.")] = False,
     runtime: Annotated[

@@ -113,7 +113,7 @@ def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list
         _images(challenger, rules),
         _protocol(challenger, rules),
         _score(challenger, champion, rules),
-        _recall(challenger, rules),
+        _map_recall(challenger, rules) if "value" in challenger.evidence else _recall(challenger, rules),
         *_costs(challenger.figures, rules),
     ]
 
@@ -150,11 +150,14 @@ _OTHER = "other_"  # before the columns of what the challenger is compared with
 
 
 def _is_dense(name: str) -> bool:
-    return name.startswith(DENSE_CHANCE)
+    return name.startswith((DENSE_CHANCE, "dense_value"))
 
 
 def _resampled(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -> Resampled | None:
     """Primary score of one of the two; None where its evidence lacks what the score needs."""
+    if "value" in pairs:  # of segmentations
+        value = f"{prefix}value"
+        return Resampled.mean(pairs[value], weights) if value in pairs else None
     if rules.score == "accuracy":
         return Resampled.mean(pairs[f"{prefix}predicted"] == pairs["label"], weights)
     columns = [f"{prefix}{CHANCE}{name}" for name in rules.classes]
@@ -203,6 +206,18 @@ def _recall(challenger: Standing, rules: Rules) -> Finding:
         )
     recalls = (found["label"] == found["predicted"]).groupby(found["label"]).mean()
     name, lowest = str(recalls.idxmin()), float(recalls.min())
+    text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is required"
+    short = rules.min_recall - lowest
+    return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")
+
+
+def _map_recall(challenger: Standing, rules: Rules) -> Finding:
+    """Judge the recall of each class over all pixels of the test images, as they were evaluated."""
+    recalls = {name: challenger.figures.get(f"recall_{name}") for name in rules.classes}
+    untested = [name for name, value in recalls.items() if value is None]
+    if untested:
+        return Finding("recall", False, f"has no recall of {', '.join(untested)}; register it again")
+    name, lowest = min(((name, value or 0.0) for name, value in recalls.items()), key=lambda pair: pair[1])
     text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is required"
     short = rules.min_recall - lowest
     return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")

@@ -48,6 +48,7 @@ from hscc.pipeline.registry.versions import (
 from hscc.pipeline.statistics.predictions import read_predictions
 from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
 from hscc.storage import load
@@ -137,6 +138,7 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         classes=results.classes,
         runtime=params.register_.runtime,
         grey=params.data.channels == 1,
+        of_maps=task_of(params).answer_shape != (len(results.classes),),
     )
 
 
@@ -232,7 +234,7 @@ def _engine_file(
 
 def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:
     predictions = read_predictions(workspace / layout.PREDICTIONS)
-    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol)
+    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol, row.score)
 
 
 def _describe(results: Results, texts: Texts) -> str:

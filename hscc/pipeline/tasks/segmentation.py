@@ -28,8 +28,8 @@ from hscc.training.views import Epochs
 class Segmentation(Task):
     """Cross-entropy and Dice loss of pixels; networks answer logits, shape (N, classes, H, W).
 
-    The baseline is trained on patches. It is calibrated, compressed and fine-tuned on whole images, for regions are parts
-    of these.
+    The baseline is trained on patches. It is calibrated, compressed and fine-tuned on whole images, for regions are
+    parts of these.
     """
 
     name = "segmentation"
