@@ -80,7 +80,7 @@ def inspect_masks(frame: pd.DataFrame, root: Path, spec: MaskSpec) -> pd.DataFra
     """
     hashes = []
     for row in frame.itertuples():
-        content = hashlib.sha256()
+        content = hashlib.sha256(repr(sorted(spec.values.items())).encode())  # later stages see other values by it
         for place in filter(None, (row.mask, row.field)):
             levels = _read(root / str(place))
             if levels.shape != (row.height, row.width):
