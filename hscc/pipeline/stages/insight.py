@@ -296,7 +296,7 @@ def _of_maps(material: _Material, masks: npt.NDArray[np.uint8]) -> _Answers:
     for name, cell in material.cells.items():
         found = most_changed(material.kept, dense, name, params.evaluate.score, min(params.insight.gallery, OVERLAYS))
         places = test.rows[found.index.to_numpy()]
-        images = [np.asarray(test.pixels[place]) for place in places]
+        images = [np.array(test.pixels[place]) for place in places]
         inputs = [to_input(image[None], test.card.normalisation) for image in images]
         networks = (material.dense, cell.model)
         more, drawn = overlay_pictures(name, found, images, [masks[place] for place in places], inputs, networks)

@@ -75,14 +75,14 @@ class SegmentationAssessment(Assessment[MapAnswers]):
         normalisation = normalisation_of(self.params.data)
         counts, kl, agreement = [], [], []
         for row in rows:
-            inputs = as_input(np.asarray(self._images[row : row + 1]), normalisation)
+            inputs = as_input(np.array(self._images[row : row + 1]), normalisation)
             logits, *others = (torch.from_numpy(run_session(session, inputs)) for session in sessions)
             if not torch.isfinite(logits).all():
                 raise ArtifactError(
                     f"{model} puts out values that are not finite; delete it and run `dvc repro` again."
                 )
             reference = others[0] if others else logits
-            truth = classes_of(torch.from_numpy(np.asarray(self._masks[row : row + 1])))
+            truth = classes_of(torch.from_numpy(np.array(self._masks[row : row + 1])))
             counts.append(count_maps(logits, truth))
             kl.append(float(map_divergence(logits.double(), reference.double(), truth)))
             same = (logits.argmax(1) == reference.argmax(1))[truth >= 0]
