@@ -17,7 +17,7 @@ from hscc.networks.storage import sides_of
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 
 Protocol = Literal["grouped", "pooled", "official"]
-IMAGE_LABEL = "image"  # the label of images whose pixels have classes
+IMAGE_LABEL = "images"  # the label of images whose pixels have classes
 SPLITS: tuple[str, ...] = ("train", "val", "test", "excluded")
 
 _LABEL = re.compile(r"[\w.\- /]+")  # what MLflow takes in names of metrics, less the colon
