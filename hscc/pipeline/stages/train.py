@@ -63,7 +63,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         def on_epoch(epoch: int, row: Row) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
             print(
-                f"{name} epoch {epoch + 1:>3}/{params.train.epochs}  "
+                f"{name} epoch {epoch + 1:>3}/{max(params.train.epochs, 1)}  "
                 f"train {row['train_loss']:.3f} / {row['train_accuracy']:.1%}  "
                 f"val {row['val_loss']:.3f} / {row['val_accuracy']:.1%}  {time.monotonic() - started:.0f} s",
                 flush=True,

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-SUBJECTS = ("patient", "person", "subject", "participant", "individual", "lesion", "case", "study", "pat", "subj", "sub")
+SUBJECTS = (
+    "patient",
+    "person",
+    "subject",
+    "participant",
+    "lesion",
+    "case",
+    "study",
+    "pat",
+    "subj",
+    "sub",
+)
 """Words for what images have in common, as file names and columns use them; the clearest first."""
 
 _DIGITS = re.compile(r"\d+")
