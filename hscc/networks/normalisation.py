@@ -20,5 +20,10 @@ class Normalisation:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.mean)
+
 
 IMAGENET = Normalisation()

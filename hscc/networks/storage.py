@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,26 +27,42 @@ class ModelCard:
         Name in the registry of backbones.
     classes : tuple of str
         Names of the outputs, in order.
-    image_size : int
-        Pixels a side of the input.
+    image_size : int or tuple of int
+        Pixels a side of a square input; height and width; or depth, height and width of a volume.
     protocol : str
         Split protocol it was trained on.
     seed : int
         Seed of its training.
     channels : int
-        Of the images: 1 for grey, which the network gets three times, or 3.
+        Of the images: 1 for grey, or 3.
     normalisation : Normalisation
-        Of the network's inputs.
+        Of the network's inputs, which have as many channels as it has numbers: one number for grey images as they
+        are, three for grey images three times or for colours.
     """
 
     backbone: str
     classes: tuple[str, ...]
-    image_size: int
+    image_size: int | tuple[int, ...]
     protocol: str
     seed: int
     channels: int = 1
     normalisation: Normalisation = IMAGENET
     format: str = field(default="hscc-dense-1")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Size of an image: height and width, or depth, height and width."""
+        return sides_of(self.image_size)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of the network: channels, then `sides`."""
+        return (self.normalisation.channels, *self.sides)
+
+
+def sides_of(image_size: int | Sequence[int]) -> tuple[int, ...]:
+    """Sides of an image whose size is one number for a square, or all of its sides."""
+    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
 
 
 def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
@@ -53,7 +70,7 @@ def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
     header = {
         "backbone": card.backbone,
         "classes": ",".join(card.classes),
-        "image_size": str(card.image_size),
+        "image_size": json.dumps(card.image_size),
         "protocol": card.protocol,
         "seed": str(card.seed),
         "channels": str(card.channels),
@@ -82,7 +99,7 @@ def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:
         card = ModelCard(
             backbone=header["backbone"],
             classes=tuple(header["classes"].split(",")),
-            image_size=int(header["image_size"]),
+            image_size=_image_size(header["image_size"]),
             protocol=header["protocol"],
             seed=int(header["seed"]),
             channels=int(header.get("channels", "1")),  # what older files are silent about
@@ -96,3 +113,8 @@ def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:
     except (safetensors.SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise ArtifactError(f"{path} is not a network written by `hscc train` ({error}); train it again.") from error
     return model.eval(), card
+
+
+def _image_size(text: str) -> int | tuple[int, ...]:
+    found = json.loads(text)
+    return found if isinstance(found, int) else tuple(int(side) for side in found)

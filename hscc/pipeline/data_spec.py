@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from hscc.networks.storage import sides_of
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 
 Protocol = Literal["grouped", "pooled", "official"]
@@ -44,6 +45,7 @@ def _pattern(text: str) -> str:
 
 Label = Annotated[str, AfterValidator(_label)]
 Text = Annotated[str, Field(min_length=1)]
+Side = Annotated[int, Field(ge=16, le=1024)]
 
 
 class LabelTable(Section):
@@ -105,21 +107,28 @@ class OfficialSplit(Section):
 
 
 class NormalisationParams(Section):
-    """Mean and standard deviation of red, green and blue, for levels scaled to 0..1."""
+    """Mean and standard deviation of each input channel of the network, for levels scaled to 0..1.
 
-    mean: tuple[float, float, float]
-    std: tuple[
-        Annotated[float, Field(gt=0)],
-        Annotated[float, Field(gt=0)],
-        Annotated[float, Field(gt=0)],
-    ]
+    Three numbers for red, green and blue, or for a network that gets grey images three times; one for a network of one
+    input channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_per_channel(self) -> NormalisationParams:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise ValueError("mean and std need one number each for a network of one input channel, three for three")
+        return self
 
 
 class AugmentationParams(Section):
-    """Random views of training images: largest motions, either way."""
+    """Random views of training images: largest motions, either way; `flip_depth` is of volumes only."""
 
     flip: bool
     flip_up_down: bool
+    flip_depth: bool = False
     rotation: Annotated[float, Field(ge=0, le=180)]
     shift: Annotated[float, Field(ge=0, lt=1)]
     zoom: Annotated[float, Field(ge=0, lt=1)]
@@ -236,7 +245,7 @@ class DataSpec(Section):
     group: Annotated[str, AfterValidator(_pattern)] | None
     classes: tuple[Label, ...]
     channels: Literal[1, 3]
-    image_size: Annotated[int, Field(ge=16, le=1024)]
+    image_size: Side | Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
     normalisation: NormalisationParams
     augmentation: AugmentationParams
     near_duplicate: Fraction
@@ -247,6 +256,16 @@ class DataSpec(Section):
     plausible: Plausible | None
     texts: Texts
     remarks: tuple[Remark, ...]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Size of a decoded image: height and width, or depth, height and width of a volume."""
+        return sides_of(self.image_size)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of the network: channels, then `sides`."""
+        return (len(self.normalisation.mean), *self.sides)
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
@@ -275,6 +294,10 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> DataSpec:
+        if self.channels == 3 and len(self.normalisation.mean) == 1:
+            raise ValueError("channels 3 needs three numbers in normalisation.mean and std; give one per colour")
+        if self.channels == 3 and len(self.sides) == 3:
+            raise ValueError("volumes have one channel; set channels to 1, or give image_size one or two sides")
         if self.train_fraction + self.val_fraction >= 1:
             raise ValueError("train_fraction + val_fraction must be below 1 so that a test split remains")
         if (self.layout == "table") != (self.table is not None):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from hscc.errors import ExportError
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
@@ -49,11 +50,21 @@ def about_data(spec: DataSpec) -> AboutData:
 
 
 def preprocessing_of(source: DataSpec | ModelCard) -> Preprocessing:
-    """What turns a picture into the input of a network of the pipeline."""
-    normalisation = source.normalisation
-    return Preprocessing(
-        source.image_size, tuple(normalisation.mean), tuple(normalisation.std), grey=source.channels == 1
-    )
+    """What turns a picture into the input of a network of the pipeline.
+
+    Raises
+    ------
+    ExportError
+        If the network takes volumes.
+    """
+    normalisation, size = source.normalisation, source.image_size
+    if not isinstance(size, int):
+        if len(size) != 2:
+            raise ExportError(
+                "the network takes volumes, and the deployed form pictures; use the bare network, model.onnx."
+            )
+        size = (size[0], size[1])
+    return Preprocessing(size, tuple(normalisation.mean), tuple(normalisation.std), grey=source.channels == 1)
 
 
 def scores_of(row: NetworkRow) -> dict[str, float]:

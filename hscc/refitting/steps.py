@@ -21,7 +21,7 @@ from hscc.factorisation.factors import Encoder, RegionFactors, balance
 from hscc.refitting.moments import PairMoments, damped_factor
 
 _JITTER = 1e-6  # of a unit diagonal, for codes that depend on each other
-_DAMPING = 1e-2  # of an encoder's step, in units of the mean variance of its inputs
+_DAMPING = 1e-2  # of a step of encoders or projection, in units of the mean variance of its inputs
 _STEPS = 20  # of conjugate gradients
 _CLOSE = 1e-3  # of the first residual's norm, where they stop
 
@@ -119,6 +119,10 @@ def fit_encoders(
 def fit_projection(chain: Chain, moments: Sequence[PairMoments], sensitivity: Sequence[torch.Tensor]) -> Chain:
     """Return a better projection, given all else: a few steps of preconditioned conjugate gradients.
 
+    The step is damped: it minimises the loss plus a multiple of what the change would add to it if all channels were
+    active alike. Channels that are never active would else take any weight, and a large one spoils the rounding of its
+    whole row to eight bits.
+
     Parameters
     ----------
     chain, moments, sensitivity
@@ -138,6 +142,7 @@ def fit_projection(chain: Chain, moments: Sequence[PairMoments], sensitivity: Se
         gradient += _traced(weighted.T @ own.cross, directions, inputs, taps)
         outer = outer + _traced(hessian, directions, directions, taps)
         inner = inner + own.share * _input_gram(own, inputs, taps)
+    damping = _step_damping(inner)
 
     def curvature(change: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(change)
@@ -145,12 +150,15 @@ def fit_projection(chain: Chain, moments: Sequence[PairMoments], sensitivity: Se
             total += _traced(hessian @ own.times_projection(change), directions, inputs, taps)
         return total
 
-    left, right = _inverse(outer), _inverse(inner)
+    left, right = _inverse(outer), _inverse(inner + damping * torch.eye(inputs, dtype=inner.dtype, device=inner.device))
 
     def precondition(residual: torch.Tensor) -> torch.Tensor:
         return (left @ residual.double() @ right).to(residual.dtype)
 
-    change = _conjugate_gradients(curvature, gradient - curvature(projection), precondition)
+    def damped(change: torch.Tensor) -> torch.Tensor:
+        return curvature(change) + damping * (outer @ change)
+
+    change = _conjugate_gradients(damped, gradient - curvature(projection), precondition)
     return replace(chain, projection=projection + change)
 
 

@@ -25,8 +25,8 @@ class Augmentation:
         Share of the side.
     zoom : float
         Share of the size.
-    flip, flip_up_down : bool
-        Left to right; top to bottom.
+    flip, flip_up_down, flip_depth : bool
+        Left to right; top to bottom; first to last slice of a volume.
     outside : {"black", "edge"}
         What moves in from outside: black, or the border repeated.
     """
@@ -37,15 +37,18 @@ class Augmentation:
     flip: bool = True
     flip_up_down: bool = False
     outside: Literal["black", "edge"] = "black"
+    flip_depth: bool = False
 
 
 def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augmentation | None = None) -> torch.Tensor:
     """Flip (one in two), rotate, shift and zoom each image on its own.
 
+    A volume is rotated about each of its axes, by angles drawn independently.
+
     Parameters
     ----------
-    images : Tensor of uint8, shape (N, S, S) or (N, S, S, 3)
-        Grey levels, or red, green and blue.
+    images : Tensor of uint8, shape (N, H, W), (N, H, W, 3) or (N, D, H, W)
+        Grey levels; red, green and blue; or grey volumes.
     generator : torch.Generator
         Source of all randomness.
     augmentation : Augmentation, optional
@@ -54,49 +57,106 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
     Returns
     -------
     Tensor of float32, shape as `images`
-        Levels 0 to 255, bilinear.
+        Levels 0 to 255, (tri)linear between pixels.
     """
-    n, most = images.shape[0], augmentation or Augmentation()
-
-    def uniform(width: float) -> torch.Tensor:
-        return (torch.rand(n, generator=generator) * 2 - 1) * width
-
-    def flips() -> torch.Tensor:
-        return (torch.rand(n, generator=generator) < 0.5).float() * -2 + 1
-
-    flip = flips() if most.flip else torch.ones(n)
-    angle, zoom = uniform(math.radians(most.rotation)), 1 + uniform(most.zoom)
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    across, down = uniform(2 * most.shift), uniform(2 * most.shift)
-    over = flips() if most.flip_up_down else torch.ones(n)
-    rows = torch.stack(
-        (torch.stack((cos * flip, -sin * over, across), dim=1), torch.stack((sin * flip, cos * over, down), dim=1)),
-        dim=1,
-    )
+    most = augmentation or Augmentation()
     levels = channels_first(images).to(torch.float32)
-    grid = F.affine_grid(rows.to(levels.device), list(levels.shape), align_corners=False)
+    draw = _Draw(len(levels), generator)
+    motions = _motions_of_volumes(draw, most) if levels.ndim == 5 else _motions(draw, most)
+    sides = torch.tensor(levels.shape[:1:-1], dtype=torch.float32)  # the maps are in units of half a side
+    motions[:, :, :-1] *= sides / sides[:, None]
+    grid = F.affine_grid(motions.to(levels.device), list(levels.shape), align_corners=False)
     padding = "zeros" if most.outside == "black" else "border"
     return _as_images(F.grid_sample(levels, grid, mode="bilinear", padding_mode=padding, align_corners=False), images)
 
 
-def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Shrink images of float32 to `size` pixels per side, bilinear and free of aliases; None leaves them.
+@dataclass(frozen=True)
+class _Draw:
+    """Random numbers, one per image."""
 
-    Takes (N, S, S) or (N, S, S, 3) and returns as many dimensions.
+    count: int
+    generator: torch.Generator
+
+    def uniform(self, width: float) -> torch.Tensor:
+        return (torch.rand(self.count, generator=self.generator) * 2 - 1) * width
+
+    def flips(self, wanted: bool) -> torch.Tensor:
+        """Draw -1 or 1 where flips are wanted, else give 1 and draw nothing."""
+        if not wanted:
+            return torch.ones(self.count)
+        return (torch.rand(self.count, generator=self.generator) < 0.5).float() * -2 + 1
+
+
+def _motions(draw: _Draw, most: Augmentation) -> torch.Tensor:
+    """Affine maps of pictures as `torch.nn.functional.affine_grid` takes them, (N, 2, 3)."""
+    flip = draw.flips(most.flip)
+    angle, zoom = draw.uniform(math.radians(most.rotation)), 1 + draw.uniform(most.zoom)
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    across, down = draw.uniform(2 * most.shift), draw.uniform(2 * most.shift)
+    over = draw.flips(most.flip_up_down)
+    return torch.stack(
+        (torch.stack((cos * flip, -sin * over, across), dim=1), torch.stack((sin * flip, cos * over, down), dim=1)),
+        dim=1,
+    )
+
+
+def _motions_of_volumes(draw: _Draw, most: Augmentation) -> torch.Tensor:
+    """Affine maps of volumes as `torch.nn.functional.affine_grid` takes them, (N, 3, 4): axes x, y, z."""
+    flips = torch.stack([draw.flips(wanted) for wanted in (most.flip, most.flip_up_down, most.flip_depth)], dim=1)
+    turned = torch.eye(3).expand(draw.count, 3, 3)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        angle = draw.uniform(math.radians(most.rotation))
+        plane = torch.eye(3).repeat(draw.count, 1, 1)
+        plane[:, first, first] = plane[:, second, second] = torch.cos(angle)
+        plane[:, first, second], plane[:, second, first] = -torch.sin(angle), torch.sin(angle)
+        turned = turned @ plane
+    zoom = 1 + draw.uniform(most.zoom)
+    shift = torch.stack([draw.uniform(2 * most.shift) for _ in range(3)], dim=1)
+    return torch.cat((turned * flips[:, None, :] / zoom[:, None, None], shift[:, :, None]), dim=2)
+
+
+def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Shrink images of float32 to a longest side of `size` pixels, free of aliases; None leaves them.
+
+    Pictures are resized bilinearly, volumes by means over boxes. Takes (N, H, W), (N, H, W, 3) or (N, D, H, W) and
+    returns as many dimensions.
     """
-    if size is None or size >= images.shape[2]:
+    levels = channels_first(images)
+    longest = max(levels.shape[2:])
+    if size is None or size >= longest:
         return images
-    return _as_images(F.interpolate(channels_first(images), (size, size), mode="bilinear", antialias=True), images)
+    sides = [max(1, round(side * size / longest)) for side in levels.shape[2:]]
+    if len(sides) == 3:
+        return _as_images(F.adaptive_avg_pool3d(levels, (sides[0], sides[1], sides[2])), images)
+    return _as_images(F.interpolate(levels, sides, mode="bilinear", antialias=True), images)
 
 
 def channels_first(images: torch.Tensor) -> torch.Tensor:
-    """Turn (N, S, S) into (N, 1, S, S) and (N, S, S, 3) into (N, 3, S, S)."""
-    return images.unsqueeze(1) if images.ndim == 3 else images.movedim(3, 1)
+    """Turn (N, H, W) into (N, 1, H, W), (N, H, W, 3) into (N, 3, H, W) and (N, D, H, W) into (N, 1, D, H, W).
+
+    Of four axes the last one tells colours from volumes: no volume is 3 voxels wide.
+    """
+    return images.movedim(3, 1) if _in_colour(images) else images.unsqueeze(1)
 
 
 def _as_images(levels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Undo `channels_first`."""
-    return levels.squeeze(1) if like.ndim == 3 else levels.movedim(1, 3)
+    return levels.movedim(1, 3) if _in_colour(like) else levels.squeeze(1)
+
+
+def _in_colour(images: torch.Tensor) -> bool:
+    return images.ndim == 4 and images.shape[3] == 3
+
+
+def per_channel(values: tuple[float, ...], axes: int) -> torch.Tensor:
+    """Shape one number per channel for inputs with so many axes behind the channels: (1, channels, 1, ...)."""
+    return torch.tensor(values).view(1, -1, *[1] * axes)
+
+
+def channels_last(inputs: torch.Tensor) -> torch.Tensor:
+    """Lay inputs (N, C, H, W) or (N, C, D, H, W) out in memory with the channels last, as convolutions are fastest."""
+    order = torch.channels_last if inputs.ndim == 4 else torch.channels_last_3d
+    return inputs.contiguous(memory_format=order)
 
 
 def mix(inputs: Batch, generator: torch.Generator, alpha: float) -> Batch:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hscc.training.augmentation import Augmentation, augment, mix, resize
+from hscc.training.augmentation import Augmentation, augment, channels_last, mix, resize
 from hscc.training.images import Split, to_input
 
 Step = tuple[Any, ...]  # what one step sees: the network's inputs (a `hscc.networks.inputs.Batch`), then targets
@@ -42,9 +42,9 @@ class Views:
     augmentation : Augmentation
         How far.
     sizes : tuple of int
-        Pixels per side in equal parts of `epochs`, such as (128, 128, 176, 224): early epochs on small images take
-        less time (progressive resizing; Tan and Le, 2021, EfficientNetV2). Images never grow; empty for the size as
-        given.
+        Pixels of the longest side in equal parts of `epochs`, such as (128, 128, 176, 224): early epochs on small
+        images take less time (progressive resizing; Tan and Le, 2021, EfficientNetV2). Images never grow; empty for
+        the size as given.
     epochs : int
         That the sizes are spread over.
     """
@@ -62,7 +62,7 @@ class Views:
         return max(1, len(self.split) // self.batch_size)
 
     def size(self, epoch: int) -> int | None:
-        """Pixels per side in an epoch; None for the size as given."""
+        """Pixels of the longest side in an epoch; None for the size as given."""
         return self.sizes[epoch * len(self.sizes) // self.epochs] if self.sizes else None
 
     @property
@@ -71,14 +71,14 @@ class Views:
         return -(-self.epochs * (len(self.sizes) - 1) // len(self.sizes)) if self.sizes else 0
 
     def __call__(self, epoch: int) -> Iterator[Step]:
-        """Yield network inputs (n, 3, S, S), channels last, and labels (n,)."""
+        """Yield network inputs (n, channels, ...), channels last, and labels (n,)."""
         draw = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 2))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
         for step in range(self.steps):
             images, labels = self.split.batch(order[step * self.batch_size : (step + 1) * self.batch_size])
             views = resize(augment(images, draw, self.augmentation), self.size(epoch))
             inputs = to_input(views, self.split.normalisation)
-            yield inputs.contiguous(memory_format=torch.channels_last), labels
+            yield channels_last(inputs), labels
 
 
 @dataclass(frozen=True)

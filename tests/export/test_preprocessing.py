@@ -46,7 +46,7 @@ def test_files_give_the_input_that_training_saw(mode: str, tmp_path: Path) -> No
     pixels = np.random.default_rng(2).integers(0, 256, (70, 33, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
     manifest = pd.DataFrame({"path": ["a.png"], "sha256": ["0"]})
-    trained_on = to_input(load_images(manifest, tmp_path, 24, tmp_path))
+    trained_on = to_input(load_images(manifest, tmp_path, (24, 24), tmp_path))
     preprocessing = Preprocessing(24)
     with Image.open(tmp_path / "a.png") as image:
         picture = np.array(image)

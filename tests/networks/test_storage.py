@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from hscc.errors import ArtifactError
 from hscc.networks.backbones import build
+from hscc.networks.normalisation import Normalisation
 from hscc.networks.storage import ModelCard, load_dense, save_dense
 
 CARD = ModelCard("smallcnn", ("a", "b"), 32, "grouped", 7)
@@ -31,6 +33,17 @@ def test_a_network_reads_back_as_written(tmp_path: Path) -> None:
     read, card = load_dense(tmp_path / "model.safetensors")
     assert card == CARD and not read.training
     assert all(torch.equal(value, read.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("image_size", "shape"), [(32, (1, 32, 32)), ((24, 32), (1, 24, 32)), ((8, 24, 32), (1, 8, 24, 32))]
+)
+def test_a_card_knows_the_shape_of_an_input(tmp_path: Path, image_size: int | tuple[int, ...], shape) -> None:
+    card = replace(CARD, image_size=image_size, normalisation=Normalisation((0.5,), (0.5,)))
+    save_dense(build("smallcnn", 2), card, tmp_path / "model.safetensors")
+    read = load_dense(tmp_path / "model.safetensors")[1]
+    assert read == card and read.input_shape == shape
+    assert CARD.input_shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch.save"])

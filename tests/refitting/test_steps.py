@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -67,7 +68,9 @@ def test_decoders_are_the_weighted_least_squares_solution(sizes: dict[str, int])
         gram = torch.kron(norm, encode @ own.covariance @ encode.T)
         wanted = (norm @ own.cross @ encode.T).reshape(-1)
         expected = torch.linalg.solve(gram, wanted).reshape(OUTPUTS, -1)
-        torch.testing.assert_close(expected @ encode, fitted.weight(index, INPUTS * TAPS), rtol=1e-2, atol=1e-3)
+        weight = expected @ encode
+        size = float(weight.abs().max())  # codes that nearly depend on each other are solved with a little damping
+        torch.testing.assert_close(weight, fitted.weight(index, INPUTS * TAPS), rtol=1e-2, atol=1e-2 * size)
         reached = fitted.weight(index, INPUTS * TAPS) @ own.input_mean + fitted.regions[index].bias
         torch.testing.assert_close(reached, own.target_mean)
 
@@ -110,8 +113,9 @@ def test_every_step_lowers_the_loss(sizes: dict[str, int]) -> None:
 @given(st.integers(0, 1000))
 def test_encoders_and_projection_converge_to_stationary_points(seed: int) -> None:
     chain, moments, norms = _problem({"regions": 2, "blocks": 2, "projection": 3, "encoders": True, "seed": seed})
-    moved = fit_projection(chain, moments, norms)
-    assert moved.projection is not None
+    moved = chain
+    for _ in range(60):
+        moved = fit_projection(moved, moments, norms)
     assert _gradient(moved, moments, norms).norm() < 1e-2 * _gradient(chain, moments, norms).norm()
 
     inner = moments[0].behind(chain.projection)
@@ -125,6 +129,25 @@ def test_encoders_and_projection_converge_to_stationary_points(seed: int) -> Non
     assert all(
         part[:, index].norm() < 0.02 * first.norm() for part, index in zip(parts, chain.columns[0], strict=True)
     )  # fmt: skip
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000))
+def test_a_channel_that_is_never_active_keeps_its_place_in_the_projection(seed: int) -> None:
+    chain, moments, norms = _problem({"regions": 2, "blocks": 1, "projection": 3, "encoders": True, "seed": seed})
+    alive = torch.arange(INPUTS * TAPS) >= TAPS  # the first channel is not
+    noise = 1e-7 * torch.randn(OUTPUTS, INPUTS * TAPS, generator=torch.Generator().manual_seed(seed)).double()
+    silent = [
+        replace(own, covariance=own.covariance * torch.outer(alive, alive), cross=own.cross * alive + noise * ~alive)
+        for own in moments
+        if own.covariance is not None
+    ]
+
+    moved = fit_projection(chain, silent, norms).projection
+
+    assert moved is not None
+    assert chain.projection is not None
+    assert (moved - chain.projection)[:, 0].norm() < 1e-3 * chain.projection.norm()
 
 
 def _gradient(chain: Chain, moments: list[PairMoments], norms: list[torch.Tensor]) -> torch.Tensor:

@@ -30,3 +30,12 @@ def test_a_split_normalises_by_its_own_statistics() -> None:
     ((inputs, labels),) = batches(split)
     assert labels.tolist() == [0, 1]
     torch.testing.assert_close(inputs, to_input(LEVELS[[3, 1]], own))
+
+
+def test_a_grey_volume_fills_as_many_channels_as_the_normalisation_has_numbers() -> None:
+    volumes = np.random.default_rng(1).integers(0, 256, (2, 4, 6, 5), dtype=np.uint8)
+    one = to_input(volumes, Normalisation((0.5,), (0.25,)))
+    assert one.shape == (2, 1, 4, 6, 5)
+    torch.testing.assert_close(one[:, 0], (torch.from_numpy(volumes) / 255.0 - 0.5) / 0.25)
+    assert to_input(volumes).shape == (2, 3, 4, 6, 5)
+    assert to_input(LEVELS[..., 0], Normalisation((0.5,), (0.25,))).shape == (5, 1, 6, 6)

@@ -77,7 +77,7 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
     order = {
         "name": subject.name,
         **{key: str(path.resolve()) for key, path in _forms(subject).items()},
-        "side": subject.side,
+        "input_shape": subject.input_shape,
         "runtime": runtime,
         "threads": threads,
         "batches": sorted(batches),
@@ -96,7 +96,7 @@ def peak_memory(subject: Subject, runtime: str, threads: int, batches: Sequence[
 def measure(order: Mapping[str, Any]) -> Peaks:
     """Load and run the network in this process; see `peak_memory`, whose child calls it."""
     forms = {key: Path(order[key]) if key in order else None for key in _FORMS}
-    subject = Subject(name=order["name"], side=order["side"], **forms)
+    subject = Subject(name=order["name"], input_shape=tuple(order["input_shape"]), **forms)
     for library in _LIBRARIES[order["runtime"]]:
         import_module(library)
     _reset_peak()

@@ -23,8 +23,10 @@ _CACHE_FORMATS = {1: "grey-bilinear-1", 3: "colour-bilinear-1"}
 _MODES = {1: "L", 3: "RGB"}
 
 
-def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path, channels: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode every image of a manifest, ``size`` x ``size``, at most once per machine.
+def load_images(
+    manifest: pd.DataFrame, root: Path, sides: Sequence[int], cache: Path, channels: int = 1
+) -> npt.NDArray[np.uint8]:
+    """Decode every image of a manifest to one size, at most once per machine.
 
     Parameters
     ----------
@@ -32,8 +34,8 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path, chan
         Needs the columns ``path`` (relative to `root`) and ``sha256``.
     root : Path
         Folder of the data set.
-    size : int
-        Side of the images in pixels.
+    sides : sequence of int
+        Height and width of the images in pixels.
     cache : Path
         Folder of the cache; its file name is a digest of contents and size, so it is never stale.
     channels : {1, 3}
@@ -41,7 +43,7 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path, chan
 
     Returns
     -------
-    ndarray of uint8, shape (N, size, size) or (N, size, size, 3)
+    ndarray of uint8, shape (N, H, W) or (N, H, W, 3)
         Read-only memory map; row i belongs to row i of the manifest.
 
     Raises
@@ -49,14 +51,14 @@ def load_images(manifest: pd.DataFrame, root: Path, size: int, cache: Path, chan
     DataError
         If an image is missing or cannot be decoded; nothing is cached then.
     """
-    digest = hashlib.sha256(f"{_CACHE_FORMATS[channels]}:{size}:{','.join(manifest['sha256'])}".encode()).hexdigest()[
-        :20
-    ]
+    size = str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
+    key = f"{_CACHE_FORMATS[channels]}:{size}:{','.join(manifest['sha256'])}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:20]
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
     with replacing(path, shared=True) as new:
-        _decode_all([root / p for p in manifest["path"]], size, channels, new)
+        _decode_all([root / p for p in manifest["path"]], tuple(sides), channels, new)
     return _opened(path)
 
 
@@ -65,20 +67,20 @@ def _opened(path: Path) -> npt.NDArray[np.uint8]:
     return images
 
 
-def _decode_all(paths: list[Path], size: int, channels: int, target: Path) -> None:
-    shape = (len(paths), size, size) if channels == 1 else (len(paths), size, size, channels)
+def _decode_all(paths: list[Path], sides: tuple[int, ...], channels: int, target: Path) -> None:
+    shape = (len(paths), *sides) if channels == 1 else (len(paths), *sides, channels)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: _decode(path, size, channels), paths)
+        decoded = pool.map(lambda path: _decode(path, sides, channels), paths)
         for row, image in enumerate(track(decoded, "decoding images", len(paths))):
             array[row] = image
     array.flush()
 
 
-def _decode(path: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, sides: tuple[int, ...], channels: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert(_MODES[channels]).resize((size, size), Image.Resampling.BILINEAR))
+            return np.asarray(image.convert(_MODES[channels]).resize((sides[1], sides[0]), Image.Resampling.BILINEAR))
     except FileNotFoundError as error:
         raise DataError(
             f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`."

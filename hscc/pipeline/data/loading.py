@@ -32,11 +32,11 @@ def read_images(manifest: pd.DataFrame, source: DataSpec | ModelCard, workspace:
 
     Returns
     -------
-    ndarray of uint8, shape (N, S, S) or (N, S, S, 3)
+    ndarray of uint8, shape (N, H, W), (N, H, W, 3) or (N, D, H, W)
         See `hscc.pipeline.data.images.load_images`.
     """
     cache = workspace / layout.IMAGE_CACHE
-    return load_images(manifest, workspace / layout.DATA, source.image_size, cache, source.channels)
+    return load_images(manifest, workspace / layout.DATA, source.sides, cache, source.channels)
 
 
 def read_splits(manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:

@@ -58,7 +58,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     tags = {"protocol": params.data.protocol}
     with (
         stage_run("bench", params.data.protocol, settings.model_dump(), tags, workspace) as tracked,
-        _subjects(networks, params.data.image_size, settings.runtimes) as subjects,
+        _subjects(networks, params.data.input_shape, settings.runtimes) as subjects,
     ):
         origin = {**tags, "data_hash": data_hash(workspace), "git_commit": git_commit(workspace)}
         bench = _measure(subjects, settings).model_copy(update=origin)
@@ -92,7 +92,9 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
         if not file.is_file():
             raise ArtifactError(f"{file} does not exist; name an ONNX file, or one of the engine.")
     subjects = [
-        Subject(name, None, None, side, engine=file) if runtime_of(file) == ENGINE else Subject(name, file, None, side)
+        Subject(name, None, None, (3, side, side), engine=file)
+        if runtime_of(file) == ENGINE
+        else Subject(name, file, None, (3, side, side))
         for name, file in zip(_names(files), files, strict=True)
     ]
     runtimes: list[str] = [name for name in settings.runtimes if name not in (TORCH, ENGINE)]
@@ -106,10 +108,10 @@ def compare(files: Sequence[Path], settings: BenchParams, side: int, out: Path |
 
 
 @contextmanager
-def _subjects(networks: Sequence[Network], side: int, runtimes: Sequence[str]) -> Iterator[list[Subject]]:
+def _subjects(networks: Sequence[Network], shape: tuple[int, ...], runtimes: Sequence[str]) -> Iterator[list[Subject]]:
     """Networks with a file for the engine, where it is timed; int8 variants have theirs beside the ONNX file."""
     subjects = [
-        Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, side)
+        Subject(network.name, network.model, network.model.parent if network.precision == "fp32" else None, shape)
         for network in networks
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +125,7 @@ def _with_engine_file(subject: Subject, folder: Path) -> Subject:
         file = subject.file.with_name(layout.ENGINE_FILE)
         return replace(subject, engine=file) if file.is_file() else subject
     path = folder / f"{subject.name}.hscc"
-    export_engine(load_module(subject.module), path, input_shape=(3, subject.side, subject.side))
+    export_engine(load_module(subject.module), path, input_shape=subject.input_shape)
     return replace(subject, engine=path)
 
 

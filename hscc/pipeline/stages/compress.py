@@ -170,7 +170,7 @@ def _recipe(params: FinetuneParams, seed: int) -> Finetuning:
 
 
 def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
-    macs = count_macs(small, (3, card.image_size, card.image_size))
+    macs = count_macs(small, card.input_shape)
     allowed = int(made.dense_macs / made.budget.macs) if made.budget.macs else macs
     if macs != made.macs or macs > allowed:
         raise HSCCError(
@@ -187,6 +187,6 @@ def _short(row: Row) -> str:
 def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:
     with replacing(target) as new:
         save(small, new, Origin(card.backbone, len(card.classes)))
-        write_onnx(small, new / "model.onnx", (3, card.image_size, card.image_size))
+        write_onnx(small, new / "model.onnx", card.input_shape)
         simplify_file(new / "model.onnx")
         (new / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -152,7 +152,7 @@ def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> Str
             "calibration": images,
             "clock": {f"b{batch}": SpeedNoise(**asdict(timing.speedup)) for batch, timing in noise.items()},
             "dense": DenseCosts(
-                macs=count_macs(inputs.model, (3, *dense.images.shape[1:3])),
+                macs=count_macs(inputs.model, tuple(to_input(dense.images[:1], val.normalisation).shape[1:])),
                 params=count_parameters(inputs.model),
                 val_accuracy=Resampled.mean(dense.logits.argmax(axis=1) == val.labels, weights).estimate(),
                 latency_ms={f"b{batch}": timing.dense_ms.median for batch, timing in noise.items()},

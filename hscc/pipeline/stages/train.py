@@ -86,8 +86,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             history = [_as_it_is(partial(score, model), train, val)]
             on_epoch(0, history[0])
         best = max(history, key=lambda row: row["val_accuracy"])
-        size = card.image_size
-        cost = {"macs": count_macs(model, (3, size, size)), "params": count_parameters(model)}
+        cost = {"macs": count_macs(model, card.input_shape), "params": count_parameters(model)}
         metrics = {
             "backbone": params.train.backbone,
             "pretrained": pretrained,
@@ -144,7 +143,7 @@ def _write(
 ) -> None:
     folder = workspace / layout.baseline(protocol)
     save_dense(model, card, folder / "model.safetensors")
-    write_onnx(model, folder / "model.onnx", (3, card.image_size, card.image_size))
+    write_onnx(model, folder / "model.onnx", card.input_shape)
     text = json.dumps(metrics, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     target = workspace / layout.train_metrics(protocol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,13 @@ CHUNK = 64  # images per call; bounds the memory
 
 
 def run_session(session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Give the logits, shape (N, C), of network inputs, shape (N, 3, S, S)."""
+    """Give the logits, shape (N, C), of network inputs, shape (N, channels, ...)."""
     (logits,) = session.run(None, {session.get_inputs()[0].name: inputs})
     return np.asarray(logits, dtype=np.float32)
 
 
 def as_input(images: npt.NDArray[np.uint8], normalisation: Normalisation = IMAGENET) -> npt.NDArray[np.float32]:
-    """Turn images, shape (N, S, S) or (N, S, S, 3), into a network's input, shape (N, 3, S, S)."""
+    """Turn images into a network's input, see `hscc.training.images.to_input`."""
     inputs: npt.NDArray[np.float32] = to_input(images, normalisation).numpy()
     return inputs
 
@@ -58,7 +58,7 @@ def predict(
         The ONNX file.
     threads : int
         Threads inside an operator.
-    images : ndarray of uint8, shape (M, S, S) or (M, S, S, 3)
+    images : ndarray of uint8, shape (M, H, W), (M, H, W, 3) or (M, D, H, W)
         May be a memory map.
     rows : ndarray of int64, shape (N,)
         Which of them.
@@ -76,16 +76,20 @@ def predict(
         If the file cannot be opened, takes images of another size, or puts out values that are not finite.
     """
     session = open_session(path, threads)
-    side = session.get_inputs()[0].shape[-1]
-    if side != images.shape[2]:
+    taken, given = session.get_inputs()[0].shape[1:], list(as_input(np.array(images[:1]), normalisation).shape[1:])
+    if taken != given:
         raise ArtifactError(
-            f"{path} takes images of {side} pixels a side but data.image_size is {images.shape[2]}; run `dvc repro` "
-            "so that every network is made for this size."
+            f"{path} takes inputs of {_by(taken)} (channels first) but section data of params.yaml gives {_by(given)}; "
+            "run `dvc repro` so that every network is made for these images."
         )
     logits = run_images(session, images, rows, normalisation)
     if not np.isfinite(logits).all():
         raise ArtifactError(f"{path} puts out values that are not finite; delete it and run `dvc repro` again.")
     return logits
+
+
+def _by(shape: Sequence[object]) -> str:
+    return " x ".join(map(str, shape))
 
 
 IMAGE = ("path", "protocol", "label", "group")

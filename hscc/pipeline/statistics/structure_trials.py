@@ -93,7 +93,7 @@ class DenseReference:
 
     def times(self, graph: onnx.ModelProto) -> dict[int, PairTiming]:
         """Time a graph in alternation with the dense network, by batch size."""
-        side = self.images.shape[2]
+        side = self.images.shape[2]  # stands for none: the graph's own sides are fixed
         with pinned(self.clock.threads):
             session = open_graph(graph, self.clock.threads)
             dense, other = (partial(bind_session, each, Path("network")) for each in (self._session, session))

@@ -30,7 +30,7 @@ def save_wide(path: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the mark cannot be reset")
 def test_weights_and_activations_are_counted_and_the_runtime_is_not(tmp_path: Path) -> None:
     save_wide(tmp_path / "wide.onnx")
-    found = peak_memory(Subject("wide", tmp_path / "wide.onnx", None, 1), "onnxruntime", 1, [8, 1])
+    found = peak_memory(Subject("wide", tmp_path / "wide.onnx", None, (3, 1, 1)), "onnxruntime", 1, [8, 1])
     assert found.loading is not None and 16 <= found.loading < 90
     assert list(found.running) == [1, 8]
     assert 32 <= found.running[1] < 110
@@ -40,7 +40,7 @@ def test_weights_and_activations_are_counted_and_the_runtime_is_not(tmp_path: Pa
 def test_a_network_that_does_not_load_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_text("no network")
     with pytest.raises(ArtifactError, match=r"bad\.onnx does not run in onnxruntime by itself"):
-        peak_memory(Subject("bad", tmp_path / "bad.onnx", None, 1), "onnxruntime", 1, [1])
+        peak_memory(Subject("bad", tmp_path / "bad.onnx", None, (3, 1, 1)), "onnxruntime", 1, [1])
 
 
 def test_the_mark_of_this_process_is_some_megabytes() -> None:

@@ -91,7 +91,7 @@ def probabilities(path: Path, image: Path) -> np.ndarray:
 
 def by_the_pipeline(model: nn.Module, workspace: Path) -> np.ndarray:
     manifest = read_manifest(workspace / layout.MANIFEST)
-    inputs = to_input(load_images(manifest, workspace / layout.DATA, SIDE, workspace / "cache"))
+    inputs = to_input(load_images(manifest, workspace / layout.DATA, (SIDE, SIDE), workspace / "cache"))
     with torch.no_grad():
         return torch.softmax(model(inputs), 1).numpy()
 

@@ -91,8 +91,8 @@ def test_lesions_stay_on_one_side_and_the_manifest_keeps_them(lesions: Path, tmp
 
 def test_colours_are_decoded_as_they_are(lesions: Path, tmp_path: Path) -> None:
     frame, _ = scan(lesions, table_spec())
-    colours = load_images(frame, lesions, 16, tmp_path / "cache", channels=3)
-    grey = load_images(frame, lesions, 16, tmp_path / "cache")
+    colours = load_images(frame, lesions, (16, 16), tmp_path / "cache", channels=3)
+    grey = load_images(frame, lesions, (16, 16), tmp_path / "cache")
     assert (colours.shape, grey.shape) == ((40, 16, 16, 3), (40, 16, 16))
     with Image.open(lesions / "images/07.png") as image:
         assert np.array_equal(colours[7], np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)))
