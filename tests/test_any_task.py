@@ -82,17 +82,14 @@ class WithRecord(nn.Module):
         return self.head(self.features(image).mean((2, 3)) + torch.relu(self.record(record)))
 
 
-def segmentation(head: str) -> nn.Module:
-    """torchvision's own classes over a small ResNet; they return a dict with an auxiliary entry."""
+def segmentation() -> nn.Module:
+    """torchvision's own class over a small ResNet; it returns a dict with an auxiliary entry."""
     build("resnet18", 4)  # makes torchvision work with any build of torch
     from torchvision.models import _utils, resnet, segmentation
 
     body = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
     backbone = _utils.IntermediateLayerGetter(body, {"layer2": "aux", "layer3": "out"})
-    auxiliary = segmentation.fcn.FCNHead(128, 4)
-    if head == "fcn":
-        return segmentation.FCN(backbone, segmentation.fcn.FCNHead(256, 4), auxiliary)
-    return segmentation.DeepLabV3(backbone, segmentation.deeplabv3.DeepLabHead(256, 4, (2, 4, 6)), auxiliary)
+    return segmentation.FCN(backbone, segmentation.fcn.FCNHead(256, 4), segmentation.fcn.FCNHead(128, 4))
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,7 @@ TASKS = {
     "U-Net, classes": Task(lambda: UNet(5), "classes", IMAGES),
     "U-Net, binary": Task(lambda: UNet(1), "independent", IMAGES),
     "U-Net, values": Task(lambda: UNet(2), "values", IMAGES, Outputs("values")),
-    "FCN": Task(lambda: segmentation("fcn"), "classes", IMAGES),
-    "DeepLabV3": Task(lambda: segmentation("deeplab"), "classes", IMAGES),
+    "FCN": Task(segmentation, "classes", IMAGES),
     "one logit": Task(lambda: Classifier(1, lambda z, _: z), "independent", IMAGES),
     "a vector": Task(lambda: Classifier(1, lambda z, _: z[:, 0]), "independent", IMAGES),
     "labels": Task(lambda: Classifier(7, lambda z, _: {"out": z}), "independent", IMAGES, Outputs("independent")),
