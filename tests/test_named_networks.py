@@ -67,9 +67,7 @@ def efficientnet_b0() -> nn.Module:
 def convnext_tiny() -> nn.Module:
     convnext = torchvision_models().convnext
     widths = (24, 48, 96, 192)
-    stages = [
-        convnext.CNBlockConfig(width, after, 1) for width, after in zip(widths, (*widths[1:], None), strict=True)
-    ]
+    stages = [convnext.CNBlockConfig(width, after, 1) for width, after in zip(widths, (*widths[1:], None), strict=True)]
     return convnext.ConvNeXt(stages, num_classes=CLASSES)
 
 

@@ -30,8 +30,8 @@ class Layer:
     """Geometry of one convolution, of one, two or three dimensions, or linear layer.
 
     A linear layer is a 1 x 1 convolution on a 1 x 1 grid; one that runs on maps whose channels come last, as in
-    ConvNeXt, is a 1 x 1 convolution of the kind "conv", see `is_channels_last`. Axes come in the order of the tensor's: rows and columns in
-    two dimensions, depth before them in three.
+    ConvNeXt, is a 1 x 1 convolution of the kind "conv", see `is_channels_last`. Axes come in the order of the tensor's:
+    rows and columns in two dimensions, depth before them in three.
 
     Attributes
     ----------

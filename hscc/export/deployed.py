@@ -164,8 +164,9 @@ def verify(
         for found, wanted in ((run(pair[:1]), expected[:1]), (run(pair), expected)):
             largest = max(largest, float(np.abs(found - wanted).max()) / unit)
             if not largest <= tolerance:
+                named = "value" if output.kind == "values" else "probability"
                 raise ExportError(
-                    f"{path}: a {'value' if output.kind == 'values' else 'probability'} differs from the network's by {largest:.1e} (allowed {tolerance:.0e}) on a "
+                    f"{path}: a {named} differs from the network's by {largest:.1e} (allowed {tolerance:.0e}) on a "
                     f"picture of {'x'.join(map(str, picture.shape))}; report the network as a defect."
                 )
     return largest

@@ -34,8 +34,8 @@ def export_pt2(
     """Write a network as an archive that ``torch.export.load`` reads without this library.
 
     ``torch.export.load(path).module()`` maps uint8 (batch, rows, columns, channels), as for `export_onnx`, to
-    `hscc.Outputs.predictions`, of classes their probabilities (batch, classes). The card is the extra file ``card.json``. Weights are raw bytes, and the archive
-    holds no pickle.
+    `hscc.Outputs.predictions`, of classes their probabilities (batch, classes). The card is the extra file
+    ``card.json``. Weights are raw bytes, and the archive holds no pickle.
 
     Parameters
     ----------

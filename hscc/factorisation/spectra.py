@@ -171,7 +171,7 @@ def spectrum(
         Covariance W_c A_c W_c^T (C_out, C_out), or R_c W_c^T (rows, C_out) of a single-position layer, where it is
         known already.
     weighted : Tensor, optional
-        ``outputs @ G`` of a single-position layer, or G W_c (C_out, d_c) of a narrow cluster, where it is known already.
+        ``outputs @ G`` of a single-position layer, or G W_c (C_out, d_c) of a narrow cluster, where it is known.
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
     found, vectors = eigh(problem.gram)

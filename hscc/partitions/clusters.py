@@ -183,7 +183,7 @@ def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.fl
 def _start(
     points: Correlation, squares: npt.NDArray[np.float64], clusters: int, generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Centres by k-means++: each further one by its squared distance from those so far (Arthur, Vassilvitskii, 2007)."""
+    """Centres by k-means++: each further one by its distance from those so far (Arthur and Vassilvitskii, 2007)."""
     chosen = [int(generator.integers(len(points)))]
     nearest = np.full(len(points), np.inf)
     while len(chosen) < clusters:
