@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir
@@ -32,7 +33,7 @@ OUTPUT, VALUES = "probabilities", "values"
 _PREPARED = "prepared"
 # Before the nodes' names, for a reader; before all names of the network, so that none meets one of the preprocessing.
 _PREPROCESSING, _NETWORK = "preprocessing/", "network/"
-_LAST: dict[Kind, tuple[str, dict[str, int]]] = {
+_LAST: dict[Kind, tuple[str, dict[str, Any]]] = {
     "classes": ("Softmax", {"axis": 1}),
     "independent": ("Sigmoid", {}),
     "values": ("Identity", {}),
