@@ -12,6 +12,7 @@ import pandas as pd
 from hscc.errors import DataError
 from hscc.pipeline.data.formats.known import images_in
 from hscc.pipeline.data.formats.npz import labels_of, names_of, splits_of
+from hscc.pipeline.data.masks import list_masked
 from hscc.pipeline.data_spec import DataSpec, LabelTable
 
 SUBJECT = "subject"  # patient, lesion: images of one never cross a split
@@ -32,7 +33,7 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per image, sorted by path: path (posix, relative to the root; ``file#place`` inside a file), label,
-        official_split, subject; "" for what is not known.
+        official_split, subject; "" for what is not known; mask and field of the image where the data set has masks.
 
     Raises
     ------
@@ -41,7 +42,9 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
         is not there, none, or one twice, or an array of images has no labels.
     """
     files = list_files(root)
-    if spec.layout == "arrays":
+    if spec.masks is not None:
+        frame = list_masked(files, spec.masks, official=spec.official is not None).assign(**{SUBJECT: ""})
+    elif spec.layout == "arrays":
         frame = _of_arrays(root, files, spec)
     else:
         images = images_in(root, files, volumes=not spec.pictures)

@@ -21,6 +21,8 @@ from hscc.pipeline.data.formats.base import Image, UnreadableError
 from hscc.pipeline.data.formats.known import format_of
 from hscc.pipeline.data.formats.levels import Window, to_levels
 from hscc.pipeline.data.listing import SUBJECT, list_images
+from hscc.pipeline.data.masks import COLUMNS as MASK_COLUMNS
+from hscc.pipeline.data.masks import inspect_masks
 from hscc.pipeline.data.near_duplicates import (
     conflicting,
     joined_groups,
@@ -108,6 +110,8 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
         frame = frame.drop(columns=DEPTH)
     if spec.has_groups:
         frame[SUBJECT] = listed[SUBJECT]
+    if spec.masks is not None:
+        frame = inspect_masks(frame.assign(mask=listed["mask"], field=listed["field"]), root, spec.masks)
     return frame, np.stack([fact.thumbnail for fact in facts])
 
 
@@ -198,8 +202,11 @@ def _views(image: Image, window: Window | None) -> list[Pillow.Image]:
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest, all of `COLUMNS`, `DEPTH` and `SUBJECT` where they are there, as CSV, whole or not at all."""
-    columns = [*COLUMNS, *(name for name in (DEPTH, SUBJECT) if name in frame)]
+    """Write a manifest, all of `COLUMNS`, and `DEPTH`, `SUBJECT` and masks where they are there, as CSV.
+
+    It is written whole or not at all.
+    """
+    columns = [*COLUMNS, *(name for name in (DEPTH, SUBJECT, *MASK_COLUMNS) if name in frame)]
     replace_text(path, frame.loc[:, columns].to_csv(index=False, lineterminator="\n"))
 
 
@@ -220,7 +227,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; run `hscc validate` first.")
     types = {name: "int64" if name in _NUMBERS else "bool" if name in _FLAGS else "str" for name in COLUMNS}
-    types |= {SUBJECT: "str", DEPTH: "int64"}
+    types |= dict.fromkeys((SUBJECT, *MASK_COLUMNS), "str") | {DEPTH: "int64"}
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:
@@ -228,7 +235,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
         raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` again.")
-    for name in frame["path"]:
+    for name in pd.concat([frame[column] for column in ("path", *MASK_COLUMNS[:2]) if column in frame]):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ArtifactError(f"{path} names {name!r}, outside the data folder; run `hscc validate` again.")
     return frame

@@ -1,4 +1,4 @@
-"""Stage code: the package's source, plugins and the user's network in; for each stage the hashes of what it runs out."""
+"""Stage code: source of the package, plugins and the user's network in; for each stage hashes of what it runs out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def run(workspace: Path = Path(".")) -> None:
     if own.weights is not None:
         weights = workspace / own.weights
         if not weights.is_file():
-            raise ParamsError(f"train.weights in params.yaml names {weights}, which does not exist; correct one of them.")
+            raise ParamsError(
+                f"train.weights in params.yaml names {weights}, which does not exist; correct one of them."
+            )
         found["train"]["train.weights"] = file_sha256(weights)
     for stage, hashes in found.items():
         with replacing(workspace / layout.code(stage)) as partial:

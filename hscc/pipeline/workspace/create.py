@@ -17,7 +17,7 @@ from hscc.pipeline.data.sources.pin import PIN, directory_hash, hash_files
 
 GRAPH = "dvc.yaml"
 _BESIDE_CODE = "    deps:\n      - hscc\n"  # of the stage code, in a checkout
-_INSTALLED = "    always_changed: true  # hscc is installed and not beside this file; finding its changes takes a second\n"
+_INSTALLED = "    always_changed: true  # hscc is installed and not beside this file; to look takes a second\n"
 _FOLDERS = ("artifacts/baseline", "artifacts/cells", "reports/protocols")  # which stages depend on
 _CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
 _ALLOWED = (".git", ".venv", "venv")  # what a folder may hold before
@@ -160,7 +160,9 @@ def run_dvc(folder: Path, *arguments: str) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it says nothing"]
-        raise HSCCError(f"'dvc {' '.join(arguments)}' in {folder} fails ({said[-1].removeprefix('ERROR: ')}); run it there.")
+        raise HSCCError(
+            f"'dvc {' '.join(arguments)}' in {folder} fails ({said[-1].removeprefix('ERROR: ')}); run it there."
+        )
 
 
 def _git_top(folder: Path) -> Path | None:
@@ -180,5 +182,3 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and one.resolve() == other.resolve()
-
-
