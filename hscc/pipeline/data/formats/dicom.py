@@ -146,13 +146,17 @@ def _slices(folder: Path) -> list[Path]:
 
 def _read_series(folder: Path) -> Image:
     """Read a folder of slices as one volume, in the order of their positions along their common normal."""
-    parsed = [_parsed(path.read_bytes(), str(path)) for path in _slices(folder)]
-    if not parsed:
+    files = _slices(folder)
+    if not files:
         raise UnreadableError(f"{folder} holds no DICOM file; remove the folder, or add the slices.")
+    parsed = [_parsed(path.read_bytes(), str(path)) for path in files]
+    without = next((path for path, found in zip(files, parsed, strict=True) if "PixelData" not in found), None)
+    if without is not None:
+        raise UnreadableError(f"{without} is a DICOM file without pixels; remove it, or export it again.")
     _refuse_mixture(parsed, folder)
     order, positions = _positions(parsed, folder)
     _refuse_gaps(positions, folder)
-    slices = [_image(parsed[index], str(folder)) for index in order]
+    slices = [_image(parsed[index], str(files[index])) for index in order]
     if any(one.values.ndim != 2 for one in slices):
         raise UnreadableError(f"{folder} mixes slices with colours or several frames; keep grey slices.", "incomplete")
     first = slices[0]
