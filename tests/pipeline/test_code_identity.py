@@ -18,6 +18,7 @@ from hscc.errors import ParamsError
 from hscc.pipeline import layout
 from hscc.pipeline.code_identity import LEFT_OUT, code_digest, is_left_out, stage_code, stage_names
 from hscc.pipeline.stages import code
+from hscc.pipeline.workspace.create import graph
 from tests.in_process import dvc
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,29 @@ def test_a_plugin_counts_for_the_stages_that_may_run_it(tmp_path: Path, monkeypa
         stage_code("compress", ["nobodys"])
 
 
+def test_a_network_of_the_users_own_and_its_weights_count(tmp_path: Path) -> None:
+    (tmp_path / "own_network_of_a_test.py").write_text("def net(classes): ...\n")
+    (tmp_path / "weights.pt").write_bytes(b"1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/image.png").write_bytes(b"2")
+    params = {"plugins": [], "train": {"backbone": "own_network_of_a_test:net", "weights": "weights.pt"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def hashes(stage: str) -> dict[str, str]:
+        code.run(tmp_path)
+        return json.loads((tmp_path / layout.code(stage)).read_text())
+
+    first = hashes("train")
+    assert {"own_network_of_a_test", "train.weights"} <= first.keys() and "image.png" not in first
+    assert "own_network_of_a_test" in hashes("compress") and "train.weights" not in hashes("compress")
+    assert "own_network_of_a_test" not in hashes("validate")
+    (tmp_path / "weights.pt").write_bytes(b"3")
+    assert {name for name, digest in hashes("train").items() if digest != first[name]} == {"train.weights"}
+    (tmp_path / "weights.pt").unlink()
+    with pytest.raises(ParamsError, match=r"weights\.pt"):
+        code.run(tmp_path)
+
+
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     code.run(tmp_path)
@@ -145,19 +169,27 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert first.keys() == {f"{name}.json" for name in stage_names()}
 
 
+@pytest.mark.parametrize("installed", [False, True])
 def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC over a copy of the package: the stage code as it is, every other stage by a command that takes no time."""
+    """DVC over a copy of the package: the stage code as it is, every other stage by a command that takes no time.
+
+    The package is beside dvc.yaml as in a checkout, or elsewhere as an installed one is.
+    """
     # The stage calls `python`.
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    stages = {"code": GRAPH["code"]}
+    site = tmp_path / "site" if installed else tmp_path / "workspace"
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    tmp_path = tmp_path / "workspace"
+    tmp_path.mkdir()
+    stages = {"code": (yaml.safe_load(graph())["stages"] if installed else GRAPH)["code"]}
     for name in ("train", "quantise", "report"):
         stages[name] = {"cmd": f"echo {name} >> log", "deps": [layout.code(name).as_posix()]}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    (tmp_path / "params.yaml").write_text("plugins: []\n")
+    (tmp_path / "params.yaml").write_text("plugins: []\ntrain: {backbone: alexnet, weights: none}\n")
     shutil.copy(ROOT / ".dvcignore", tmp_path)
-    shutil.copytree(ROOT / "hscc", tmp_path / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "hscc", site / "hscc", ignore=shutil.ignore_patterns("__pycache__"))
 
     def ran() -> list[str]:
         (tmp_path / "log").write_text("")
@@ -166,10 +198,10 @@ def test_a_comment_makes_nothing_stale_and_a_constant_what_runs_it(
 
     dvc(tmp_path, "init", "--quiet", "--no-scm")
     assert sorted(ran()) == ["quantise", "report", "train"]
-    source = tmp_path / "hscc/export/rotation.py"
+    source = site / "hscc/export/rotation.py"
     source.write_text("# A comment.\n" + source.read_text())
     assert dvc(tmp_path, "status", "--json") != "{}"
     assert ran() == []
-    assert "up to date" in dvc(tmp_path, "status")
+    assert installed or "up to date" in dvc(tmp_path, "status")
     source.write_text(source.read_text() + "\n_UNUSED = 1\n")
     assert ran() == ["quantise"]

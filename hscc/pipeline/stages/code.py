@@ -1,4 +1,4 @@
-"""Stage code: the package's source, plugins and the user's network in; for each stage the hashes of what it runs out."""
+"""Stage code: source of the package, plugins and the user's network in; for each stage hashes of what it runs out."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         def on_epoch(epoch: int, row: Row) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
             print(
-                f"{name} epoch {epoch + 1:>3}/{params.train.epochs}  "
+                f"{name} epoch {epoch + 1:>3}/{max(params.train.epochs, 1)}  "
                 f"train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  {task.short(row)}  "
                 f"{time.monotonic() - started:.0f} s",
                 flush=True,

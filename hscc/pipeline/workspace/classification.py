@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hscc.files import file_sha256
 from hscc.pipeline.workspace.pictures import look, picture_choices
-from hscc.pipeline.workspace.proposal import Choice, Proposal, Unsuitable
+from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.survey import Survey
 
 _LEAKED = 0.01  # share of official test images that are copies of training images, above which the split is not used
@@ -52,17 +52,17 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
 
     Raises
     ------
-    Unsuitable
+    UnsuitableDataError
         If there is one class, or more than a classifier could have, or no image can be opened.
     """
     counts = Counter(images.labels)
     if len(counts) < 2:
-        raise Unsuitable(
+        raise UnsuitableDataError(
             f"{found.root} has one class, {next(iter(counts))!r} ({images.kind}); a classifier needs two or more, so "
             "add a folder or a label for what is not of that class."
         )
     if len(counts) > _MANY_CLASSES:
-        raise Unsuitable(
+        raise UnsuitableDataError(
             f"{found.root} would have {len(counts)} classes ({images.kind}), such as {next(iter(counts))!r}; write a "
             "CSV file with the columns path and label and put it there."
         )

@@ -17,9 +17,7 @@ from hscc.pipeline.data.sources.pin import PIN, directory_hash, hash_files
 
 GRAPH = "dvc.yaml"
 _BESIDE_CODE = "    deps:\n      - hscc\n"  # of the stage code, in a checkout
-_INSTALLED = (
-    "    always_changed: true  # hscc is installed and not beside this file; finding its changes takes a second\n"
-)
+_INSTALLED = "    always_changed: true  # hscc is installed and not beside this file; to look takes a second\n"
 _FOLDERS = ("artifacts/baseline", "artifacts/cells", "reports/protocols")  # which stages depend on
 _CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
 _ALLOWED = (".git", ".venv", "venv")  # what a folder may hold before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import Grouping, find_grouping
-from hscc.pipeline.workspace.proposal import Choice, Proposal, Unsuitable
+from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official
 from hscc.pipeline.workspace.survey import Survey
 
@@ -14,7 +14,7 @@ def propose_folders(found: Survey) -> Proposal | None:
 
     Raises
     ------
-    Unsuitable
+    UnsuitableDataError
         If the folders are deeper than split and class, or there is one class.
     """
     inside = [path for path in found.images if "/" in path]
@@ -27,9 +27,9 @@ def propose_folders(found: Survey) -> Proposal | None:
         return None  # images lie in the folders of the split, without classes
     deep = next((path for path, parts in zip(inside, folders, strict=True) if len(parts) > depth + 1), None)
     if deep is not None:
-        raise Unsuitable(
-            f"{found.root / deep} lies deeper than {'split/' if official else ''}class/image; write a CSV file with the "
-            "columns path, label and patient and put it into the data folder."
+        raise UnsuitableDataError(
+            f"{found.root / deep} lies deeper than {'split/' if official else ''}class/image; put a CSV file with "
+            "the columns path, label and patient into the data folder."
         )
     kept = [(path, parts) for path, parts in zip(inside, folders, strict=True) if len(parts) == depth + 1]
     paths = tuple(path for path, _ in kept)

@@ -1,4 +1,4 @@
-"""A spec that the user brings: does it describe the data?"""
+"""Check that a spec which the user brings describes the data."""
 
 from __future__ import annotations
 

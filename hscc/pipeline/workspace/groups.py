@@ -13,7 +13,6 @@ SUBJECTS = (
     "person",
     "subject",
     "participant",
-    "individual",
     "lesion",
     "case",
     "study",
@@ -72,7 +71,7 @@ def find_grouping(paths: Sequence[str]) -> Grouping | None:
     # The longest first: a later alternative may match inside an earlier one.
     pattern = "|".join(sorted({text for text, _ in prefixes}, key=lambda text: (-len(text), text)))
     words = Counter(word for _, word in prefixes if word)
-    matched = [found for stem in _stems(paths) if (found := re.search(pattern, stem))]
+    matched = [match for stem in _stems(paths) if (match := re.search(pattern, stem))]
     groups = Counter(match.group() for match in matched)
     if len(groups) == len(matched) or max(groups.values()) > max(4, _LARGEST * len(paths)):
         return None

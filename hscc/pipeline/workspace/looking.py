@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from hscc.pipeline.workspace.folders import propose_folders
-from hscc.pipeline.workspace.proposal import Proposal, Unsuitable
+from hscc.pipeline.workspace.proposal import Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.survey import Survey, survey
 from hscc.pipeline.workspace.tables import propose_table
 
@@ -38,10 +38,12 @@ def propose(folder: Path) -> tuple[Path, Proposal]:
         if proposal is not None:
             return found.root, proposal
     if found.images:
-        raise Unsuitable(
+        raise UnsuitableDataError(
             f"{found.root} holds {len(found.images)} images without labels; put them into one folder per class, or add "
             "a CSV file with the columns path and label."
         )
     endings = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in found.files)
     most = ", ".join(f"{count} with {ending}" for ending, count in endings.most_common(3))
-    raise Unsuitable(f"{found.root} holds no images (of {len(found.files)} files, {most}); convert them to PNG.")
+    raise UnsuitableDataError(
+        f"{found.root} holds no images (of {len(found.files)} files, {most}); convert them to PNG."
+    )

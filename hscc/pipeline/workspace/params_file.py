@@ -8,8 +8,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+import yaml as pyyaml
+from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from hscc.errors import ParamsError
 from hscc.pipeline.workspace.proposal import Choice
@@ -38,7 +41,7 @@ def with_choices(text: str, choices: Iterable[Choice]) -> str:
             section = section[name]
         old = section.get(key)
         block = isinstance(old, CommentedMap) and not old.fa.flow_style() and choice.value
-        section[key] = CommentedMap(choice.value) if block else _flow(choice.value)
+        section[key] = CommentedMap(_flow(choice.value)) if block else _flow(choice.value)
         if choice.comment:
             section.yaml_add_eol_comment(choice.comment, key)
     return _text(yaml, tree)
@@ -107,9 +110,11 @@ def _text(yaml: YAML, tree: CommentedMap) -> str:
 
 
 def _flow(value: object) -> object:
-    """Lists and mappings on one line, as everywhere in the file."""
+    """Lists and mappings on one line, as everywhere in the file; quotes where a text reads as something else."""
+    if isinstance(value, str) and _reads_otherwise(value):
+        return DoubleQuotedScalarString(value)
     if isinstance(value, Mapping):
-        inline = CommentedMap({key: _flow(item) for key, item in value.items()})
+        inline = CommentedMap({_flow(key): _flow(item) for key, item in value.items()})
         inline.fa.set_flow_style()
         return inline
     if isinstance(value, list | tuple):
@@ -117,3 +122,11 @@ def _flow(value: object) -> object:
         row.fa.set_flow_style()
         return row
     return value
+
+
+def _reads_otherwise(text: str) -> bool:
+    """Whether ``params.yaml`` is read with another value: PyYAML takes "no" for false, which YAML 1.2 does not."""
+    try:
+        return bool(pyyaml.safe_load(text) != text)
+    except pyyaml.YAMLError:
+        return False  # quoted as it needs it

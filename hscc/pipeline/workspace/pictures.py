@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from hscc.pipeline.workspace.proposal import Choice, Unsuitable
+from hscc.pipeline.workspace.proposal import Choice, UnsuitableDataError
 
 HEADERS = 20_000  # files whose header is read, at most, evenly spaced
 SAMPLE = 96  # files that are decoded
@@ -56,7 +56,7 @@ def look(root: Path, paths: Sequence[str]) -> Pictures:
 
     Raises
     ------
-    Unsuitable
+    UnsuitableDataError
         If none can be opened.
     """
     chosen, few = _spaced(paths, HEADERS), _spaced(paths, SAMPLE)
@@ -65,7 +65,9 @@ def look(root: Path, paths: Sequence[str]) -> Pictures:
         pixels = [found for found in pool.map(lambda path: _pixels(root / path), few) if found is not None]
     read = tuple(header for header in headers.values() if header is not None)
     if not read or not pixels:
-        raise Unsuitable(f"none of the images in {root} can be opened (the first is {paths[0]}); convert them to PNG.")
+        raise UnsuitableDataError(
+            f"none of the images in {root} can be opened (the first is {paths[0]}); convert them to PNG."
+        )
     return Pictures(read, tuple(pixels), tuple(path for path, header in headers.items() if header is None))
 
 

@@ -64,7 +64,7 @@ class Proposal:
                 yield f"{choice.key}: {_shown(choice.value)} - {choice.why}.{check}"
 
 
-class Unsuitable(DataError):
+class UnsuitableDataError(DataError):
     """The data is of this kind, but something in it has to change before the pipeline can use it."""
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import SUBJECTS, find_grouping
-from hscc.pipeline.workspace.proposal import Choice, Proposal, Unsuitable
+from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official
 from hscc.pipeline.workspace.survey import Survey
 
@@ -35,7 +35,7 @@ def propose_table(found: Survey) -> Proposal | None:
 
     Raises
     ------
-    Unsuitable
+    UnsuitableDataError
         If a table names images without their folder or ending, or has no column that could be the label.
     """
     images = set(found.images)
@@ -44,12 +44,12 @@ def propose_table(found: Survey) -> Proposal | None:
         return None
     table = max(read, key=lambda table: table.present)
     rows = table.rows[table.rows[table.path].isin(images)].drop_duplicates(table.path)
-    columns = [name for name in rows if name != table.path]
+    columns = [name for name in map(str, rows) if name != table.path]
     split, official = _split(rows, columns)
     group = _named(columns, SUBJECTS)
     label = _label(rows, [name for name in columns if name not in (split, group)])
     if label is None:
-        raise Unsuitable(
+        raise UnsuitableDataError(
             f"{found.root / table.file} has no column with 2 to {_MOST_LABELS} different labels (columns: "
             f"{', '.join(columns)}); add a column named label."
         )
@@ -102,7 +102,7 @@ def _read(found: Survey, file: str, images: set[str]) -> _Table | None:
         return None
     rows = rows.astype("object").where(rows.notna(), "").astype(str)
     rows.columns = [str(name) for name in rows.columns]
-    counted = {name: int(rows[name].isin(images).sum()) for name in rows}
+    counted = {name: int(rows[name].isin(images).sum()) for name in map(str, rows)}
     if not counted or max(counted.values()) == 0:
         _refuse_stems(path, rows, images)
         return None
@@ -119,7 +119,7 @@ def _refuse_stems(path: Path, rows: pd.DataFrame, images: set[str]) -> None:
     for name in rows:
         hit = next((value for value in rows[name].head(1000) if value in short), None)
         if hit is not None:
-            raise Unsuitable(
+            raise UnsuitableDataError(
                 f"{path}: column {name} says {hit!r} for the image {short[hit]}; write paths relative to the data "
                 "folder into it."
             )

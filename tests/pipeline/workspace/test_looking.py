@@ -1,0 +1,148 @@
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hscc.errors import DataError
+from hscc.pipeline.workspace.looking import propose
+from tests.pipeline.workspace.drawn import draw, folders
+
+
+def test_folders_of_a_split_and_of_classes(tmp_path: Path) -> None:
+    root, proposal = propose(folders(tmp_path / "scans", ["ill", "Healthy"], ["Training", "Testing"]))
+    values = proposal.values
+    assert root == tmp_path / "scans"
+    assert values["data.layout"] == "folders" and values["data.classes"] == ["Healthy", "ill"]
+    assert values["data.official"] == {"train": "Training", "val": None, "test": "Testing"}
+    assert (values["data.channels"], values["data.image_size"]) == (1, 48)
+    assert values["data.protocol"] == values["promote.protocol"] == "official"
+    assert values["data.augmentation.outside"] == "black"
+    assert values["validate.min_side"] == 48 and values["validate.min_per_class"] == 12
+    assert not proposal.warnings
+    for key in ("data.classes", "data.official", "data.channels", "data.group"):
+        assert any(line.startswith(f"{key}: ") for line in proposal.lines())
+
+
+def test_test_images_that_are_training_images_speak_against_the_official_split(tmp_path: Path) -> None:
+    root = folders(tmp_path, ["a", "b"], ["train", "test"])
+    assert propose(root)[1].values["data.protocol"] == "official"
+    shutil.copy(root / "train/a/atrain(0).png", root / "test/b/copy.png")
+    values = propose(root)[1].values
+    assert values["data.protocol"] == "grouped" and values["train.protocols"] == ["grouped"]
+
+
+def test_the_only_folder_is_looked_into(tmp_path: Path) -> None:
+    folders(tmp_path / "download/set", ["a", "b"], colour=True)
+    root, proposal = propose(tmp_path / "download")
+    assert root == tmp_path / "download/set"
+    assert proposal.values["data.official"] is None and proposal.values["data.channels"] == 3
+    assert proposal.values["data.plausible.max_colour"] is None
+    assert proposal.values["register.name"] == "hscc-set"
+
+
+def test_a_pattern_is_set_where_a_word_says_whose_number_it_is_and_else_only_shown(tmp_path: Path) -> None:
+    for index in range(40):
+        draw(tmp_path / f"clear/{'ab'[index % 2]}/patient{index // 2}_{index}.png")
+        draw(tmp_path / f"unclear/{'ab'[index % 2]}/x{index // 2}_{index}.png")
+    (clear,) = [choice for choice in propose(tmp_path / "clear")[1].choices if choice.key == "data.group"]
+    assert clear.value == r"patient\d+"
+    (unclear,) = [choice for choice in propose(tmp_path / "unclear")[1].choices if choice.key == "data.group"]
+    assert unclear.value is None and r"x\d+" in unclear.comment
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_is_known_by_its_column_of_paths(tmp_path: Path, ending: str) -> None:
+    rows = []
+    for index in range(24):
+        draw(tmp_path / f"images/{index}.png", colour=True)
+        rows.append(
+            {
+                "age": str(40 + index),
+                "file": f"images/{index}.png",
+                "dx": ["nv", "mel", "bcc"][index % 3],
+                "sex": "fm"[index % 2],
+                "set": "train" if index < 16 else "test",
+                "lesion_id": f"L{index // 2}",
+            }
+        )
+    frame = pd.DataFrame(rows)
+    if ending == "csv":
+        frame.to_csv(tmp_path / "labels.csv", index=False)
+    else:
+        frame.to_parquet(tmp_path / "labels.parquet")
+    values = propose(tmp_path)[1].values
+    assert values["data.layout"] == "table" and values["data.classes"] == ["bcc", "mel", "nv"]
+    assert values["data.table"] == {
+        "file": f"labels.{ending}",
+        "path": "file",
+        "label": "dx",
+        "split": "set",
+        "group": "lesion_id",
+    }
+    assert values["data.official"] == {"train": "train", "val": None, "test": "test"}
+    assert values["data.texts.group"] == "lesion"
+
+
+def test_what_the_stage_validate_would_stop_at_is_a_warning(tmp_path: Path) -> None:
+    root = folders(tmp_path, ["a", "b"], ["train", "test"])
+    shutil.rmtree(root / "test/b")
+    (root / "readme.txt").write_text("x")
+    (root / "train/a/broken.png").write_bytes(b"no image")
+    warnings = " ".join(propose(root)[1].warnings)
+    assert "readme.txt" in warnings and "broken.png" in warnings and "test has no image of b" in warnings
+
+
+def _nothing(root: Path) -> None:
+    root.mkdir()
+
+
+def _texts(root: Path) -> None:
+    root.mkdir()
+    (root / "scan.nii.gz").write_bytes(b"0")
+
+
+def _one_class(root: Path) -> None:
+    folders(root, ["only"], ["train", "test"])
+
+
+def _unlabelled(root: Path) -> None:
+    for index in range(3):
+        draw(root / f"{index}.png")
+
+
+def _deep(root: Path) -> None:
+    folders(root, ["patient1", "patient2"], ["ill", "healthy"])
+
+
+def _stems(root: Path) -> None:
+    for name in ("a", "b"):
+        draw(root / f"images/{name}.png")
+    pd.DataFrame({"image": ["a", "b"], "label": ["x", "y"]}).to_csv(root / "labels.csv", index=False)
+
+
+def _damaged(root: Path) -> None:
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "x.png").write_bytes(b"0")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda root: None, "--data"),
+        (_nothing, "no file"),
+        (_texts, ".gz"),
+        (_one_class, "only"),
+        (_unlabelled, "0 images|3 images"),
+        (_deep, "patient1"),
+        (_stems, "images/a.png"),
+        (_damaged, "a/x.png"),
+    ],
+)
+def test_data_that_is_of_no_use_is_refused_in_one_sentence(make, named: str, tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    with pytest.raises(DataError, match=named) as raised:
+        propose(tmp_path / "data")
+    message = str(raised.value)
+    assert message.endswith(".") and "\n" not in message
