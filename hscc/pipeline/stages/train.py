@@ -127,9 +127,9 @@ def _as_it_is(evaluate: Callable[[Split], Row], train: Split, val: Split) -> Row
 
 def _new_model(params: Params, workspace: Path) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
-    name, size, weights = params.train.backbone, params.data.image_size, params.train.weights_file
+    name, weights = params.train.backbone, params.train.weights_file
     model = build(name, len(params.data.classes))
-    check_answer(model, name, (3, size, size), (len(params.data.classes),))
+    check_answer(model, name, params.data.input_shape, (len(params.data.classes),))
     if weights is not None:
         load_weights(model, workspace / weights)
         return model, True
