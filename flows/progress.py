@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hscc.pipeline import layout
+from hscc.pipeline.score_names import score_label
 
 _BEGINS = re.compile(r"Running stage '([^']+)'")
 _SKIPPED = re.compile(r"(Stage )?'[^']+' didn't change, skipping")
@@ -103,9 +104,15 @@ def _validate(workspace: Path, _: str) -> str:
     return f"{report['files']['count']:,} images, {len(report['findings'])} warnings"
 
 
+def _score(found: dict[str, Any]) -> str:
+    """Primary score on validation; files of earlier versions name none and have accuracy."""
+    name = found.get("score", "accuracy")
+    return f"{score_label(name)} {100 * found[f'val_{name}']:.1f} %"
+
+
 def _train(workspace: Path, protocol: str) -> str:
     found = _read(workspace / layout.train_metrics(protocol))
-    return f"{100 * found['val_accuracy']:.1f} % of the validation images right, {found['macs'] / 1e6:.0f} million MACs"
+    return f"{_score(found)} on validation, {found['macs'] / 1e6:.0f} million MACs"
 
 
 def _compress(workspace: Path, cell: str) -> str:
@@ -113,7 +120,7 @@ def _compress(workspace: Path, cell: str) -> str:
     dense = _read(workspace / layout.baseline(found["protocol"]) / "metrics.json")
     return (
         f"{dense['macs'] / found['macs']:.1f}x fewer MACs, {dense['params'] / found['params']:.1f}x fewer parameters, "
-        f"{100 * found['val_accuracy']:.1f} % right"
+        f"{_score(found)}"
     )
 
 
@@ -129,8 +136,9 @@ def _bench(workspace: Path, _: str) -> str:
 
 def _evaluate(workspace: Path, _: str) -> str:
     rows = _read(workspace / layout.RESULTS_JSON)["rows"]
-    scores = [f"{row['method']} {100 * row['accuracy']['value']:.1f} %" for row in rows if row["precision"] == "fp32"]
-    return f"accuracy {', '.join(scores)}"
+    name = rows[0].get("score", "accuracy")  # earlier versions had accuracy alone, in a field of its own
+    shown = [(row["method"], row.get("scores", row)[name]["value"]) for row in rows if row["precision"] == "fp32"]
+    return f"{score_label(name)} {', '.join(f'{method} {100 * value:.1f} %' for method, value in shown)}"
 
 
 def _insight(workspace: Path, _: str) -> str:

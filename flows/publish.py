@@ -25,6 +25,7 @@ from prefect.exceptions import PrefectException
 from flows.pages import artifacts_page
 from hscc.pipeline import layout
 from hscc.pipeline.data.report import read_data_report
+from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.schema import ONNXRUNTIME, NetworkRow, read_results
 
 REPORTS = layout.REPORT.parent
@@ -136,8 +137,8 @@ def _row(row: NetworkRow) -> dict[str, str]:
         "protocol": row.protocol,
         "MACs": f"{row.macs_ratio:.2f}x",
         "params": f"{row.params_ratio:.2f}x",
-        "accuracy": percent(row.accuracy),
-        "macro F1": percent(row.macro_f1),
+        score_label(row.score): percent(row.primary),
+        **({"macro F1": percent(row.scores["macro_f1"])} if "macro_f1" in row.scores else {}),
         "KL": "–" if row.kl.value is None else f"{row.kl.value:.3f}",
         **{f"speed b{each.batch}": f"{each.speedup:.2f}x" for each in row.timings if each.runtime == ONNXRUNTIME},
     }

@@ -15,7 +15,7 @@ from hscc.budgets.budget import Budget
 from hscc.budgets.estimate import NEGLIGIBLE, estimates
 from hscc.budgets.resources import RESOURCES, Limit
 from hscc.calibration.collect import Calibration, calibrate, fingerprint
-from hscc.calibration.layers import Conv
+from hscc.calibration.layers import Conv, is_channels_last, take_channels_last
 from hscc.errors import BudgetError, CompressionError
 from hscc.methods import METHODS
 from hscc.methods.base import Method
@@ -228,6 +228,8 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
         old = small.get_submodule(entry.layer.name)
         assert isinstance(old, Conv | nn.Linear)
         module = entry.structure.module(entry.layer).to(old.weight.dtype)  # before weights come: they keep bits
+        if is_channels_last(old, entry.layer):
+            take_channels_last(module)
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
         module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)

@@ -126,6 +126,22 @@ class Outputs:
             return outputs / self._deviations(outputs)
         return outputs
 
+    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what a user reads: probabilities of classes or of independent decisions, values as they are.
+
+        Parameters
+        ----------
+        outputs : Tensor, shape (N, K, *positions)
+            From `select`.
+
+        Returns
+        -------
+        Tensor, shape (N, K, *positions)
+        """
+        if self.kind == "classes":
+            return torch.softmax(outputs, dim=1)
+        return torch.sigmoid(outputs) if self.kind == "independent" else outputs
+
     def metric(self, outputs: int) -> torch.Tensor:
         """Matrix M of float64 with d^T M d the squared change of the centred outputs for a change d, shape (K, K).
 

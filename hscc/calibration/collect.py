@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.cache import PlanningCache
-from hscc.calibration.layers import Layer, find_layers
+from hscc.calibration.layers import Layer, channels_first, find_layers, is_channels_last
 from hscc.calibration.moments import LayerMoments, LayerSums
 from hscc.errors import CompressionError
 from hscc.networks.folding import fold_batch_norms
@@ -238,7 +238,7 @@ class _Collector:
         for scalar in self._directions(centred) if names else ():
             gradients = torch.autograd.grad(scalar, [outputs[name] for name in names], retain_graph=True)
             for name, gradient in zip(names, gradients, strict=True):
-                self.sums[name].add_gradient(gradient.detach())
+                self.sums[name].add_gradient(self._channels_first(name, gradient.detach()))
         for name in self.heads:
             self.sums[name].add_sensitivity(self.outputs.metric(answer.shape[1]), count(batch))
         self.images += count(batch)
@@ -250,7 +250,9 @@ class _Collector:
 
         There the gradient of every direction is that by the answer; one direction of the answer tells.
         """
-        names = [layer.name for layer in self.layers]
+        names = [
+            layer.name for layer in self.layers if not is_channels_last(self.model.get_submodule(layer.name), layer)
+        ]
         scalar = next(self._directions(centred))
         *gradients, own = torch.autograd.grad(scalar, [*(outputs[name] for name in names), answer], retain_graph=True)
         return {name for name, gradient in zip(names, gradients, strict=True) if torch.equal(gradient, own)}
@@ -268,6 +270,9 @@ class _Collector:
             bits = np.stack([generator.integers(0, 2, width, np.int8) for generator in drawn])
             signs = torch.from_numpy(2 * bits - 1).to(flat.device, flat.dtype)
             yield (flat * signs).sum() / (positions * self.probes) ** 0.5
+
+    def _channels_first(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return channels_first(tensor, self.model.get_submodule(name), self.sums[name].layer)
 
     def _leave_unreached(self, centred: torch.Tensor, outputs: dict[str, torch.Tensor]) -> None:
         """Leave layers dense that no gradient of the outputs reaches: those behind a detach, or without effect."""
@@ -301,7 +306,8 @@ class _Collector:
                 named: dict[str, torch.Tensor],
                 output: torch.Tensor,
             ) -> torch.Tensor:
-                self.sums[name].add_input((inputs[0] if inputs else named["input"]).detach())
+                received = (inputs[0] if inputs else named["input"]).detach()
+                self.sums[name].add_input(self._channels_first(name, received))
                 outputs[name] = output
                 return output.clone()  # an in-place ReLU then overwrites the copy, not what gradients refer to
 

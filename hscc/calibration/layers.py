@@ -21,6 +21,7 @@ Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 CONVOLUTIONS: dict[int, Callable[..., Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by number of axes
 _Shapes = tuple[tuple[int, ...], torch.Size]  # positions of the input along each axis, shape of the output
+_MAPS = (4, 5)  # dimensions of the output of a linear layer on maps or volumes; with three it runs on tokens
 _NEGLIGIBLE = 1e-3  # share of the network's MACs and weights below which a layer is left dense
 
 
@@ -28,8 +29,9 @@ _NEGLIGIBLE = 1e-3  # share of the network's MACs and weights below which a laye
 class Layer:
     """Geometry of one convolution, of one, two or three dimensions, or linear layer.
 
-    A linear layer is a 1 x 1 convolution on a 1 x 1 grid. Axes come in the order of the tensor's: rows and columns in
-    two dimensions, depth before them in three.
+    A linear layer is a 1 x 1 convolution on a 1 x 1 grid; one that runs on maps whose channels come last, as in
+    ConvNeXt, is a 1 x 1 convolution of the kind "conv", see `is_channels_last`. Axes come in the order of the tensor's:
+    rows and columns in two dimensions, depth before them in three.
 
     Attributes
     ----------
@@ -107,6 +109,33 @@ class Layer:
     def weights(self) -> int:
         """Entries of the weight."""
         return self.features * self.outputs
+
+
+def is_channels_last(module: nn.Module, layer: Layer) -> bool:
+    """Whether a layer is an `nn.Linear` on maps (N, *positions, C), which counts as a 1 x 1 convolution."""
+    return isinstance(module, nn.Linear) and layer.kind == "conv"
+
+
+def channels_first(tensor: torch.Tensor, module: nn.Module, layer: Layer) -> torch.Tensor:
+    """Return the input or output of a layer's module as (N, C, *positions)."""
+    return tensor.movedim(-1, 1) if is_channels_last(module, layer) else tensor
+
+
+def take_channels_last(module: nn.Module) -> None:
+    """Let a module that takes and gives (N, C, *positions) do so with (N, *positions, C)."""
+    module.register_forward_pre_hook(_to_first, with_kwargs=True)
+    module.register_forward_hook(_to_last)
+
+
+def _to_first(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    received = inputs[0] if inputs else named["input"]
+    return (received.movedim(-1, 1),), {}
+
+
+def _to_last(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    return output.movedim(1, -1)
 
 
 def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer], dict[str, str]]:
@@ -274,7 +303,8 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
         return "it carries hooks or is pruned: it computes something else than its weight says"
     if shared:
         return "its weight is read elsewhere too"
-    if output[0] != 1 or len(output) != (2 + len(module.kernel_size) if isinstance(module, Conv) else 2):
+    lengths = (2 + len(module.kernel_size),) if isinstance(module, Conv) else (2, *_MAPS)
+    if output[0] != 1 or len(output) not in lengths:
         return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
     return ""
 
@@ -340,6 +370,12 @@ def _flattened_grid(maps: list[torch.Tensor], features: torch.Tensor) -> tuple[i
 
 
 def _describe(name: str, module: nn.Module, input_grid: tuple[int, ...], output: torch.Size) -> Layer:
+    if isinstance(module, nn.Linear) and len(output) in _MAPS:
+        one, grid = (1,) * (len(output) - 2), tuple(output[1:-1])
+        return Layer(
+            name, "conv", module.in_features, module.out_features, one, one, one, (0,) * 2 * len(one), "constant", grid,
+            grid, module.bias is not None,
+        )  # fmt: skip
     if isinstance(module, nn.Linear):
         return Layer(
             name, "linear", module.in_features, module.out_features, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from hscc.export.preprocessing import Preprocessing
+from hscc.outputs import Outputs
 from hscc.plans import Plan
 
 NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
@@ -63,7 +64,7 @@ class DeploymentCard:
         entries = {
             "classes": json.dumps(self.classes, ensure_ascii=False),
             "input": "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
-            "output": "probabilities: float32 (batch, classes)",
+            "output": describe_output(Outputs("classes"), ()),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
             **{
@@ -72,6 +73,13 @@ class DeploymentCard:
             },
         }
         return {name: text for name, text in entries.items() if text}
+
+
+def describe_output(output: Outputs, positions: Sequence[int]) -> str:
+    """Say what a deployed file gives: its name, its type and its axes, a map's with their sizes."""
+    name = "values" if output.kind == "values" else "probabilities"
+    second = {"classes": "classes", "independent": "decisions", "values": "values"}[output.kind]
+    return f"{name}: float32 ({', '.join(['batch', second, *map(str, positions)])})"
 
 
 def card_of(model: nn.Module, classes: int) -> DeploymentCard:

@@ -10,18 +10,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hscc.errors import ExportError, first_line
+from hscc.errors import CompressionError, ExportError, first_line
 from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
 from hscc.export.to_onnx import exportable
 from hscc.networks.inputs import one_tensor
+from hscc.outputs import Outputs, Selected
 from hscc.plans import Plan
 
 Floats = npt.NDArray[np.float32]
-Bare = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, channels, height, width) to logits (N, classes)
-Run = Callable[[Picture], Floats]  # uint8 (N, rows, columns, channels) to probabilities (N, classes)
+Bare = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, channels, height, width) to outputs (N, K, *positions)
+Run = Callable[[Picture], Floats]  # uint8 (N, rows, columns, channels) to predictions (N, K, *positions)
 
 
-def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, Preprocessing]:
+def prepare(
+    model: nn.Module, preprocessing: Preprocessing | None, output: Outputs | None = None
+) -> tuple[nn.Module, Preprocessing, Outputs]:
     """Copy a network for export, and settle what it is deployed behind.
 
     Parameters
@@ -31,18 +34,22 @@ def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.M
     preprocessing : Preprocessing, optional
         By default that of `Preprocessing.of` for the input shape of the calibration, which a compressed network keeps
         with its plan; for any other network that of 224 x 224 pixels.
+    output : Outputs, optional
+        What counts of the network's answer; by default as `hscc.Outputs.infer` reads it.
 
     Returns
     -------
     nn.Module
-        On the CPU, in evaluation mode and float32.
+        On the CPU, in evaluation mode and float32; it gives one tensor, what counts of the answer.
     Preprocessing
         One that the network can run on.
+    Outputs
+        What the tensor is.
 
     Raises
     ------
     ExportError
-        If the network cannot run on it, or gives something else than logits.
+        If the network cannot run on it, or what counts of its answer is not clear.
     """
     plan = getattr(model, "hscc_plan", None)
     calibrated = plan.input_shape if isinstance(plan, Plan) else None
@@ -56,36 +63,42 @@ def prepare(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.M
     hint = f"it was calibrated on {calibrated}" if calibrated else "by default it is that of a square of 224 RGB pixels"
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(1, *shape))
+            raw = model(torch.zeros(1, *shape))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ExportError(
             f"the network cannot run on an input of shape {shape} ({first_line(error)}); pass the Preprocessing that "
             f"it was trained behind, with its size and a mean and std for each channel ({hint})."
         ) from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise ExportError("the network's output is not a tensor of logits (N, classes); export the part that gives it.")
-    return model, preprocessing
+    try:
+        output = output or Outputs.infer(raw)
+        if output.select(raw) is not raw:
+            model = Selected(model, output)
+    except CompressionError as error:
+        raise ExportError(str(error)) from error
+    return model, preprocessing, output
 
 
 class Deployed(nn.Module):
-    """Preprocessing, a network and softmax as one.
+    """Preprocessing, a network and its softmax or sigmoid as one.
 
     Parameters
     ----------
     network : nn.Module
-        float32 (N, channels, height, width) to logits (N, classes).
+        float32 (N, channels, height, width) to outputs (N, K, *positions).
     preprocessing : Preprocessing
         What it was trained behind.
+    output : Outputs
+        What the outputs are.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, output: Outputs) -> None:
         super().__init__()
         self.preprocess = Preprocess(preprocessing)
-        self.network = network
+        self.network, self.output = network, output
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (N, rows, columns, 1 to 4 channels) to probabilities (N, classes)."""
-        return torch.softmax(self.network(self.preprocess(image)), dim=1)
+        """Map uint8 (N, rows, columns, 1 to 4 channels) to `hscc.Outputs.predictions`, (N, K, *positions)."""
+        return self.output.predictions(self.network(self.preprocess(image)))
 
 
 def dynamic_axes() -> tuple[dict[int, torch.export.Dim]]:
@@ -102,9 +115,15 @@ def example(preprocessing: Preprocessing) -> torch.Tensor:
 
 
 def verify(
-    run: Run, network: Bare, preprocessing: Preprocessing, pictures: Sequence[Picture], tolerance: float, path: Path
+    run: Run,
+    network: Bare,
+    preprocessing: Preprocessing,
+    pictures: Sequence[Picture],
+    tolerance: float,
+    path: Path,
+    output: Outputs,
 ) -> float:
-    """Compare the probabilities of a deployed form with those of the bare network.
+    """Compare the predictions of a deployed form with those of the bare network.
 
     Every picture goes in alone, and together with its mirror image.
 
@@ -119,9 +138,11 @@ def verify(
     pictures : sequence of ndarray of uint8
         (rows, columns) or (rows, columns, channels); drawn ones of awkward sizes are added.
     tolerance : float
-        Largest difference of a probability.
+        Largest difference of a probability; of values, relative to the largest of a picture where that is above 1.
     path : Path
         The file, for the message.
+    output : Outputs
+        What the network's outputs are.
 
     Returns
     -------
@@ -138,12 +159,14 @@ def verify(
         pair = np.stack([picture, picture[:, ::-1]]).reshape(2, *picture.shape[:2], -1)  # uint8, contiguous
         with torch.no_grad():
             inputs = torch.cat([preprocessing.prepare(one) for one in (picture, picture[:, ::-1])])
-            expected = torch.softmax(network(inputs), dim=1).numpy()
+            expected = output.predictions(network(inputs)).numpy()
+        unit = max(1.0, float(np.abs(expected).max())) if output.kind == "values" else 1.0
         for found, wanted in ((run(pair[:1]), expected[:1]), (run(pair), expected)):
-            largest = max(largest, float(np.abs(found - wanted).max()))
+            largest = max(largest, float(np.abs(found - wanted).max()) / unit)
             if not largest <= tolerance:
+                named = "value" if output.kind == "values" else "probability"
                 raise ExportError(
-                    f"{path}: a probability differs from the network's by {largest:.1e} (allowed {tolerance:.0e}) on a "
+                    f"{path}: a {named} differs from the network's by {largest:.1e} (allowed {tolerance:.0e}) on a "
                     f"picture of {'x'.join(map(str, picture.shape))}; report the network as a defect."
                 )
     return largest

@@ -1,9 +1,10 @@
-"""One ONNX file from pictures to probabilities: preprocessing, the network, softmax, and a card."""
+"""One ONNX file from pictures to predictions: preprocessing, the network, softmax or sigmoid, and a card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir
@@ -18,19 +19,25 @@ from onnx_ir.passes.common import (
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.card import DeploymentCard, card_of
+from hscc.export.card import DeploymentCard, card_of, describe_output
 from hscc.export.deployed import Bare, Run, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.export.preprocessing_graph import preprocessing_graph
 from hscc.export.to_onnx import runtime_onnx
 from hscc.files import replacing
+from hscc.outputs import Kind, Outputs
 
 INPUT = "image"
-OUTPUT = "probabilities"
+OUTPUT, VALUES = "probabilities", "values"
 
 _PREPARED = "prepared"
 # Before the nodes' names, for a reader; before all names of the network, so that none meets one of the preprocessing.
 _PREPROCESSING, _NETWORK = "preprocessing/", "network/"
+_LAST: dict[Kind, tuple[str, dict[str, Any]]] = {
+    "classes": ("Softmax", {"axis": 1}),
+    "independent": ("Sigmoid", {}),
+    "values": ("Identity", {}),
+}
 
 
 def export_onnx(
@@ -42,17 +49,19 @@ def export_onnx(
     pictures: Sequence[Picture] = (),
     network: Path | None = None,
     tolerance: float = 1e-4,
+    output: Outputs | None = None,
 ) -> float:
-    """Write a network as one ONNX file that takes pictures and gives probabilities.
+    """Write a network as one ONNX file that takes pictures and gives probabilities, or values.
 
     Input ``image``: uint8 (batch, rows, columns, channels), all four free; 1 channel is grey, 3 are RGB, one more is
-    alpha and ignored. Output ``probabilities``: float32 (batch, classes). Standard operators only: ONNX Runtime in any
-    language runs it without this library and without torch.
+    alpha and ignored. Output ``probabilities``: float32 (batch, classes), for maps (batch, classes, rows, columns);
+    ``values`` of a regression. Standard operators only: ONNX Runtime in any language runs it without this library and
+    without torch.
 
     Parameters
     ----------
     model : nn.Module
-        (N, channels, height, width) to logits (N, classes), of one or three channels. It is not changed.
+        (N, channels, height, width), of one or three channels, to whatever `output` reads. It is not changed.
     path : Path
         Target file, replaced atomically.
     preprocessing : Preprocessing, optional
@@ -67,7 +76,10 @@ def export_onnx(
         The ONNX file of the bare network, where there is one; otherwise it is made by `hscc.export.to_onnx`, in the
         form that a latency budget is timed in.
     tolerance : float
-        Largest difference of a probability from torch's behind Pillow.
+        Largest difference of a probability, or of a value relative to the largest, from torch's behind Pillow.
+    output : Outputs, optional
+        What counts of the network's answer, as for `hscc.calibrate`. By default classes or independent decisions, by
+        the answer's shape; values must be asked for.
 
     Returns
     -------
@@ -80,11 +92,11 @@ def export_onnx(
         If the network cannot run behind the preprocessing, the file says something else than the network, or the card
         names another number of classes.
     """
-    model, preprocessing = prepare(model, preprocessing)
-    bare = onnx.load(network) if network else runtime_onnx(model, preprocessing.input_shape)
-    graph = compose_deployed(bare, preprocessing)
+    ready, preprocessing, output = prepare(model, preprocessing, output)
+    bare = onnx.load(network) if network else runtime_onnx(ready, preprocessing.input_shape)
+    graph = compose_deployed(bare, preprocessing, output)
     card = card or card_of(model, _outputs(graph))
-    return _write(graph, Path(path), preprocessing, card, model, pictures, tolerance)
+    return _write(graph, Path(path), preprocessing, card, ready, pictures, tolerance, output)
 
 
 def deploy_onnx(
@@ -136,7 +148,7 @@ def deploy_onnx(
         return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
 
     graph = compose_deployed(bare, preprocessing)
-    return _write(graph, path, preprocessing, card, logits, pictures, tolerance)
+    return _write(graph, path, preprocessing, card, logits, pictures, tolerance, Outputs("classes"))
 
 
 def _write(
@@ -147,14 +159,18 @@ def _write(
     network: Bare,
     pictures: Sequence[Picture],
     tolerance: float,
+    output: Outputs,
 ) -> float:
     if len(card.classes) != _outputs(graph):
         raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
-    helper.set_model_props(graph, card.entries(preprocessing))
+    (last,) = graph.graph.output
+    sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
+    entries = {**card.entries(preprocessing), "output": describe_output(output, sizes)}
+    helper.set_model_props(graph, entries)
     onnx.checker.check_model(graph, full_check=True)
     with replacing(path, shared=True) as partial:
         onnx.save(graph, partial)
-        return verify(_runner(partial), network, preprocessing, pictures, tolerance, path)
+        return verify(_runner(partial), network, preprocessing, pictures, tolerance, path, output)
 
 
 def _outputs(graph: onnx.ModelProto) -> int:
@@ -166,16 +182,21 @@ def read_card(path: Path | str) -> Mapping[str, str]:
     return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
 
 
-def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
-    """Put preprocessing before a bare network and softmax behind it; equal weights are kept once.
+def compose_deployed(
+    network: onnx.ModelProto, preprocessing: Preprocessing, output: Outputs | None = None
+) -> onnx.ModelProto:
+    """Put preprocessing before a bare network and softmax or sigmoid behind it; equal weights are kept once.
 
     Parameters
     ----------
     network : ModelProto
-        One input, float32 (N, channels, height, width), and one output, logits (N, classes); of any precision inside.
+        One input, float32 (N, channels, height, width), and one output (N, K, *positions); of any precision inside.
     preprocessing : Preprocessing
         What it was trained behind.
+    output : Outputs, optional
+        What the output is; by default the logits of classes.
     """
+    output = output or Outputs("classes")
     (opset,) = (entry.version for entry in network.opset_import if entry.domain == "")
     before = preprocessing_graph(preprocessing, opset, INPUT, _PREPARED)
     before.ir_version = network.ir_version
@@ -183,10 +204,12 @@ def compose_deployed(network: onnx.ModelProto, preprocessing: Preprocessing) -> 
         node.name = _PREPROCESSING + node.output[0]
     (entry,), (logits,) = network.graph.input, network.graph.output
     merged = compose.merge_models(before, network, [(_PREPARED, entry.name)], prefix2=_NETWORK)
-    merged.graph.node.append(helper.make_node("Softmax", [_NETWORK + logits.name], [OUTPUT], OUTPUT, axis=1))
-    classes = logits.type.tensor_type.shape.dim[1].dim_value
+    name = VALUES if output.kind == "values" else OUTPUT
+    operator, options = _LAST[output.kind]
+    merged.graph.node.append(helper.make_node(operator, [_NETWORK + logits.name], [name], name, **options))
+    _, *sizes = (dim.dim_value for dim in logits.type.tensor_type.shape.dim)
     del merged.graph.output[:]
-    merged.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
+    merged.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes]))
     tidy = onnx_ir.passes.Sequential(
         ClearMetadataAndDocStringPass(), DeduplicateHashedInitializersPass(), RemoveUnusedNodesPass()
     )
@@ -203,4 +226,4 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
 def _runner(path: Path) -> Run:
     session = _session(path)
-    return lambda pictures: session.run([OUTPUT], {INPUT: pictures})[0]
+    return lambda pictures: session.run(None, {INPUT: pictures})[0]

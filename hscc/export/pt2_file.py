@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.card import DeploymentCard, card_of
+from hscc.export.card import DeploymentCard, card_of, describe_output
 from hscc.export.deployed import Deployed, Run, dynamic_axes, example, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.files import replacing
+from hscc.outputs import Outputs
 
 CARD = "card.json"
 
@@ -28,20 +29,21 @@ def export_pt2(
     *,
     pictures: Sequence[Picture] = (),
     tolerance: float = 1e-4,
+    output: Outputs | None = None,
 ) -> float:
     """Write a network as an archive that ``torch.export.load`` reads without this library.
 
     ``torch.export.load(path).module()`` maps uint8 (batch, rows, columns, channels), as for `export_onnx`, to
-    probabilities (batch, classes). The card is the extra file ``card.json``. Weights are raw bytes, and the archive
-    holds no pickle.
+    `hscc.Outputs.predictions`, of classes their probabilities (batch, classes). The card is the extra file
+    ``card.json``. Weights are raw bytes, and the archive holds no pickle.
 
     Parameters
     ----------
     model : nn.Module
-        (N, channels, height, width) to logits (N, classes), of one or three channels. It is not changed.
+        (N, channels, height, width), of one or three channels, to whatever `output` reads. It is not changed.
     path : Path
         Target file, which must end in ``.pt2``; replaced atomically.
-    preprocessing, card, pictures, tolerance
+    preprocessing, card, pictures, tolerance, output
         As for `hscc.export_onnx`.
 
     Returns
@@ -57,17 +59,21 @@ def export_pt2(
     path = Path(path)
     if path.suffix != ".pt2":
         raise ExportError(f"{path} must end in .pt2, else torch.export.load does not take it.")
-    model, preprocessing = prepare(model, preprocessing)
+    ready, preprocessing, output = prepare(model, preprocessing, output)
     pixels = example(preprocessing)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch.export, about its own insides
-        program = torch.export.export(Deployed(model, preprocessing).eval(), (pixels,), dynamic_shapes=dynamic_axes())
-        card = card or card_of(model, program.module()(pixels[:1]).shape[1])
+        program = torch.export.export(
+            Deployed(ready, preprocessing, output).eval(), (pixels,), dynamic_shapes=dynamic_axes()
+        )
+        _, number, *positions = program.module()(pixels[:1]).shape
+        card = card or card_of(model, number)
+        entries = {**card.entries(preprocessing), "output": describe_output(output, positions)}
         _tidy(program)
         with replacing(path, shared=True) as partial:
-            torch.export.save(program, partial, extra_files={CARD: json.dumps(card.entries(preprocessing), indent=1)})
+            torch.export.save(program, partial, extra_files={CARD: json.dumps(entries, indent=1)})
             refuse_pickles(partial)
-            return verify(_runner(partial), model, preprocessing, pictures, tolerance, path)
+            return verify(_runner(partial), ready, preprocessing, pictures, tolerance, path, output)
 
 
 def refuse_pickles(path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from hscc.errors import ArtifactError
 from hscc.export.graph.simplify import simplify
 from hscc.files import replacing
+from hscc.outputs import Outputs, Selected
 
 INPUT = "image"
 OUTPUT = "logits"
@@ -73,19 +74,28 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     return proto
 
 
-def write_onnx(model: nn.Module, path: Path, input_shape: tuple[int, ...], tolerance: float = 1e-4) -> None:
+def write_onnx(
+    model: nn.Module,
+    path: Path,
+    input_shape: tuple[int, ...],
+    tolerance: float = 1e-4,
+    output: Outputs | None = None,
+) -> None:
     """Write the graph as the exporter makes it, and check it against eager execution.
 
     Parameters
     ----------
     model : nn.Module
-        Takes float32 (N, *input_shape), gives (N, classes). Moved to the CPU and into evaluation mode.
+        Takes float32 (N, *input_shape), gives one tensor unless `output` is passed. Moved to the CPU and into
+        evaluation mode.
     path : Path
         Target file, replaced atomically.
     input_shape : tuple of int
         Of one image: channels, then positions along each axis.
     tolerance : float
         Largest difference to eager, relative to the largest logit.
+    output : Outputs, optional
+        What counts of the network's answer: all that the graph gives, as one tensor (N, K, *positions).
 
     Raises
     ------
@@ -93,6 +103,7 @@ def write_onnx(model: nn.Module, path: Path, input_shape: tuple[int, ...], toler
         If ONNX Runtime's result differs from eager's by more than `tolerance`.
     """
     model = model.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model = model if output is None else Selected(model, output).eval()
     with replacing(path) as partial:
         onnx.save(to_onnx(model, input_shape), partial)
         _check(model, partial, input_shape, tolerance)

@@ -23,7 +23,7 @@ from hscc.factorisation.projection import (
     project_region,
     projection_ranks,
 )
-from hscc.factorisation.spectra import LossWeighting, Norm, region_norm, shrink_sensitivity
+from hscc.factorisation.spectra import LossWeighting, Norm, is_narrow, region_norm, shrink_sensitivity
 from hscc.partitions.clusters import Correlation, channel_correlation
 from hscc.partitions.regions import region_cells
 from hscc.structures.base import Tiles, whole_tiles
@@ -48,14 +48,15 @@ class RegionContext:
         Of the inputs that the weight takes.
     norm : Norm
         Of the region's outputs.
-    outputs : Tensor
-        Of the weight, in the form that `hscc.factorisation.spectra.spectrum` takes.
+    outputs : Tensor or None
+        Of the weight, in the form that `hscc.factorisation.spectra.spectrum` takes; None for a narrow weight, whose
+        spectrum is solved on the side of its features.
     energy : float
         Of those outputs, per position; see `hscc.factorisation.factors.output_energy`.
     lost : float
         Loss of the projection, per position.
-    weighted : Tensor or None, shape (rows, C_out)
-        ``outputs @ G`` of a single-position layer.
+    weighted : Tensor or None
+        ``outputs @ G`` (rows, C_out) of a single-position layer, G W (C_out, d) of a narrow one.
     """
 
     tiles: Tiles
@@ -63,10 +64,17 @@ class RegionContext:
     offset: torch.Tensor | None
     moments: RegionMoments
     norm: Norm
-    outputs: torch.Tensor
+    outputs: torch.Tensor | None
     energy: float
     lost: float = 0.0
     weighted: torch.Tensor | None = None
+
+    def known(self, columns: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return what `hscc.factorisation.spectra.spectrum` need not compute again for a cluster's features."""
+        if len(columns) == self.weight.shape[1]:
+            return self.outputs, self.weighted
+        of_features = self.weighted is not None and self.moments.root is None
+        return None, self.weighted[:, columns] if self.weighted is not None and of_features else None
 
 
 def dense_weight(model: nn.Module, layer: Layer) -> torch.Tensor:
@@ -222,9 +230,11 @@ class LayerContext:
         return output_energy(dense_outputs(self.weight, self.whole), self.whole, identity)
 
     def _region(self, tiles: Tiles, everywhere: bool, projection: int, covariance: bool) -> RegionContext:
-        dense = self._dense(tiles, everywhere, covariance and not projection)
         if not projection:
-            return dense
+            if is_narrow(self.layer.features, self.layer.outputs) and self.layer.positions > 1:
+                return self._narrow(tiles, everywhere)
+            return self._dense(tiles, everywhere, covariance)
+        dense = self._dense(tiles, everywhere, covariance=False)
         return self._behind(self.projected(projection, everywhere), projection, everywhere, dense)
 
     def _dense(self, tiles: Tiles, everywhere: bool, covariance: bool) -> RegionContext:
@@ -239,6 +249,16 @@ class LayerContext:
             ("energy", tiles, everywhere), lambda: output_energy(outputs, moments, norm.sensitivity, weighted)
         )  # fmt: skip
         return RegionContext(tiles, self.weight, None, moments, norm, outputs, energy, weighted=weighted)
+
+    def _narrow(self, tiles: Tiles, everywhere: bool) -> RegionContext:
+        """Context of a region of a layer with fewer features than outputs: the outputs' covariance is not needed."""
+        moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
+        covariance = moments.covariance
+        assert covariance is not None
+        norm = self._norm(tiles, everywhere, moments)
+        weighted = norm.sensitivity @ self.weight
+        energy = float((weighted * (self.weight @ covariance)).sum(dtype=torch.float64))
+        return RegionContext(tiles, self.weight, None, moments, norm, None, energy, weighted=weighted)
 
     def _norm(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> Norm:
         def make() -> Norm:
@@ -270,6 +290,7 @@ class LayerContext:
     ) -> RegionContext:  # fmt: skip
         """Context of a region behind a projection."""
         cells = range(len(projected.count)) if everywhere else region_cells(dense.tiles, self.moments.cells)
+        assert dense.outputs is not None
         part = project_region(projected, projection, cells, dense.moments, self.weight, dense.outputs)
         norm = dense.norm
         energy = output_energy(part.outputs, part.moments, norm.sensitivity)

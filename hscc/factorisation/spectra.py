@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ from hscc.factorisation.eigen import eigh, eigvalsh
 
 Weighting = Literal["output", "activation", "none"]
 
-_NARROW = 0.5  # a cluster with fewer features than this share of the outputs is solved on its own side
+_NARROW = 0.75  # a cluster with fewer features than this share of the outputs is solved on its own side
 _FAINT = 1e-7
 _RIDGE = 1e-3  # of the mean eigenvalue of G: errors in directions without any gradient must not be free
 
@@ -68,23 +69,27 @@ class Norm:
     ----------
     sensitivity : Tensor, shape (C_out, C_out)
         Positive definite G of the predicted loss.
-    half : Tensor, shape (C_out, C_out) or None
-        Cholesky factor L of G = L L^T where ranks are chosen by it and the layer has many positions; thin spectra do
-        without.
     weighting : str
         "output": ranks are chosen by G; "activation": all outputs count alike; "none": weights alone.
     """
 
     sensitivity: torch.Tensor
-    half: torch.Tensor | None
     weighting: Weighting
+
+    @cached_property
+    def half(self) -> torch.Tensor | None:
+        """Cholesky factor L of G = L L^T where ranks are chosen by it, shape (C_out, C_out); thin spectra need none."""
+        return torch.linalg.cholesky(self.sensitivity) if self.weighting == "output" else None
+
+
+def is_narrow(features: int, outputs: int) -> bool:
+    """Whether the spectrum of a weight (outputs, features) is solved on the side of its features."""
+    return features < _NARROW * outputs
 
 
 def region_norm(region: RegionMoments, layer: torch.Tensor, weighting: Weighting, shrinkage: float) -> Norm:
     """Norm of a region: its own sensitivity, shrunk towards its layer's (`shrink_sensitivity`)."""
-    sensitivity = shrink_sensitivity(region.sensitivity, layer, shrinkage)
-    halved = weighting == "output" and region.root is None
-    return Norm(sensitivity, torch.linalg.cholesky(sensitivity) if halved else None, weighting)
+    return Norm(shrink_sensitivity(region.sensitivity, layer, shrinkage), weighting)
 
 
 def shrink_sensitivity(region: torch.Tensor, layer: torch.Tensor, shrinkage: float) -> torch.Tensor:
@@ -166,7 +171,7 @@ def spectrum(
         Covariance W_c A_c W_c^T (C_out, C_out), or R_c W_c^T (rows, C_out) of a single-position layer, where it is
         known already.
     weighted : Tensor, optional
-        ``outputs @ G`` of a single-position layer where it is known already.
+        ``outputs @ G`` of a single-position layer, or G W_c (C_out, d_c) of a narrow cluster, where it is known.
     """
     problem = _eigenproblem(weight, moments, norm, columns, outputs, weighted)
     found, vectors = eigh(problem.gram)
@@ -198,8 +203,8 @@ def _eigenproblem(
     if outputs is None:
         assert moments.covariance is not None
         covariance = moments.covariance if whole else moments.covariance[columns][:, columns]
-        if len(columns) < _NARROW * len(part):
-            return _of_few_features(part, covariance, norm, moments.positions)
+        if is_narrow(part.shape[1], len(part)):
+            return _of_few_features(part, covariance, norm, moments.positions, weighted)
         outputs = part @ covariance @ part.T
     return _of_outputs(outputs, norm.half, moments.positions, part.shape[1])
 
@@ -215,12 +220,19 @@ def _of_outputs(
     return _Eigenproblem((weighted + weighted.T) / 2, positions, min(len(weighted), features), directions)
 
 
-def _of_few_features(part: torch.Tensor, covariance: torch.Tensor, norm: Norm, positions: float) -> _Eigenproblem:
-    # With B = G^1/2 W A^1/2 the eigenvalues of B B^T are those of B^T B = A^1/2 W^T G W A^1/2, which is as small as the
-    # cluster; its eigenvectors Q give the directions G^1/2 (B Q D^-1/2) = G W A^1/2 Q D^-1/2.
-    root = matrix_root(covariance)
-    weighted = norm.sensitivity @ part if norm.weighting == "output" else part
-    gram = root @ (part.T @ weighted) @ root
+def _of_few_features(
+    part: torch.Tensor, covariance: torch.Tensor, norm: Norm, positions: float, weighted: torch.Tensor | None
+) -> _Eigenproblem:
+    # With A = R R^T and B = G^1/2 W R the eigenvalues of B B^T are those of B^T B = R^T W^T G W R, which is as small as
+    # the cluster; its eigenvectors Q give the directions G^1/2 (B Q D^-1/2) = G W R Q D^-1/2.
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if int(failed):  # fewer samples than features, or channels that are always silent
+        root = matrix_root(covariance)
+    if norm.weighting != "output":
+        weighted = part
+    elif weighted is None:
+        weighted = norm.sensitivity @ part
+    gram = root.T @ (part.T @ weighted) @ root
 
     def directions(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         return (weighted @ (root @ vectors)) * values.clamp_min(1e-12 * max(float(values[0]), 1e-30)).rsqrt()

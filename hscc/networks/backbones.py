@@ -18,6 +18,7 @@ from torch import nn
 
 from hscc.errors import ParamsError, first_line, requires_extra
 from hscc.networks.torchvision_operators import install_hook
+from hscc.networks.unet import UNet
 from hscc.plugins import Registry
 
 Builder = Callable[[int], nn.Module]
@@ -176,3 +177,9 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+@backbone("unet")
+def unet(classes: int) -> nn.Module:
+    """U-Net for segmentation: 1.9 M parameters; sides must be multiples of 16."""
+    return UNet(classes)

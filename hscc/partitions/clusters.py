@@ -162,20 +162,45 @@ def cluster_channels(correlation: Correlation, clusters: int, seed: int) -> Grou
 
 
 def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.float64]:
-    """Centres of the best of a few runs of k-means."""
-    from scipy.cluster.vq import ClusterError, kmeans2
-    from scipy.spatial.distance import cdist
+    """Centres of the best of a few runs of k-means, which go side by side until none of them moves any more."""
+    generators = [np.random.default_rng([seed, number]) for number in range(_RUNS)]
+    squares = np.square(points).sum(1)
+    centres = np.stack([_start(points, squares, clusters, generator) for generator in generators])
+    labels = np.full((_RUNS, len(points)), -1)
+    for _ in range(_STEPS):
+        found = _nearest(points, centres)
+        members = found[:, None, :] == np.arange(clusters)[:, None]  # (runs, clusters, points)
+        if (found == labels).all():
+            break
+        labels, sizes = found, members.sum(2, keepdims=True)
+        means = members.astype(points.dtype) @ points / np.maximum(sizes, 1)
+        centres = np.where(sizes > 0, means, centres)  # one that no point is nearest to stays where it is
+    labels = _nearest(points, centres)
+    spread = [np.square(points - centre[label]).sum() for centre, label in zip(centres, labels, strict=True)]
+    return centres[int(np.argmin(spread))]
 
-    def run(number: int) -> tuple[float, npt.NDArray[np.float64]]:
-        generator = np.random.default_rng([seed, number])
-        try:
-            centres, labels = kmeans2(points, clusters, iter=_STEPS, minit="++", missing="raise", seed=generator)
-        except ClusterError:  # points that are alike: one of them stands for each centre that would be empty
-            centres = points[generator.choice(len(points), clusters, replace=False)]
-            labels = cdist(points, centres, "sqeuclidean").argmin(1)
-        return float(np.square(points - centres[labels]).sum()), centres
 
-    return min((run(number) for number in range(_RUNS)), key=lambda result: result[0])[1]
+def _start(
+    points: Correlation, squares: npt.NDArray[np.float64], clusters: int, generator: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Centres by k-means++: each further one by its distance from those so far (Arthur and Vassilvitskii, 2007)."""
+    chosen = [int(generator.integers(len(points)))]
+    nearest = np.full(len(points), np.inf)
+    while len(chosen) < clusters:
+        distance = squares - 2 * points @ points[chosen[-1]] + squares[chosen[-1]]
+        nearest = np.minimum(nearest, np.maximum(distance, 0.0))
+        shares = np.cumsum(nearest)
+        drawn = generator.uniform() * shares[-1]
+        chosen.append(min(int(np.searchsorted(shares, drawn)), len(points) - 1))
+    return points[chosen]
+
+
+def _nearest(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Centre nearest to each point, for each run: (runs, points)."""
+    runs, clusters, _ = centres.shape
+    products = (points @ centres.reshape(runs * clusters, -1).T).reshape(-1, runs, clusters)
+    labels: npt.NDArray[np.int64] = (np.square(centres).sum(2) - 2 * products).argmin(2).T
+    return labels
 
 
 def _balance(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -86,8 +86,9 @@ def read_own(params: Params, workspace: Path) -> list[Network]:
         If a network is missing or does not fit; the message names the stage to run.
     """
     own = params.data.protocol
-    cells = [read_cell(workspace / layout.cell(spec.name), spec, own) for spec in params.compress.cells]
-    return [read_baseline(workspace / layout.baseline(own), own), *cells]
+    score = params.evaluate.score
+    cells = [read_cell(workspace / layout.cell(spec.name), spec, own, score) for spec in params.compress.cells]
+    return [read_baseline(workspace / layout.baseline(own), own, score), *cells]
 
 
 def read_others(params: Params, workspace: Path) -> list[Network]:
@@ -99,7 +100,8 @@ def read_others(params: Params, workspace: Path) -> list[Network]:
         As `read_own`.
     """
     others = (protocol for protocol in params.train.protocols if protocol != params.data.protocol)
-    return [read_baseline(workspace / layout.baseline(protocol), protocol) for protocol in others]
+    score = params.evaluate.score
+    return [read_baseline(workspace / layout.baseline(protocol), protocol, score) for protocol in others]
 
 
 def read_int8_variants(params: Params, workspace: Path, networks: Sequence[Network]) -> list[Network]:
@@ -113,7 +115,8 @@ def read_int8_variants(params: Params, workspace: Path, networks: Sequence[Netwo
     if not params.quantise.enabled:
         return []
     return [
-        read_int8_variant(workspace / layout.int8_variant(network.name), network) for network in deployable(networks)
+        read_int8_variant(workspace / layout.int8_variant(network.name), network, params.evaluate.score)
+        for network in deployable(networks)
     ]
 
 
@@ -128,7 +131,7 @@ def deployable(networks: Sequence[Network]) -> list[Network]:
     return [network for network in of_first_seed(networks) if not network.is_control]
 
 
-def read_baseline(folder: Path, protocol: str) -> Network:
+def read_baseline(folder: Path, protocol: str, score: str = "accuracy") -> Network:
     """Read the dense network of one protocol.
 
     Parameters
@@ -137,16 +140,18 @@ def read_baseline(folder: Path, protocol: str) -> Network:
         Holds ``model.onnx`` and ``metrics.json``.
     protocol : str
         The protocol it must have been trained under.
+    score : str
+        Name of the primary score.
 
     Raises
     ------
     ArtifactError
         If a file is missing or does not fit.
     """
-    return _read(folder, f"hscc train --protocol {protocol}", protocol, None, _DENSE_VALIDATION)
+    return _read(folder, f"hscc train --protocol {protocol}", protocol, score, None, _DENSE_VALIDATION)
 
 
-def read_cell(folder: Path, spec: CellSpec, protocol: str) -> Network:
+def read_cell(folder: Path, spec: CellSpec, protocol: str, score: str = "accuracy") -> Network:
     """Read one compressed network.
 
     Parameters
@@ -157,16 +162,18 @@ def read_cell(folder: Path, spec: CellSpec, protocol: str) -> Network:
         The cell that it must be.
     protocol : str
         The protocol of the baseline it was made from.
+    score : str
+        Name of the primary score.
 
     Raises
     ------
     ArtifactError
         If a file is missing or does not fit.
     """
-    return _read(folder, f"hscc compress {spec.name}", protocol, spec, {"seed": spec.seed})
+    return _read(folder, f"hscc compress {spec.name}", protocol, score, spec, {"seed": spec.seed})
 
 
-def read_int8_variant(folder: Path, network: Network) -> Network:
+def read_int8_variant(folder: Path, network: Network, score: str = "accuracy") -> Network:
     """Read the int8 variant of a network.
 
     Parameters
@@ -175,11 +182,13 @@ def read_int8_variant(folder: Path, network: Network) -> Network:
         Holds ``model.onnx`` and ``metrics.json``.
     network : Network
         What it must have been made from.
+    score : str
+        Name of the primary score.
 
     Returns
     -------
     Network
-        The same network in int8; accuracy and KL on the validation split are its own.
+        The same network in int8; score and KL on the validation split are its own.
 
     Raises
     ------
@@ -189,14 +198,16 @@ def read_int8_variant(folder: Path, network: Network) -> Network:
     known = {"seed": network.seed, "macs": network.macs, "params": network.params}
     loss = {"predicted_loss": network.validation.predicted_loss}
     spec = network.spec.int8 if network.spec else None
-    variant = _read(folder, "hscc quantise", network.protocol, spec, known | loss)
+    variant = _read(folder, "hscc quantise", network.protocol, score, spec, known | loss)
     source = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("source_sha256")
     if source != file_sha256(network.model):
         raise ArtifactError(f"{folder} was not made from {network.model}; run `hscc quantise`, or `dvc repro`.")
     return replace(variant, precision="int8")
 
 
-def _read(folder: Path, command: str, protocol: str, spec: CellSpec | None, known: dict[str, Any]) -> Network:
+def _read(
+    folder: Path, command: str, protocol: str, score: str, spec: CellSpec | None, known: dict[str, Any]
+) -> Network:
     path = folder / "metrics.json"
     for needed in (path, folder / "model.onnx"):
         if not needed.is_file():
@@ -208,19 +219,22 @@ def _read(folder: Path, command: str, protocol: str, spec: CellSpec | None, know
     if not isinstance(facts, dict) or facts.get("protocol") != protocol:
         raise ArtifactError(f"{path} is not about the {protocol} protocol; run `{command}` again.")
     try:
-        return _network(folder, spec, {**facts, **known})
+        return _network(folder, spec, {**facts, **known}, score)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} lacks a usable figure ({error}); run `{command}` again.") from error
 
 
-_BEFORE = ("accuracy_before", "kl_before", "accuracy_untrained", "kl_untrained")
+def _network(folder: Path, spec: CellSpec | None, facts: dict[str, Any], score: str) -> Network:
+    def before(name: str) -> float | None:
+        return _finite(facts, name) if name in facts else None
 
-
-def _network(folder: Path, spec: CellSpec | None, facts: dict[str, Any]) -> Network:
     validation = OnValidation(
-        accuracy=_finite(facts, "val_accuracy"),
+        score=_finite(facts, f"val_{score}"),
         kl=_finite(facts, "val_kl"),
-        **{name: _finite(facts, f"val_{name}") if f"val_{name}" in facts else None for name in _BEFORE},
+        score_before=before(f"val_{score}_before"),
+        kl_before=before("val_kl_before"),
+        score_untrained=before(f"val_{score}_untrained"),
+        kl_untrained=before("val_kl_untrained"),
         predicted_loss=None if facts["predicted_loss"] is None else float(facts["predicted_loss"]),
     )
     return Network(

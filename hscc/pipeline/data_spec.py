@@ -17,6 +17,7 @@ from hscc.networks.storage import sides_of
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 
 Protocol = Literal["grouped", "pooled", "official"]
+IMAGE_LABEL = "images"  # the label of images whose pixels have classes
 SPLITS: tuple[str, ...] = ("train", "val", "test", "excluded")
 
 _LABEL = re.compile(r"[\w.\- /]+")  # what MLflow takes in names of metrics, less the colon
@@ -77,6 +78,36 @@ class LabelTable(Section):
         if PurePosixPath(file).suffix not in (".csv", ".parquet"):
             raise ValueError(f"{file!r} ends in neither .csv nor .parquet; write it as one of them")
         return file
+
+
+class MaskSpec(Section):
+    r"""Where the mask of each image is, and what its grey levels mean.
+
+    Attributes
+    ----------
+    images : str
+        Regular expression: the files in whose path below ``data/`` it is found are the images.
+    mask : str
+        Path of an image's mask, with ``\1`` and so on for the groups of that expression.
+    field : str or None
+        Likewise of its field of view: pixels where that file is 0 do not count. None where all count.
+    values : mapping of str to int
+        Grey level of each class in a mask, 0 to 255.
+    """
+
+    images: Annotated[str, AfterValidator(_pattern)]
+    mask: Annotated[str, AfterValidator(_inside)]
+    field: Annotated[str, AfterValidator(_inside)] | None
+    values: Mapping[Label, Annotated[int, Field(ge=0, le=255)]]
+
+    @model_validator(mode="after")
+    def _refers_to_groups(self) -> MaskSpec:
+        groups = re.compile(self.images).groups
+        for template in filter(None, (self.mask, self.field)):
+            asked = [int(number) for number in re.findall(r"\\(\d+)", template)]
+            if max(asked, default=0) > groups:
+                raise ValueError(f"{template!r} asks for group {max(asked)}, and images has {groups}; add parentheses")
+        return self
 
 
 class OfficialSplit(Section):
@@ -239,8 +270,10 @@ class Remark(Section):
 class DataSpec(Section):
     """Section ``data``; each key is explained in ``params.yaml``."""
 
+    task: Literal["classification", "segmentation"]
     layout: Literal["folders", "table"]
     table: LabelTable | None
+    masks: MaskSpec | None = None
     official: OfficialSplit | None
     group: Annotated[str, AfterValidator(_pattern)] | None
     classes: tuple[Label, ...]
@@ -256,6 +289,11 @@ class DataSpec(Section):
     plausible: Plausible | None
     texts: Texts
     remarks: tuple[Remark, ...]
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """Labels by which images are counted and split: the classes, or one where each image has pixels of several."""
+        return self.classes if self.masks is None else (IMAGE_LABEL,)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -306,6 +344,17 @@ class DataSpec(Section):
             raise ValueError("group and table.group both say what stays together; set one of them to null")
         if self.table and (self.table.split is None) != (self.official is None):
             raise ValueError("official and table.split go together; set both, or both to null")
+        if (self.task == "segmentation") != (self.masks is not None):
+            raise ValueError(
+                "task segmentation needs the section masks, and other tasks null there; change one of them"
+            )
+        if self.masks is not None:
+            if self.layout != "folders":
+                raise ValueError("task segmentation needs layout folders; masks.images says which files are images")
+            if set(self.masks.values) != set(self.classes):
+                raise ValueError("masks.values and classes must name the same classes; correct one of them")
+            if len(set(self.masks.values.values())) < len(self.classes):
+                raise ValueError("masks.values gives two classes the same level; correct one of them")
         if self.protocol not in self.protocols:
             raise ValueError("protocol official needs official, the data set's own split; set it, or choose grouped")
         unknown = sorted(set(self.texts.classes) - set(self.classes))

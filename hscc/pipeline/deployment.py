@@ -23,7 +23,7 @@ PHANTOM = " Trained on drawn phantom images, no patient."
 
 _PICTURES = 12
 _SCORES = (
-    "n_test", "accuracy", "accuracy_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
+    "n_test", "{score}", "{score}_se", "macro_f1", "macro_f1_se", "kl", "macs", "params", "macs_ratio",
     "params_ratio",
 )  # fmt: skip
 
@@ -70,7 +70,8 @@ def preprocessing_of(source: DataSpec | ModelCard) -> Preprocessing:
 def scores_of(row: NetworkRow) -> dict[str, float]:
     """Pick the figures of a network that go into its card."""
     columns = flatten(row)
-    return {name: columns[name] for name in _SCORES if columns.get(name) is not None}
+    names = dict.fromkeys(name.format(score=row.score) for name in _SCORES)
+    return {name: columns[name] for name in names if columns.get(name) is not None}
 
 
 def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:

@@ -27,8 +27,12 @@ OWN: dict[Kind, tuple[str, ...]] = {
         "random_channels",
         "random_regions",
     ),
-    "backbone": ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "smallcnn"),
+    "backbone": ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "smallcnn", "unet"),
     "metric": ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier"),
+}
+TASK_SCORES: dict[str, tuple[str, ...]] = {  # by which networks of a task can be judged; the usual one first
+    "classification": ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"),
+    "segmentation": ("dice", "iou", "sensitivity", "specificity", "pixel_roc_auc"),
 }
 REGISTRIES: dict[Kind, tuple[str, str]] = {  # where the objects are: module and attribute
     "method": ("hscc.methods", "METHODS"),

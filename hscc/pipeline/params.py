@@ -24,7 +24,7 @@ from pydantic import (
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
 from hscc.pipeline.data_spec import DataSpec, Protocol
-from hscc.pipeline.known_names import Kind, known_names
+from hscc.pipeline.known_names import TASK_SCORES, Kind, known_names
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 from hscc.plugins import import_from, load_plugins
 
@@ -137,6 +137,7 @@ class TrainParams(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     patience: Count
     sizes: tuple[Annotated[int, Field(ge=16)], ...]
+    patch: Annotated[int, Field(ge=16)] | None = None
     precision: Literal["auto", "bf16", "fp32"]
     seed: Seed
 
@@ -258,6 +259,7 @@ class EvaluateParams(Section):
 
     resamples: Annotated[int, Field(ge=100)]
     seed: Seed
+    score: str
     metrics: tuple[str, ...]
 
     @field_validator("metrics")
@@ -278,7 +280,7 @@ class RegisterParams(Section):
     """What a cell must reach to be registered."""
 
     name: Annotated[str, Field(min_length=1)]
-    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)]
+    max_drop: Annotated[float, Field(ge=0, le=1)]
     min_macs_ratio: Annotated[float, Field(ge=1)]
     min_speedup: Annotated[float, Field(ge=0)]
     runtime: Literal["auto", "engine", "onnxruntime"]
@@ -327,6 +329,31 @@ class Params(Section):
             raise ValueError(
                 f"train.protocols {list(self.train.protocols)} lacks data.protocol {self.data.protocol!r}; add it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _judges_by_a_score_of_the_task(self) -> Params:
+        scores = TASK_SCORES[self.data.task]
+        if self.evaluate.score not in scores:
+            raise ValueError(
+                f"evaluate.score {self.evaluate.score!r} is no score of data.task {self.data.task}; choose one of "
+                f"{', '.join(scores)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _does_what_the_task_allows(self) -> Params:
+        if self.data.task == "segmentation":
+            if self.train.sizes:
+                raise ValueError("train.sizes is for task classification; set it to [], and train.patch if you like")
+            if self.train.label_smoothing:
+                raise ValueError("train.label_smoothing is for task classification; set it to 0")
+            if self.tradeoff.enabled:
+                raise ValueError("tradeoff is for task classification; set tradeoff.enabled to false")
+            if self.evaluate.metrics:
+                raise ValueError("evaluate.metrics has metrics of classifiers; set it to [] for task segmentation")
+        elif self.train.patch is not None:
+            raise ValueError("train.patch is for task segmentation; remove it, or set it to null")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hscc.calibration.collect import Calibration
-from hscc.calibration.layers import Conv, Layer
+from hscc.calibration.layers import Conv, Layer, channels_first
 from hscc.errors import CompressionError
 from hscc.factorisation.chain import Chain
 from hscc.factorisation.spectra import shrink_sensitivity
@@ -211,7 +211,8 @@ class _Layer:
                 inputs = layer_input(self.small, self.layer.name, part)
                 targets = layer_output(self.dense, self.layer.name, part)
                 for index, module in enumerate(modules):
-                    wrong = (module(inputs) - targets).movedim(1, -1).reshape(-1, self.layer.outputs).to(norm.dtype)
+                    wrong = channels_first(module(inputs) - targets, self._dense_module, self.layer)
+                    wrong = wrong.movedim(1, -1).reshape(-1, self.layer.outputs).to(norm.dtype)
                     totals[index] += float(((wrong @ norm) * wrong).sum(dtype=torch.float64))
                 count += targets.numel() // self.layer.outputs
         return [total / count for total in totals]
@@ -219,13 +220,18 @@ class _Layer:
     def moments(self, chain: Chain, images: Iterable[Batch], ridge: float) -> list[PairMoments]:
         """Moments of its inputs in the compressed network and of its outputs in the dense one."""
         name, cells_tiles = self.layer.name, self.structure.cell_tiles(self.layer)
-        old = self.dense.get_submodule(name)
+        old = self._dense_module
         assert isinstance(old, Conv | nn.Linear)
         sums = PairSums(self.layer, *cells_tiles, old.weight)
         for batch in images:
             for part in parts(batch, AT_ONCE):
-                sums.add(layer_input(self.small, name, part), layer_output(self.dense, name, part))
+                pair = (layer_input(self.small, name, part), layer_output(self.dense, name, part))
+                sums.add(*(channels_first(tensor, old, self.layer) for tensor in pair))
         return sums.result(old.weight.flatten(1), ridge, chain.biased)
+
+    @property
+    def _dense_module(self) -> nn.Module:
+        return self.dense.get_submodule(self.layer.name)
 
     def sensitivity(self) -> list[torch.Tensor]:
         """Output sensitivity of each region."""

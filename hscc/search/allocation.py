@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 _BISECTIONS = 60
 _PROPORTIONS = 16  # rounds that adapt the proportions of several prices
@@ -165,9 +166,11 @@ def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Ch
     scale = 1 / limit
     best: tuple[float, list[Choice]] | None = None
     proportions = np.ones(len(limit))
+    search = _Search(layers)
     for _ in range(_PROPORTIONS if len(limit) > 1 else 1):
         prices = proportions / proportions.sum() * scale
-        choices, met = _at_proportions([_SortedLayer(layer, prices) for layer in layers], limit)
+        decision, met = _at_proportions(search, prices, limit)
+        choices = search.choices(decision)
         if met:
             filled = _spend_rest(layers, choices, limit, prices)
             loss = loss_of(layers, filled)
@@ -181,70 +184,155 @@ def allocate(layers: Sequence[LayerOptions], limits: Sequence[float]) -> list[Ch
     return best[1]
 
 
-class _SortedLayer:
-    """A layer's candidates with their rank steps in the order in which a falling price takes them."""
+class _Search:
+    """All layers' rank steps in flat arrays, so that a price level is decided for every cluster at once.
 
-    def __init__(self, layer: LayerOptions, prices: Vector) -> None:
-        self.layer, self.prices = layer, prices
-        self.candidates = [_SortedCandidate(candidate, prices) for candidate in layer.candidates]
+    Inside a cluster the loss saved per rank never increases, so what a price keeps is found by bisection. As a level
+    lies between two others, so do the steps that it keeps: `_Bracket` narrows where they are looked for.
+    """
 
-    def at(self, level: float) -> Choice:
-        best, chosen = level * float(self.layer.dense @ self.prices), DENSE
-        for index, candidate in enumerate(self.candidates):
-            value, steps = candidate.at(level)
-            if value < best:
-                best, chosen = value, Choice(index, steps)
-        return chosen
+    def __init__(self, layers: Sequence[LayerOptions]) -> None:
+        self.layers = layers
+        candidates = [candidate for layer in layers for candidate in layer.candidates]
+        clusters = [cluster for candidate in candidates for cluster in candidate.clusters]
+        self.sizes = np.asarray([len(cluster.saved) for cluster in clusters], dtype=np.int64)
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self.per_rank = np.concatenate([*(cluster.saved / np.maximum(cluster.ranks, 1) for cluster in clusters), [0.0]])
+        saved = [np.concatenate([[0.0], np.cumsum(cluster.saved)]) for cluster in clusters]
+        self.left = np.concatenate([found[-1] - found for found in saved])  # loss not saved, by the steps kept
+        self.ranks = np.concatenate([np.concatenate([[0], np.cumsum(cluster.ranks)]) for cluster in clusters])
+        self.sums = self.starts + np.arange(len(clusters))  # where a cluster's sums begin, which are one more
+        self.costs = np.stack([cluster.cost for cluster in clusters])
+        numbers = np.asarray([len(candidate.clusters) for candidate in candidates])
+        self.first = np.cumsum(numbers) - numbers  # cluster of each candidate
+        self.owner = np.repeat(np.arange(len(candidates)), numbers)
+        self.fixed = np.stack([candidate.fixed for candidate in candidates])
+        self.lost = np.asarray([candidate.lost for candidate in candidates])
+        offered = [len(layer.candidates) for layer in layers]
+        self.offset = np.cumsum(offered) - offered  # candidate of each layer
+        self.slots = np.concatenate([np.arange(number) for number in offered])
+        self.rows = np.repeat(np.arange(len(layers)), offered)
+        self.dense = np.stack([layer.dense for layer in layers])
+        self.width = max(offered)
 
+    def everything(self) -> _Bracket:
+        """Return the bracket of all price levels."""
+        return _Bracket(np.zeros_like(self.sizes), self.sizes)
 
-class _SortedCandidate:
-    """The rank steps of one candidate, those that save most for their price first."""
-
-    def __init__(self, candidate: Candidate, prices: Vector) -> None:
-        owner = np.concatenate([np.full(len(c.saved), i) for i, c in enumerate(candidate.clusters)])
-        saved = np.concatenate([c.saved for c in candidate.clusters])
-        price = np.concatenate([c.ranks * float(c.cost @ prices) for c in candidate.clusters])
-        per_price = _per_price(saved, price)
-        order = np.argsort(-per_price, kind="stable")
-        self.clusters, self.owner = len(candidate.clusters), owner[order]
-        self.saved, self.price, self.per_price = saved[order], price[order], per_price[order]
-        self.first = np.unique(self.owner, return_index=True)[1]  # where each cluster's first step comes
-        self.fixed, total = float(candidate.fixed @ prices), float(saved.sum())
-        self.losses = candidate.lost + np.maximum(total - np.concatenate([[0.0], np.cumsum(self.saved)]), 0.0)
-        self.costs = self.fixed + np.concatenate([[0.0], np.cumsum(self.price)])
-
-    def at(self, level: float) -> tuple[float, tuple[int, ...]]:
-        count = int(np.searchsorted(-self.per_price, -level, side="left"))
-        if count:
-            kept = np.bincount(self.owner[:count], minlength=self.clusters)
-            return self.losses[count] + level * self.costs[count], tuple(int(number) for number in kept)
+    def at(self, level: float, prices: Vector, bracket: _Bracket) -> _Decision:
+        """Decide every layer at one price level, inside a bracket of the steps that it keeps."""
+        price = self.costs @ prices
+        kept = self._kept(level * price, price > 0, bracket)
+        sums = self.sums + kept
+        losses = self.lost + np.add.reduceat(self.left[sums], self.first)
+        priced = self.fixed @ prices + np.add.reduceat(self.ranks[sums] * price, self.first)
+        values = losses + level * priced
         # A layer must have some rank: the step that saves most net of its price.
-        first = int(self.first[np.argmax(self.saved[self.first] - level * self.price[self.first])])
-        value = self.losses[0] - self.saved[first] + level * (self.fixed + self.price[first])
-        return float(value), tuple(int(cluster == self.owner[first]) for cluster in range(self.clusters))
+        extra = np.full(len(values), -1)
+        for index in np.flatnonzero(np.add.reduceat(kept, self.first) == 0):
+            step, net = self._first_step(int(index), level, price)
+            extra[index] = step
+            values[index] -= net
+        table = np.full((len(self.layers), self.width + 1), np.inf)
+        table[:, 0] = level * (self.dense @ prices)
+        table[self.rows, self.slots + 1] = values
+        return _Decision(table.argmin(axis=1) - 1, kept, extra)
+
+    def cost(self, decision: _Decision) -> Vector:
+        """Cost of all layers together, shape (resources,)."""
+        factored = decision.chosen >= 0
+        candidates = self.offset[factored] + decision.chosen[factored]
+        chosen = np.zeros(len(self.fixed), dtype=bool)
+        chosen[candidates] = True
+        clusters = np.flatnonzero(chosen[self.owner])
+        ranks = self.ranks[self.sums[clusters] + decision.kept[clusters]]
+        steps = decision.extra[candidates]
+        steps = steps[steps >= 0]
+        total: Vector = self.dense[~factored].sum(0) + self.fixed[candidates].sum(0) + ranks @ self.costs[clusters]
+        return total + self.ranks[self.sums[steps] + 1] @ self.costs[steps]
+
+    def choices(self, decision: _Decision) -> list[Choice]:
+        """Write out a decision."""
+        found = []
+        for layer, chosen in zip(self.offset, decision.chosen, strict=True):
+            if chosen < 0:
+                found.append(DENSE)
+                continue
+            candidate = layer + chosen
+            first, extra = int(self.first[candidate]), int(decision.extra[candidate])
+            steps = decision.kept[first : first + int((self.owner == candidate).sum())].tolist()
+            if extra >= 0:
+                steps[extra - first] = 1
+            found.append(Choice(int(chosen), tuple(steps)))
+        return found
+
+    def _kept(self, threshold: Vector, priced: npt.NDArray[np.bool_], bracket: _Bracket) -> Counts:
+        """Steps of each cluster that save more than their price; one without a price is always taken."""
+        low, high = bracket.fewest.copy(), bracket.most.copy()
+        while (open_ := low < high).any():
+            middle = (low + high) // 2
+            taken = self.per_rank[self.starts + np.minimum(middle, self.sizes - 1)] > threshold
+            taken |= ~priced
+            low = np.where(open_ & taken, middle + 1, low)
+            high = np.where(open_ & ~taken, middle, high)
+        return low
+
+    def _first_step(self, candidate: int, level: float, price: Vector) -> tuple[int, float]:
+        """Cluster of a candidate whose first step saves most net of its price, and how much."""
+        end = self.first[candidate + 1] if candidate + 1 < len(self.first) else len(self.sizes)
+        clusters = np.arange(self.first[candidate], end)
+        clusters = clusters[self.sizes[clusters] > 0]
+        at = self.sums[clusters]
+        net = self.left[at] - self.left[at + 1] - level * self.ranks[at + 1] * price[clusters]
+        best = int(net.argmax())
+        return int(clusters[best]), float(net[best])
 
 
-def _per_price(saved: Vector, price: Vector) -> Vector:
-    """Loss saved per unit of price. A free step is always taken."""
-    with np.errstate(over="ignore"):  # a price next to nothing: as good as free
-        per_price: Vector = np.divide(saved, price, out=np.full(len(saved), np.inf), where=price > 0)
-    return per_price
+@dataclass(frozen=True)
+class _Bracket:
+    """Fewest and most steps of each cluster that any price level of a range keeps, shape (clusters,)."""
+
+    fewest: Counts
+    most: Counts
 
 
-def _at_proportions(sorted_layers: list[_SortedLayer], limit: Vector) -> tuple[list[Choice], bool]:
-    """Choices at the lowest price level that meets the limits, and whether any does."""
-    layers = [entry.layer for entry in sorted_layers]
+@dataclass(frozen=True)
+class _Decision:
+    """What a price level makes of all layers.
+
+    Attributes
+    ----------
+    chosen : ndarray of int64, shape (layers,)
+        Candidate of each layer, -1 for dense.
+    kept : ndarray of int64, shape (clusters,)
+        Steps of each cluster of all candidates.
+    extra : ndarray of int64, shape (candidates,)
+        Cluster that gets a first step where no step is worth its price; -1 elsewhere.
+    """
+
+    chosen: Counts
+    kept: Counts
+    extra: Counts
+
+
+def _at_proportions(search: _Search, prices: Vector, limit: Vector) -> tuple[_Decision, bool]:
+    """Decide at the lowest price level that meets the limits; and say whether any does."""
     low, high = -60.0, 60.0  # log2 of the price level
-    found = [entry.at(2.0**high) for entry in sorted_layers]
-    met = bool((cost_of(layers, found) <= limit).all())
-    for _ in range(_BISECTIONS if met else 0):
+    everything = search.everything()
+    found = search.at(2.0**high, prices, everything)
+    if not bool((search.cost(found) <= limit).all()):
+        return found, False
+    bracket = _Bracket(found.kept, everything.most)
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        decided = [entry.at(2.0**middle) for entry in sorted_layers]
-        if (cost_of(layers, decided) <= limit).all():
-            high, found = middle, decided
+        if middle in (low, high):
+            break
+        decided = search.at(2.0**middle, prices, bracket)
+        if (search.cost(decided) <= limit).all():
+            high, found, bracket = middle, decided, _Bracket(decided.kept, bracket.most)
         else:
-            low = middle
-    return found, met
+            low, bracket = middle, _Bracket(bracket.fewest, decided.kept)
+    return found, True
 
 
 def _layer_cost(layer: LayerOptions, choice: Choice) -> Vector:

@@ -222,9 +222,7 @@ def _conv_option(context: LayerContext, partition: Partition, grouping: Grouping
 
 def _block_losses(layer: Layer, region: RegionContext, group: tuple[int, ...]) -> torch.Tensor:
     columns = columns_of(group, layer.taps)
-    whole = len(columns) == region.weight.shape[1]
-    known = (region.outputs, region.weighted) if whole else (None, None)
-    return rank_losses(region.weight, region.moments, region.norm, columns, *known)
+    return rank_losses(region.weight, region.moments, region.norm, columns, *region.known(columns))
 
 
 def _linear_option(context: LayerContext, partition: Partition, grouping: Grouping) -> Option | None:

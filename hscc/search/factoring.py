@@ -137,9 +137,7 @@ def _balanced(directions: torch.Tensor, factors: list[RegionFactors]) -> tuple[t
 
 def _encoder(known: RegionContext, columns: torch.Tensor, rank: int) -> torch.Tensor:
     """First rows of the encoder of one block of a region, shape (rank, d_c)."""
-    whole = len(columns) == known.weight.shape[1]
-    outputs, weighted = (known.outputs, known.weighted) if whole else (None, None)
-    part = known.weight if whole else known.weight[:, columns]
+    part = known.weight if len(columns) == known.weight.shape[1] else known.weight[:, columns]
     if not rank:
         return part[:0]
-    return spectrum(known.weight, known.moments, known.norm, columns, outputs, weighted).encoder(part, rank)
+    return spectrum(known.weight, known.moments, known.norm, columns, *known.known(columns)).encoder(part, rank)

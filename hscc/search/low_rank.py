@@ -76,7 +76,7 @@ def plan_low_rank(
         lambda context: layer_options(context, calibration, space),
         layers,
         "spectra",
-        lambda c: c.layer.outputs * c.layer.features,
+        lambda context: context.layer.weights,
     )
     wanted: list[tuple[Layer, Structure]] = [(layer, DENSE) for layer in calibration.layers]
     wanted += [(layer, o.structure) for layer, found in zip(calibration.layers, options, strict=True) for o in found]
@@ -150,7 +150,7 @@ def _plan_within(
         context.forget()
         return LayerPlan(context.layer, structure, loss), state
 
-    made = each_layer(factor, range(len(chosen)), "factors")
+    made = each_layer(factor, range(len(chosen)), "factors", lambda index: layers[index].layer.weights)
     weights = {entry.layer.name: state for entry, state in made if state is not None}
     plans = [entry for entry, _ in made]
     return sum(entry.loss for entry in plans), (plans, weights)

@@ -99,7 +99,7 @@ def plan_uniform(
         loss, state = factor(model, layer, calibration, structure)
         return LayerPlan(layer, structure, loss), state
 
-    found = each_layer(made, range(len(structures)), "factors")
+    found = each_layer(made, range(len(structures)), "factors", lambda index: calibration.layers[index].weights)
     weights = {entry.layer.name: state for entry, state in found if state is not None}
     return [entry for entry, _ in found], weights
 

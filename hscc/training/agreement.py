@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
+from hscc.training.supervised import scores_of
 
 
 @torch.no_grad()
@@ -19,8 +20,8 @@ def split_logits(network: nn.Module, split: Split) -> torch.Tensor:
 
 
 @torch.no_grad()
-def agreement(student: nn.Module, targets: torch.Tensor, split: Split) -> Row:
-    """Divergence to the baseline and accuracy on a split.
+def agreement(student: nn.Module, targets: torch.Tensor, split: Split, primary: str = "accuracy") -> Row:
+    """Divergence of a classifier to the baseline, and its scores, on a split.
 
     Parameters
     ----------
@@ -30,13 +31,14 @@ def agreement(student: nn.Module, targets: torch.Tensor, split: Split) -> Row:
         The baseline's logits, from `split_logits`.
     split : Split
         The same images.
+    primary : str
+        A score of `hscc.training.scores` beside accuracy.
 
     Returns
     -------
     dict
-        val_kl (nats, baseline to student) and val_accuracy (0 to 1).
+        val_kl (nats, baseline to student), val_accuracy and ``val_<primary>`` (0 to 1).
     """
     logits = split_logits(student, split)
     divergence = F.kl_div(logits.log_softmax(1), targets.log_softmax(1), log_target=True, reduction="batchmean")
-    labels = torch.from_numpy(split.labels)
-    return {"val_kl": float(divergence), "val_accuracy": float((logits.argmax(1) == labels).float().mean())}
+    return {"val_kl": float(divergence), **scores_of(logits, torch.from_numpy(split.labels), primary)}

@@ -40,7 +40,12 @@ class Augmentation:
     flip_depth: bool = False
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augmentation | None = None) -> torch.Tensor:
+def augment(
+    images: torch.Tensor,
+    generator: torch.Generator,
+    augmentation: Augmentation | None = None,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+) -> torch.Tensor:
     """Flip (one in two), rotate, shift and zoom each image on its own.
 
     A volume is rotated about each of its axes, by angles drawn independently.
@@ -53,11 +58,13 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
         Source of all randomness.
     augmentation : Augmentation, optional
         How far; the defaults if absent.
+    mode : {"bilinear", "nearest"}
+        Between pixels: "nearest" for masks, whose levels are names.
 
     Returns
     -------
     Tensor of float32, shape as `images`
-        Levels 0 to 255, (tri)linear between pixels.
+        Levels 0 to 255; with "bilinear" (tri)linear between pixels.
     """
     most = augmentation or Augmentation()
     levels = channels_first(images).to(torch.float32)
@@ -67,7 +74,7 @@ def augment(images: torch.Tensor, generator: torch.Generator, augmentation: Augm
     motions[:, :, :-1] *= sides / sides[:, None]
     grid = F.affine_grid(motions.to(levels.device), list(levels.shape), align_corners=False)
     padding = "zeros" if most.outside == "black" else "border"
-    return _as_images(F.grid_sample(levels, grid, mode="bilinear", padding_mode=padding, align_corners=False), images)
+    return _as_images(F.grid_sample(levels, grid, mode=mode, padding_mode=padding, align_corners=False), images)
 
 
 @dataclass(frozen=True)

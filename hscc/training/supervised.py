@@ -1,10 +1,6 @@
-"""Training of the dense baseline: cross-entropy on labels, kept by validation accuracy."""
+"""Training of a classifier: cross-entropy on labels, kept by a score on validation."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,28 +8,9 @@ from torch.nn import functional as F
 
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
-from hscc.training.loop import Recipe, autocast, fit
-from hscc.training.views import Epochs, Step
-
-
-def train_baseline(
-    model: nn.Module,
-    train: Epochs,
-    val: Split,
-    recipe: Recipe,
-    label_smoothing: float,
-    checkpoint: Path,
-    on_epoch: Callable[[int, Row], None],
-) -> list[Row]:
-    """Train a classifier in place on inputs and labels; see `hscc.training.loop.fit` for resuming.
-
-    Returns
-    -------
-    list of dict
-        The history: epoch, learning_rate, train_loss, train_accuracy, val_loss, val_accuracy.
-    """
-    loss = partial(cross_entropy, label_smoothing=label_smoothing)
-    return fit(model, loss, partial(score, split=val, precision=recipe.precision), train, recipe, checkpoint, on_epoch)
+from hscc.training.loop import autocast
+from hscc.training.scores import SCORES
+from hscc.training.views import Step
 
 
 def cross_entropy(model: nn.Module, step: Step, *, label_smoothing: float) -> tuple[torch.Tensor, Row]:
@@ -45,20 +22,38 @@ def cross_entropy(model: nn.Module, step: Step, *, label_smoothing: float) -> tu
 
 
 @torch.no_grad()
-def score(model: nn.Module, split: Split, precision: str = "fp32") -> Row:
-    """Mean cross-entropy and accuracy of a classifier on a split.
+def score(model: nn.Module, split: Split, precision: str = "fp32", primary: str = "accuracy") -> Row:
+    """Mean cross-entropy and scores of a classifier on a split.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The classifier; evaluated where it is.
+    split : Split
+        The images.
+    precision : str
+        "bf16", or float32 for any other.
+    primary : str
+        A score of `hscc.training.scores` beside accuracy.
 
     Returns
     -------
     dict
-        val_loss (nats) and val_accuracy (0 to 1).
+        val_loss (nats), val_accuracy and ``val_<primary>`` (0 to 1).
     """
     device = next(model.parameters()).device
     model.eval()
-    loss = correct = 0.0
+    loss = 0.0
+    answers, truth = [], []
     for inputs, labels in batches(split):
         with autocast(precision, device):
             logits = model(inputs.to(device)).float().cpu()
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        correct += float((logits.argmax(1) == labels).sum())
-    return {"val_loss": loss / len(split), "val_accuracy": correct / len(split)}
+        answers.append(logits)
+        truth.append(labels)
+    return {"val_loss": loss / len(split), **scores_of(torch.cat(answers), torch.cat(truth), primary)}
+
+
+def scores_of(logits: torch.Tensor, labels: torch.Tensor, primary: str = "accuracy") -> Row:
+    """Accuracy and another score, as columns ``val_accuracy`` and ``val_<primary>``."""
+    return {f"val_{name}": SCORES[name](logits, labels) for name in ("accuracy", primary)}

@@ -23,7 +23,7 @@ def test_full_rank_gives_the_weight_however_small_a_variance_is(seed: int, varia
     covariance = (basis * variances) @ basis.T
     identity = torch.eye(5, dtype=torch.float64)
     moments = RegionMoments(9.0, torch.zeros(8, dtype=torch.float64), covariance, None, identity)
-    norm, columns = Norm(identity, None, "activation"), torch.arange(8)
+    norm, columns = Norm(identity, "activation"), torch.arange(8)
     rows = spectrum(weight, moments, norm, columns).encoder(weight, 5)
     energy = float((weight @ covariance @ weight.T).trace())
     found = region_factors(weight, None, moments, norm, energy, Encoder([columns], [rows]))

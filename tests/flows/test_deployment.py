@@ -45,7 +45,7 @@ def phantom(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     params["tradeoff"]["enabled"] = False
     params["bench"] |= {"runtimes": ["onnxruntime"], "batches": [1], "threads": 1, "repeats": 3}
     params["evaluate"] |= {"resamples": 100}
-    params["register"] |= {"max_accuracy_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
+    params["register"] |= {"max_drop": 1.0, "min_macs_ratio": 1.0, "min_speedup": 0.0}
     params["validate"] |= {"min_per_class": 5, "min_side": 32}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     demo.draw(workspace)

@@ -12,6 +12,7 @@ from prefect import flow
 from flows import pages, publish
 from flows.publish import REPORTS
 from hscc.pipeline import layout
+from hscc.pipeline.statistics.schema import read_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,10 +40,10 @@ def test_reports_become_artifacts(made: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / layout.FIGURES).mkdir()
     (tmp_path / layout.FIGURES / "pareto.svg").write_text("<svg/>")
     publish.publish_reports(tmp_path / REPORTS)
-    results = json.loads((ROOT / layout.RESULTS_JSON).read_text())
-    assert len(made["results"]) == len(results["rows"])
-    row, shown = results["rows"][-1], made["results"][-1]
-    assert f"{100 * row['accuracy']['value']:.1f} ± {100 * row['accuracy']['se']:.1f}" in shown["accuracy"]
+    rows = read_results(ROOT / layout.RESULTS_JSON).rows
+    assert len(made["results"]) == len(rows)
+    found, shown = rows[-1].primary, made["results"][-1]
+    assert f"{100 * found.value:.1f} ± {100 * found.se:.1f}" in shown["accuracy"]
     speeds = [name for name in made["results"][0] if name.startswith("speed")]
     assert speeds == ["speed b1", "speed b16", "speed b64"]
     assert made["report"] == (tmp_path / layout.REPORT).as_uri()

@@ -63,7 +63,7 @@ def write_results(workspace: Path, *, wrong: int = 12, network: int = 0, phantom
         row(model_sha256=sha256, **changes),
         row("tucker", macs_ratio=1.5),
         phantom=phantom,
-        requirements=Requirements(max_accuracy_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0),
+        requirements=Requirements(max_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0),
     )
     path = workspace / layout.RESULTS_JSON
     path.parent.mkdir(exist_ok=True)

@@ -50,7 +50,7 @@ def row(method: str = "hscc", *, macs: float = 6.0, **changes: Any) -> NetworkRo
         "against_dense": None if dense else against,
         "against_global_svd": None,
         "validation": OnValidation(
-            accuracy=0.9, kl=changes.pop("val_kl", 0.1), accuracy_before=None, kl_before=None, predicted_loss=None
+            score=0.9, kl=changes.pop("val_kl", 0.1), score_before=None, kl_before=None, predicted_loss=None
         ),
         "timings": tuple(timing(batch, speedup) for batch, speedup in speedups.items()),
     }
@@ -80,7 +80,7 @@ def results(*compressed: NetworkRow, **changes: Any) -> Results:
         "machine": Machine(processor="a processor", cores="2", system="a system"),
         "versions": {},
         "clock": {},
-        "requirements": Requirements(max_accuracy_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0),
+        "requirements": Requirements(max_drop=0.01, min_macs_ratio=2.0, min_speedup=1.0),
         "run_ids": {},
         "headline": {},
         "rows": (row(DENSE, speedups={1: 1.0}), *compressed),

@@ -19,7 +19,7 @@ from hscc.training.augmentation import Augmentation
 from hscc.training.checkpoint import identity_of
 from hscc.training.images import Split
 from hscc.training.loop import Recipe, faster_precision, fit
-from hscc.training.supervised import cross_entropy, score, train_baseline
+from hscc.training.supervised import cross_entropy, score
 from hscc.training.views import Views
 
 RECIPE = Recipe(
@@ -52,7 +52,8 @@ def _views() -> Views:
 def _run(folder: Path, recipe: Recipe = RECIPE, on_epoch=_ignore, smoothing: float = 0.05, views: Views | None = None):
     torch.manual_seed(0)
     model = build("smallcnn", 4)
-    history = train_baseline(model, views or _views(), _splits()[1], recipe, smoothing, folder, on_epoch)
+    loss, evaluate = partial(cross_entropy, label_smoothing=smoothing), partial(score, split=_splits()[1])
+    history = fit(model, loss, evaluate, views or _views(), recipe, folder, on_epoch)
     return model, history
 
 
@@ -192,5 +193,13 @@ def test_the_start_is_kept_where_training_only_harms(tmp_path: Path) -> None:
     trained, _ = _run(tmp_path / "a", replace(RECIPE, epochs=8))
     before = {key: value.clone() for key, value in trained.state_dict().items()}
     harmful = replace(RECIPE, epochs=2, learning_rate=10.0, keep_start=True)
-    train_baseline(trained, _views(), _splits()[1], harmful, 0.05, tmp_path / "b", _ignore)
+    fit(
+        trained,
+        partial(cross_entropy, label_smoothing=0.05),
+        partial(score, split=_splits()[1]),
+        _views(),
+        harmful,
+        tmp_path / "b",
+        _ignore,
+    )
     assert all(torch.equal(value, before[key]) for key, value in trained.state_dict().items())

@@ -285,7 +285,7 @@ def bench(
 
 @app.command(rich_help_panel=GRAPH, epilog="Example: `hscc tradeoff`, or `dvc repro tradeoff`")
 def tradeoff(workspace: Workspace = HERE) -> None:
-    """Try regions x clusters x budgets without fine-tuning: divergence, accuracy, MACs and times on validation images.
+    """Try regions x clusters x budgets without fine-tuning: divergence, score, MACs and times on validation images.
 
     Prints the table and what it says of moderate clustering; a killed run resumes. Keep the machine quiet meanwhile.
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hscc.pipeline.cli.options import HERE, Workspace, console, read_params
+from hscc.pipeline.score_names import score_label
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,7 +103,7 @@ def predict(
     which: Which = "champion",
     heatmap: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file that shows what decided it to DIR."),
+        typer.Option(metavar="DIR", file_okay=False, help="Write a PNG per file to DIR: what decided it, or a mask."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per file.")] = False,
     runtime: Annotated[
@@ -170,7 +171,9 @@ def versions_table(versions: Sequence[Version]) -> Table:
     table.add_column("version", justify="right")
     for name in ("alias", "network", "protocol"):
         table.add_column(name)
-    for name in ("accuracy %", "F1 %", "MACs", "speed"):
+    scores = {version.tags.get("score", "accuracy") for version in versions}
+    score = f"{score_label(scores.pop())} %" if len(scores) == 1 else "score %"
+    for name in (score, "F1 %", "MACs", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("data", "registered (UTC)"):
         table.add_column(name, no_wrap=True)
@@ -196,13 +199,14 @@ def _version_row(version: Version) -> list[str]:
     from hscc.pipeline.registry.versions import PHANTOM_TAG
 
     tags = version.tags
+    score = tags.get("score", "accuracy")  # early versions name none
     phantom = " (phantom)" if tags.get(PHANTOM_TAG) == "true" else ""
     return [
         version.number,
         ", ".join(version.aliases) or _UNKNOWN,
         tags.get("network", tags.get("method", _UNKNOWN)),  # early versions name only the method
         f"{tags.get('protocol', _UNKNOWN)}{phantom}",
-        _percent(tags, "accuracy") + (f" ± {_percent(tags, 'accuracy_se')}" if "accuracy_se" in tags else ""),
+        _percent(tags, score) + (f" ± {_percent(tags, f'{score}_se')}" if f"{score}_se" in tags else ""),
         _percent(tags, "macro_f1"),
         _times(tags, "macs_ratio"),
         _times(tags, "speedup_b1"),

@@ -40,7 +40,7 @@ def results(
 
 @commands.command(rich_help_panel=RESULTS, epilog="Example: `make protocols && hscc protocols`")
 def protocols(workspace: Workspace = HERE) -> None:
-    """Print the same networks under each split protocol, side by side, and how much accuracy near-copies give.
+    """Print the same networks under each split protocol, side by side, and how much near-copies raise the score.
 
     `make protocols` runs the paper's methods under the pooled and the official split.
     """

@@ -92,9 +92,9 @@ def run(
         )
     protocol = baseline or params.data.protocol
     network = (
-        read_baseline(workspace / layout.baseline(protocol), protocol)
+        read_baseline(workspace / layout.baseline(protocol), protocol, params.evaluate.score)
         if baseline
-        else _read_cell(cell or _registered(workspace), protocol, workspace)
+        else _read_cell(cell or _registered(workspace), protocol, params.evaluate.score, workspace)
     )
     dense, origin = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     subject = _subject(network, dense, origin, params, workspace)
@@ -198,8 +198,8 @@ def _registered(workspace: Path) -> str:
     return str(name)
 
 
-def _read_cell(name: str, protocol: str, workspace: Path) -> Network:
-    return read_cell(workspace / layout.cell(name), parse_cell(name), protocol)
+def _read_cell(name: str, protocol: str, score: str, workspace: Path) -> Network:
+    return read_cell(workspace / layout.cell(name), parse_cell(name), protocol, score)
 
 
 def _subject(network: Network, dense: nn.Module, origin: ModelCard, params: Params, workspace: Path) -> Subject:

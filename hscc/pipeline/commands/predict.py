@@ -17,6 +17,7 @@ from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
+from hscc.pipeline.serving.masks import shares_of_classes, write_mask
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.plausibility import refuse_implausible
 from hscc.pipeline.serving.reading import Picture, read_picture
@@ -38,13 +39,13 @@ class Answer:
     name : str
         The picture.
     label : str
-        The most probable class.
+        The most probable class; of a segmentation that of most pixels.
     probabilities : mapping of str to float
-        Of every class.
+        Of every class; of a segmentation its share of the pixels.
     names : mapping of str to str
         Names of the classes for a reader.
     heatmap : str or None
-        File that shows which part of the picture decided it.
+        File that shows which part of the picture decided it; of a segmentation its mask.
     """
 
     name: str
@@ -76,7 +77,8 @@ def run(
     which : str
         Version number or alias.
     heatmaps : Path, optional
-        Folder for one PNG per file that shows which part of it decided the class.
+        Folder for one PNG per file that shows which part of it decided the class; of a segmentation its mask, in the
+        size of the picture.
     runtime : str
         ``auto``, ``engine``, ``onnxruntime`` or ``openvino``; auto is the engine where the version holds a file for it
         and its library is there, else ONNX Runtime.
@@ -203,12 +205,18 @@ def _most_probable(answer: Answer) -> str:
 
 def _classify(picture: Picture, network: Network) -> Answer:
     (found,) = network.probabilities([picture.pixels])
+    if found.ndim > 1:
+        (found,) = shares_of_classes(found[None])
     probabilities = {name: float(value) for name, value in zip(network.classes, found, strict=True)}
     names = {name: network.class_name(name) for name in network.classes}
     return Answer(picture.name, network.classes[int(found.argmax())], probabilities, names)
 
 
 def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -> Answer:
+    (found,) = network.probabilities([picture.pixels])
+    if found.ndim > 1:
+        write_mask(found, picture.pixels.shape[:2], target)
+        return replace(answer, heatmap=str(target))
     heat = occlusion(network.probabilities, picture.pixels, network.classes.index(answer.label))
     write_overlay(picture.pixels, heat, target)
     return replace(answer, heatmap=str(target))

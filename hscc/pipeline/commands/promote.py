@@ -214,4 +214,11 @@ def roll_back(params: Params, workspace: Path = Path("."), *, reason: str = "", 
 
 def _rules(params: Params) -> Rules:
     section = params.promote.model_dump(exclude={"approval"})
-    return Rules(**section, classes=params.data.classes, resamples=params.evaluate.resamples, seed=params.evaluate.seed)
+    settings = params.evaluate
+    return Rules(
+        **section,
+        classes=params.data.classes,
+        score=settings.score,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from hscc.errors import DataError
+from hscc.pipeline.data.masks import list_masked
 from hscc.pipeline.data_spec import DataSpec, LabelTable
 
 SUBJECT = "subject"  # patient, lesion: images of one never cross a split
@@ -30,7 +31,7 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per image, sorted by path: path (posix, relative to the root), label, official_split, subject; "" for
-        what is not known.
+        what is not known; mask and field of the image where the data set has masks.
 
     Raises
     ------
@@ -39,7 +40,10 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
         is not there, none, or one twice.
     """
     files = list_files(root)
-    frame = _of_folders(files, spec) if spec.table is None else _of_table(root, files, spec.table)
+    if spec.masks is not None:
+        frame = list_masked(files, spec.masks, official=spec.official is not None).assign(**{SUBJECT: ""})
+    else:
+        frame = _of_folders(files, spec) if spec.table is None else _of_table(root, files, spec.table)
     if spec.group is not None:
         pattern = re.compile(spec.group)
         frame[SUBJECT] = [_subject(pattern, path) for path in frame["path"]]

@@ -21,6 +21,8 @@ from rich.progress import track
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replace_text
 from hscc.pipeline.data.listing import SUBJECT, list_images
+from hscc.pipeline.data.masks import COLUMNS as MASK_COLUMNS
+from hscc.pipeline.data.masks import inspect_masks
 from hscc.pipeline.data.near_duplicates import (
     THUMBNAIL_SIDE,
     conflicting,
@@ -96,6 +98,8 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     frame = listed.loc[:, ["path", "label", "official_split"]].assign(**columns)
     if spec.has_groups:
         frame[SUBJECT] = listed[SUBJECT]
+    if spec.masks is not None:
+        frame = inspect_masks(frame.assign(mask=listed["mask"], field=listed["field"]), root, spec.masks)
     return frame, np.stack([fact.thumbnail for fact in facts])
 
 
@@ -158,8 +162,8 @@ def inspect_file(path: Path) -> ImageFacts:
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest, all of `COLUMNS` and `SUBJECT` where it is there, as CSV, whole or not at all."""
-    columns = [*COLUMNS, *([SUBJECT] if SUBJECT in frame else [])]
+    """Write a manifest, all of `COLUMNS`, and `SUBJECT` and masks where they are there, as CSV, whole or not at all."""
+    columns = [*COLUMNS, *(name for name in (SUBJECT, *MASK_COLUMNS) if name in frame)]
     replace_text(path, frame.loc[:, columns].to_csv(index=False, lineterminator="\n"))
 
 
@@ -180,7 +184,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; run `hscc validate` first.")
     types = {name: "int64" if name in _NUMBERS else "bool" if name in _FLAGS else "str" for name in COLUMNS}
-    types[SUBJECT] = "str"
+    types |= dict.fromkeys((SUBJECT, *MASK_COLUMNS), "str")
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:
@@ -188,7 +192,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
         raise ArtifactError(f"{path} lacks the column {absent[0]}; run `hscc validate` again.")
-    for name in frame["path"]:
+    for name in pd.concat([frame[column] for column in ("path", *MASK_COLUMNS[:2]) if column in frame]):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ArtifactError(f"{path} names {name!r}, outside the data folder; run `hscc validate` again.")
     return frame

@@ -51,9 +51,9 @@ def assign_splits(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     DataError
         If a class has too few images for a stratified draw.
     """
-    usable = frame["decodable"].to_numpy(dtype=bool) & frame["label"].isin(spec.classes).to_numpy(dtype=bool)
+    usable = frame["decodable"].to_numpy(dtype=bool) & frame["label"].isin(spec.strata).to_numpy(dtype=bool)
     agreed = usable & ~frame["conflict"].to_numpy(dtype=bool)
-    settings = (spec.train_fraction, spec.val_fraction, spec.seed, spec.classes)
+    settings = (spec.train_fraction, spec.val_fraction, spec.seed, spec.strata)
     return frame.assign(
         split_grouped=grouped_split(frame, agreed, *settings),
         split_pooled=pooled_split(frame, usable, *settings),

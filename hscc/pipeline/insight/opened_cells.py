@@ -59,7 +59,7 @@ def open_cells(params: Params, workspace: Path) -> list[OpenedCell]:
         If a cell is not there, is of another protocol, or does not fit its plan.
     """
     cells = params.insight.cells or (_first_with_regions(params, workspace),)
-    return [_open(workspace, cell, params.data.protocol) for cell in cells]
+    return [_open(workspace, cell, params) for cell in cells]
 
 
 def list_clusters(params: Params, workspace: Path) -> list[dict[str, str | int]]:
@@ -79,7 +79,7 @@ def list_clusters(params: Params, workspace: Path) -> list[dict[str, str | int]]
     return rows
 
 
-def _open(workspace: Path, cell: CellSpec, protocol: str) -> OpenedCell:
+def _open(workspace: Path, cell: CellSpec, params: Params) -> OpenedCell:
     folder = workspace / layout.cell(cell.name)
     if not folder.is_dir():
         there = ", ".join(sorted(path.parent.name for path in (workspace / layout.CELLS).glob(f"*/{PLAN}")))
@@ -87,7 +87,7 @@ def _open(workspace: Path, cell: CellSpec, protocol: str) -> OpenedCell:
             f"insight.cells in params.yaml names {cell.name}, which is not in {folder.parent}; name what is there "
             f"({there or 'nothing'}), or let `dvc repro` make it."
         )
-    read_cell(folder, cell, protocol)
+    read_cell(folder, cell, params.data.protocol, params.evaluate.score)
     model = load(folder)
     plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
     return OpenedCell(cell.name, model, plan, _maps(plan))

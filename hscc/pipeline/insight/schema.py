@@ -162,6 +162,22 @@ class ActivationMaps(Record):
     pictures: tuple[MapPicture, ...]
 
 
+class MapOverlay(Record):
+    """One test image with the masks of the dense and of a compressed network over it.
+
+    Attributes
+    ----------
+    dense, small : float
+        Score of the image, as `Insight.score` names it.
+    """
+
+    network: str
+    path: str
+    dense: float
+    small: float
+    picture: str
+
+
 class FlipCount(Record):
     """How many test images a network answers otherwise than the dense one, by kind of change."""
 
@@ -197,6 +213,12 @@ class Insight(Record):
         show.
     rank_scale : float
         Share of the full rank that has the brightest colour in the pictures.
+    score : str
+        Name of the primary score.
+    cams : ActivationMaps or None
+        None, as `flip_counts` and `flips` are empty, where images have no class of their own.
+    overlays : tuple of MapOverlay
+        Where each pixel has a class.
     """
 
     protocol: str
@@ -211,9 +233,11 @@ class Insight(Record):
     layers: tuple[LayerMap, ...]
     importance: tuple[ClusterImportance, ...]
     importance_pictures: tuple[ImportancePicture, ...]
-    cams: ActivationMaps
-    flip_counts: tuple[FlipCount, ...]
-    flips: tuple[FlippedImage, ...]
+    cams: ActivationMaps | None = None
+    flip_counts: tuple[FlipCount, ...] = ()
+    flips: tuple[FlippedImage, ...] = ()
+    score: str = "accuracy"
+    overlays: tuple[MapOverlay, ...] = ()
 
 
 def read_insight(path: Path) -> Insight:

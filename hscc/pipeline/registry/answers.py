@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from hscc.errors import ArtifactError
-from hscc.pipeline.statistics.predictions import predictions_of
+from hscc.pipeline.statistics.predictions import classes_of, is_of_maps, logits_of, network_rows, predictions_of
 from hscc.pipeline.statistics.schema import network_name
 
 COLUMNS = ("sha256", "copy", "group", "label", "predicted", "dense")
+CHANCE = "p_"  # before a class: what the version gave to it, in each image; early versions did not keep that
+DENSE_CHANCE = "dense_p_"  # likewise its dense network
+MAP_COLUMNS = ("sha256", "copy", "group", "value", "dense_value")  # of segmentations: the primary score of each image
 IMAGE = ["sha256", "copy"]  # a data set may hold the same bytes twice
 
 _NUMBERS = ("copy", "group")
 
 
-def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: str, protocol: str) -> pd.DataFrame:
+def evidence_frame(
+    predictions: pd.DataFrame, manifest: pd.DataFrame, network: str, protocol: str, score: str = "accuracy"
+) -> pd.DataFrame:
     """Gather one network's test predictions.
 
     Parameters
@@ -33,26 +40,43 @@ def evidence_frame(predictions: pd.DataFrame, manifest: pd.DataFrame, network: s
         Its name.
     protocol : str
         Which test split.
+    score : str
+        Name of the primary score.
 
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`, one row per image, by hash.
+        `COLUMNS`, and the probabilities of each class, or `MAP_COLUMNS`; one row per image, by hash.
 
     Raises
     ------
     ArtifactError
         If the predictions lack the network or its baseline, or an image of them is not in the manifest.
     """
-    answers = predictions_of(predictions, network)[["path", "label", "predicted"]]
-    dense = predictions_of(predictions, network_name(None, protocol))[["path", "predicted"]]
-    found = answers.merge(dense.set_axis(["path", "dense"], axis=1), on="path", validate="one_to_one").merge(
+    reference = network_name(None, protocol)
+    if is_of_maps(predictions):
+        answers = network_rows(predictions, network)[["path", score]].set_axis(["path", "value"], axis=1)
+        dense = network_rows(predictions, reference)[["path", score]].set_axis(["path", "dense_value"], axis=1)
+    else:
+        own = predictions_of(predictions, network)
+        answers = own[["path", "label", "predicted"]].join(_chances(own, CHANCE))
+        other = predictions_of(predictions, reference)
+        dense = other[["path", "predicted"]].set_axis(["path", "dense"], axis=1).join(_chances(other, DENSE_CHANCE))
+    found = answers.merge(dense, on="path", validate="one_to_one").merge(
         manifest[["path", "sha256", "group"]], on="path", how="left", validate="one_to_one"
     )
     if found.empty or found["sha256"].isna().any():
         raise ArtifactError("the predictions and the manifest are of different data; run `dvc repro`.")
     found["copy"] = found.sort_values("path").groupby("sha256").cumcount()
-    return found.astype({"group": "int64"})[list(COLUMNS)].sort_values(IMAGE, ignore_index=True)
+    if is_of_maps(predictions):
+        return found.astype({"group": "int64"})[list(MAP_COLUMNS)].sort_values(IMAGE, ignore_index=True)
+    kept = [*COLUMNS, *(name for name in map(str, found) if name.startswith((CHANCE, DENSE_CHANCE)))]
+    return found.astype({"group": "int64"})[kept].sort_values(IMAGE, ignore_index=True)
+
+
+def _chances(rows: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    found = softmax(logits_of(rows).astype(np.float64), axis=1)
+    return pd.DataFrame(found, columns=[f"{prefix}{name}" for name in classes_of(rows)], index=rows.index)
 
 
 def read_evidence(path: Path) -> pd.DataFrame:
@@ -66,7 +90,7 @@ def read_evidence(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`.
+        `COLUMNS`, and what else was kept.
 
     Raises
     ------
@@ -74,10 +98,11 @@ def read_evidence(path: Path) -> pd.DataFrame:
         If it is no such table.
     """
     try:
-        frame = pd.read_csv(path, dtype={name: "int64" if name in _NUMBERS else "str" for name in COLUMNS})
+        types = {name: "int64" if name in _NUMBERS else "str" for name in COLUMNS}
+        frame = pd.read_csv(path, dtype=types)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not the evidence of a version ({error}); register the model again.") from error
-    absent = [name for name in COLUMNS if name not in frame]
-    if absent or frame.empty or frame[IMAGE].duplicated().any():
+    is_whole = set(COLUMNS) <= set(frame) or set(MAP_COLUMNS) <= set(frame)
+    if not is_whole or frame.empty or frame[IMAGE].duplicated().any():
         raise ArtifactError(f"{path} is not the evidence of a version; register the model again.")
     return frame

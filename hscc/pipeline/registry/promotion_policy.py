@@ -1,7 +1,7 @@
 """The promotion policy: whether a version may become the champion.
 
-Every rule is judged and says by how much it passed or failed, so that a refusal names every reason. Accuracy is
-judged by the paired bootstrap on the images that both versions were tested on: the whole 95 % interval of the
+Every rule is judged and says by how much it passed or failed, so that a refusal names every reason. The primary score
+is judged by the paired bootstrap on the images that both versions were tested on: the whole 95 % interval of the
 difference must lie above minus the margin (a non-inferiority test), so that little evidence refuses as a loss does.
 """
 
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hscc.pipeline.registry.answers import IMAGE
+from hscc.pipeline.registry.answers import CHANCE, DENSE_CHANCE, IMAGE
 from hscc.pipeline.registry.versions import PHANTOM_TAG
-from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights, interval
+from hscc.pipeline.score_names import score_label
+from hscc.pipeline.statistics.bootstrap import Draws, Resampled, bootstrap_weights, interval
+from hscc.pipeline.statistics.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Rules:
     Attributes
     ----------
     margin : float
-        How much less accurate than the champion it may be, as a fraction, at the lower end of the paired interval.
+        How much less of the primary score than the champion it may have, as a fraction, at the lower end of the paired
+        interval.
     min_images : int
         Least number of test images in common.
     min_recall : float
@@ -41,6 +44,8 @@ class Rules:
         Split protocol it must have been tested under.
     classes : tuple of str
         Classes that it must have been tested on.
+    score : str
+        Name of the primary score.
     """
 
     margin: float
@@ -51,6 +56,7 @@ class Rules:
     max_latency_ms: float | None
     protocol: str
     classes: tuple[str, ...]
+    score: str = "accuracy"
     resamples: int = 2000
     seed: int = 0
 
@@ -106,33 +112,59 @@ def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list
     return [
         _images(challenger, rules),
         _protocol(challenger, rules),
-        _accuracy(challenger, champion, rules),
-        _recall(challenger, rules),
+        _score(challenger, champion, rules),
+        _map_recall(challenger, rules) if "value" in challenger.evidence else _recall(challenger, rules),
         *_costs(challenger.figures, rules),
     ]
 
 
 def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tuple[Resampled | None, int]:
-    """Take the difference of accuracy on the images that both were tested on.
+    """Take the difference of the primary score on the images that both were tested on.
 
     Returns
     -------
     Resampled or None
-        Challenger minus champion; None where they have fewer than two images in common.
+        Challenger minus champion; None where they have fewer than two images in common, or one of them did not keep
+        what the score needs.
     int
         The number of images in common.
     """
     pairs = challenger.evidence
     if champion is None:
-        pairs = pairs.assign(other=pairs["dense"])
+        pairs = pairs.rename(columns=lambda name: _OTHER + name.removeprefix("dense_") if _is_dense(name) else name)
+        pairs = pairs.rename(columns={"dense": f"{_OTHER}predicted"})
     else:
-        answers = champion.evidence[[*IMAGE, "predicted"]].set_axis([*IMAGE, "other"], axis=1)
-        pairs = pairs.merge(answers, on=IMAGE, validate="one_to_one")
+        pairs = pairs.merge(
+            champion.evidence.rename(columns=lambda name: name if name in IMAGE else _OTHER + name),
+            on=IMAGE,
+            validate="one_to_one",
+        )
     if len(pairs) < 2:
         return None, len(pairs)
     weights = bootstrap_weights(pairs["group"].to_numpy(np.int64), rules.resamples, rules.seed)
-    own, other = (Resampled.mean(pairs[name] == pairs["label"], weights) for name in ("predicted", "other"))
-    return own - other, len(pairs)
+    own, other = (_resampled(pairs, prefix, weights, rules) for prefix in ("", _OTHER))
+    return None if own is None or other is None else own - other, len(pairs)
+
+
+_OTHER = "other_"  # before the columns of what the challenger is compared with
+
+
+def _is_dense(name: str) -> bool:
+    return name.startswith((DENSE_CHANCE, "dense_value"))
+
+
+def _resampled(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -> Resampled | None:
+    """Primary score of one of the two; None where its evidence lacks what the score needs."""
+    if "value" in pairs:  # of segmentations
+        value = f"{prefix}value"
+        return Resampled.mean(pairs[value], weights) if value in pairs else None
+    if rules.score == "accuracy":
+        return Resampled.mean(pairs[f"{prefix}predicted"] == pairs["label"], weights)
+    columns = [f"{prefix}{CHANCE}{name}" for name in rules.classes]
+    if not set(columns).issubset(pairs):
+        return None
+    labels = pd.Categorical(pairs["label"], categories=rules.classes).codes.astype(np.int64)
+    return Resampled.of(METRICS[rules.score](labels, pairs[columns].to_numpy(np.float64), weights))
 
 
 def _images(challenger: Standing, rules: Rules) -> Finding:
@@ -147,13 +179,14 @@ def _protocol(challenger: Standing, rules: Rules) -> Finding:
     return Finding("protocol", found == rules.protocol, f"was tested under {found}, {rules.protocol} is required")
 
 
-def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> Finding:
+def _score(challenger: Standing, champion: Standing | None, rules: Rules) -> Finding:
+    name = score_label(rules.score)
     against = "its dense network" if champion is None else f"champion version {champion.number}"
     difference, images = compare(challenger, champion, rules)
-    if difference is None or images < rules.min_images:
-        return Finding(
-            "accuracy", False, f"shares {images} test images with {against}, {rules.min_images} are required"
-        )
+    if images < max(rules.min_images, 2):
+        return Finding(name, False, f"shares {images} test images with {against}, {rules.min_images} are required")
+    if difference is None:
+        return Finding(name, False, f"cannot be compared with {against}: one of them kept no probabilities")
     low, high = interval(difference.draws)
     text = (
         f"{100 * difference.value:+.2f} points against {against} on {images} common images "
@@ -161,7 +194,7 @@ def _accuracy(challenger: Standing, champion: Standing | None, rules: Rules) -> 
         f"{-100 * rules.margin:+.2f} is the lowest allowed"
     )
     short = -rules.margin - low
-    return Finding("accuracy", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.2f}")
+    return Finding(name, short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.2f}")
 
 
 def _recall(challenger: Standing, rules: Rules) -> Finding:
@@ -173,6 +206,18 @@ def _recall(challenger: Standing, rules: Rules) -> Finding:
         )
     recalls = (found["label"] == found["predicted"]).groupby(found["label"]).mean()
     name, lowest = str(recalls.idxmin()), float(recalls.min())
+    text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is required"
+    short = rules.min_recall - lowest
+    return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")
+
+
+def _map_recall(challenger: Standing, rules: Rules) -> Finding:
+    """Judge the recall of each class over all pixels of the test images, as they were evaluated."""
+    recalls = {name: challenger.figures.get(f"recall_{name}") for name in rules.classes}
+    untested = [name for name, value in recalls.items() if value is None]
+    if untested:
+        return Finding("recall", False, f"has no recall of {', '.join(untested)}; register it again")
+    name, lowest = min(((name, value or 0.0) for name, value in recalls.items()), key=lambda pair: pair[1])
     text = f"lowest recall {100 * lowest:.1f} % ({name}), {100 * rules.min_recall:.1f} % is required"
     short = rules.min_recall - lowest
     return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")

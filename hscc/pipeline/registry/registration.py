@@ -59,6 +59,8 @@ class Candidate:
         What the served version runs in: ``auto``, ``engine`` or ``onnxruntime``.
     grey : bool
         Whether it was made for grey images, which may be sent as rows of levels too.
+    of_maps : bool
+        Whether it answers with a mask, a class for each pixel.
     """
 
     files: tuple[Path, ...]
@@ -70,6 +72,7 @@ class Candidate:
     classes: tuple[str, ...]
     runtime: str = "auto"
     grey: bool = True
+    of_maps: bool = False
 
 
 def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
@@ -118,7 +121,7 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
                 ENGINE_TAG: hashes.get(ENGINE_TAG),
                 "runtime": candidate.runtime,
             },
-            signature=signature(candidate.classes, candidate.grey),
+            signature=signature(candidate.classes, candidate.grey, candidate.of_maps),
             input_example=input_example(),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
             metadata={"classes": list(candidate.classes), **hashes},
@@ -165,11 +168,12 @@ def input_example() -> pd.DataFrame:
     return pd.DataFrame({"image": [buffer.getvalue()]})
 
 
-def signature(classes: tuple[str, ...], grey: bool = True) -> ModelSignature:
+def signature(classes: tuple[str, ...], grey: bool = True, of_maps: bool = False) -> ModelSignature:
     """Input and output of a version for the names of its outputs.
 
     Input ``image`` (bytes of a file) or, for grey images, ``pixels`` (rows of levels); output ``class``, one
-    probability per class, and ``notice``.
+    probability per class, and ``notice``. Of a segmentation: ``mask`` (bytes of a PNG file), the share of the pixels of
+    each class, and ``notice``.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -181,7 +185,7 @@ def signature(classes: tuple[str, ...], grey: bool = True) -> ModelSignature:
     ]
     probabilities = [ColSpec(DataType.double, name) for name in classes]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "class"),
+        ColSpec(DataType.binary, "mask") if of_maps else ColSpec(DataType.string, "class"),
         *probabilities,
         ColSpec(DataType.string, "notice"),
     ]

@@ -82,10 +82,10 @@ def paper_table(results: Results) -> Table:
         *asked,
         measure("test images", lambda row: figure(row.n_test, 0)),
         measure("MACs cut, %", lambda row: figure(1 - 1 / row.macs_ratio, 1, factor=100.0)),
-        measure("accuracy, % (95\u00a0%)", lambda row: with_interval(row.accuracy)),
+        measure("accuracy, % (95\u00a0%)", lambda row: with_interval(row.scores["accuracy"])),
         measure(
             "− dense, points (95\u00a0%)",
-            lambda row: difference(row.against_dense.accuracy if row.against_dense else None),
+            lambda row: difference(row.against_dense.scores["accuracy"] if row.against_dense else None),
         ),
         measure("times faster", _speedup),
     ]
@@ -150,17 +150,19 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 def _figures(results: Results) -> Iterator[Claim]:
     """Judge what the paper has a figure of, and its comparisons of accuracy."""
     dense, name = results.dense(), results.protocol
-    found = _against(dense.accuracy, PAPER.dense_accuracy)
+    found = _against(dense.scores["accuracy"], PAPER.dense_accuracy)
     paper = f"{100 * PAPER.dense_accuracy:.2f} %"
-    yield Claim("The dense network's accuracy", name, paper, network_label(dense), percent(dense.accuracy), found)
+    yield Claim(
+        "The dense network's accuracy", name, paper, network_label(dense), percent(dense.scores["accuracy"]), found
+    )
     for row in _at_the_papers_cost(results):
         yield from _of_network(row)
     for row in _first_seed(results):
         if row.method in SUBJECTS:
             for pair in _pairs(results, row):
                 claim = f"More accurate than {method_label(pair.against)}"
-                ours = f"{points(pair.accuracy)} points"
-                yield Claim(claim, name, "yes", network_label(row), ours, of_sign(pair.accuracy))
+                ours = f"{points(pair.scores['accuracy'])} points"
+                yield Claim(claim, name, "yes", network_label(row), ours, of_sign(pair.scores["accuracy"]))
 
 
 def _of_network(row: NetworkRow) -> Iterator[Claim]:
@@ -173,10 +175,12 @@ def _of_network(row: NetworkRow) -> Iterator[Claim]:
         f"{100 * cut:.1f} % ({row.macs_ratio:.2f}×), counted",
         against_figure(cut, cut, PAPER.flops_cut),
     )
-    found = _against(row.accuracy, PAPER.accuracy)
-    yield Claim("Accuracy after it", protocol, f"{100 * PAPER.accuracy:.2f} %", name, percent(row.accuracy), found)
+    found = _against(row.scores["accuracy"], PAPER.accuracy)
+    yield Claim(
+        "Accuracy after it", protocol, f"{100 * PAPER.accuracy:.2f} %", name, percent(row.scores["accuracy"]), found
+    )
     if row.against_dense:
-        gain = row.against_dense.accuracy
+        gain = row.against_dense.scores["accuracy"]
         paper = f"{signed(100 * PAPER.gain, 2)} points"
         found = _against(gain, PAPER.gain)
         yield Claim("Compression gains accuracy", protocol, paper, name, f"{points(gain)} points", found)
@@ -218,9 +222,9 @@ def _judged_by_sign(claim: str, row: NetworkRow, found: tuple[Estimate, bool]) -
 
 
 def _macro_difference(row: NetworkRow, other: NetworkRow, pair: Comparison | None) -> tuple[Estimate, bool]:
-    if pair is not None and pair.macro_f1 is not None:
-        return pair.macro_f1, True
-    return _unpaired(row.macro_f1, other.macro_f1), False
+    if pair is not None and "macro_f1" in pair.scores:
+        return pair.scores["macro_f1"], True
+    return _unpaired(row.scores["macro_f1"], other.scores["macro_f1"]), False
 
 
 def _class_difference(row: NetworkRow, other: NetworkRow, pair: Comparison | None, name: str) -> tuple[Estimate, bool]:

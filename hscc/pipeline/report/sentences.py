@@ -23,6 +23,7 @@ from hscc.pipeline.report.wording import (
     points,
     score,
 )
+from hscc.pipeline.score_names import better_in, score_label
 from hscc.pipeline.statistics.results import signed
 from hscc.pipeline.statistics.schema import (
     Comparison,
@@ -56,9 +57,9 @@ def title(row: NetworkRow) -> str:
         gained += f", {_pace(timing.speedup)}"
     change = _to_dense(row)
     if change.covers_zero:
-        return f"{gained}, accuracy within noise"
+        return f"{gained}, {score_label(row.score)} within noise"
     kind = "gained" if (change.value or 0.0) > 0 else "lost"
-    return f"{gained}, {100 * abs(change.value or 0.0):.1f} points of accuracy {kind}"
+    return f"{gained}, {100 * abs(change.value or 0.0):.1f} points of {score_label(row.score)} {kind}"
 
 
 def gain(results: Results) -> str:
@@ -68,8 +69,9 @@ def gain(results: Results) -> str:
     said = (
         f"{method_label(row.method)}, asked for {budget_label(row.budget.ratios)}, has {row.macs_ratio:.1f}× fewer "
         f"MACs and {row.params_ratio:.0f}× fewer parameters, {_speed(row)} and is a file "
-        f"{dense.size_bytes / row.size_bytes:.1f}× smaller, at a test accuracy of {percent(row.accuracy)} against "
-        f"{percent(dense.accuracy)} of the dense network: {points(change)} points, "
+        f"{dense.size_bytes / row.size_bytes:.1f}× smaller, at a test {score_label(row.score)} of "
+        f"{percent(row.primary)} against "
+        f"{percent(dense.primary)} of the dense network: {points(change)} points, "
         f"{'within' if change.covers_zero else 'beyond'} noise."
     )
     lacks = results.shortfalls(row)
@@ -85,10 +87,10 @@ def standing(results: Results) -> str:
         return "No other method was run at the same budget."
     counts = []
     for against, pairs in beside.items():
-        verdicts = [of_sign(pair.difference.accuracy) for pair in pairs]
+        verdicts = [of_sign(pair.difference.primary) for pair in pairs]
         above, below = verdicts.count(REPRODUCED), verdicts.count(REFUTED)
         counts.append(f"{method_label(against)} in {above} of {len(pairs)}" + (f" (below in {below})" if below else ""))
-    return f"At equal budgets and seeds HSCC is more accurate beyond noise than {listed(counts)}."
+    return f"At equal budgets and seeds HSCC is {better_in(results.score)} beyond noise than {listed(counts)}."
 
 
 def headline(results: Results) -> str:
@@ -108,10 +110,13 @@ def setting(results: Results) -> str:
     split = f", in which {_SPLITS[results.protocol]}" if results.protocol in _SPLITS else ""
     drawn = "drawn images, no patients, and says nothing about images of patients"
     subject = drawn if results.phantom else "one data set"
+    weight = f"it has {images} test images"
+    if results.score == "accuracy":
+        weight = f"one of its {images} test images is {100 / images:.2f} points"
     return (
         f"All this is {count(seeds)} seed{'' if seeds == 1 else 's'} of compression and one training of the dense "
-        f"network on {subject}, split by the {results.protocol} protocol{split}; one of its {images} test images is "
-        f"{100 / images:.2f} points, and nothing here is a clinical claim."
+        f"network on {subject}, split by the {results.protocol} protocol{split}; {weight}, and nothing here is a "
+        "clinical claim."
     )
 
 
@@ -122,20 +127,20 @@ def limits(results: Results) -> str:
     low, high = (0.0 if end is None else 100 * end for end in (_to_dense(row).low, _to_dense(row).high))
     said.append(
         f"A loss of {max(-low, 0.0):.1f} points is as compatible with these images as a gain of {max(high, 0.0):.1f}, "
-        f"and the network was picked among {len(results.candidates())} by requirements of which one is its accuracy on "
-        "these very images."
+        f"and the network was picked among {len(results.candidates())} by requirements of which one is its "
+        f"{score_label(row.score)} on these very images."
     )
     if other is not None:
-        alike = "with overlapping intervals" if _overlap(row.accuracy, other.accuracy) else "beyond the intervals"
+        alike = "with overlapping intervals" if _overlap(row.primary, other.primary) else "beyond the intervals"
         said.append(
-            f"The nearest of the other methods is {network_label(other)}: {score(other.accuracy)} % against "
-            f"{score(row.accuracy)} %, {alike}."
+            f"The nearest of the other methods is {network_label(other)}: {score(other.primary)} % against "
+            f"{score(row.primary)} %, {alike}."
         )
     elsewhere = [found for found in results.rows if found.is_dense and found.protocol == "official"]
     if elsewhere:
         said.append(
             "On images of another origin (the official test folder) even the dense network has "
-            f"{score(elsewhere[0].accuracy)} %."
+            f"{score(elsewhere[0].primary)} %."
         )
     runtime = RUNTIME_NAMES.get(results.runtime, results.runtime)
     said.append(f"Times are of one processor, {results.machine.processor}, in {runtime} on {results.threads} threads.")
@@ -155,7 +160,7 @@ def findings(results: Results) -> list[str]:
         _chosen(results),
         _latency_budgets(candidates),
         *(_against_others(results, row) for row in candidates if row.method == "hscc"),
-        _losses(results.compressed()),
+        _losses(results.compressed(), score_label(results.score)),
         _seeds(results.seeds),
         _protocols(results.rows),
         _one_image(results),
@@ -164,7 +169,7 @@ def findings(results: Results) -> list[str]:
 
 
 def _to_dense(row: NetworkRow) -> Estimate:
-    return row.against_dense.accuracy if row.against_dense else Estimate(value=0.0)
+    return row.against_dense.primary if row.against_dense else Estimate(value=0.0)
 
 
 def _overlap(first: Estimate, second: Estimate) -> bool:
@@ -219,20 +224,27 @@ def _controls(results: Results) -> str:
     )
     several = f"{len(pairs)} comparisons" if len(pairs) > 1 else "one comparison"
     held = f"In {several} at {listed(list(budgets.values()))} fewer MACs one idea is taken away from HSCC"
-    real = [pair for pair in pairs if _holm(pair) < LEVEL]
+    name = score_label(results.score)
+    tests = [p for pair in pairs if (p := _holm(pair)) is not None]
+    real = [pair for pair in pairs if _beyond_noise(pair)]
+    how = "McNemar's test with Holm's correction" if tests else "paired 95 % intervals"
     if not real:
-        return (
-            f"{held}: no difference of accuracy is beyond noise (McNemar's test with Holm's correction, lowest p "
-            f"{p_value(min(map(_holm, pairs)))}); {fidelity}."
-        )
-    worse = sum((pair.accuracy.value or 0.0) < 0 for pair in real)
+        lowest = f", lowest p {p_value(min(tests))}" if tests else ""
+        return f"{held}: no difference of {name} is beyond noise ({how}{lowest}); {fidelity}."
+    worse = sum((pair.primary.value or 0.0) < 0 for pair in real)
     return (
-        f"{held}: accuracy is lost beyond noise in {count(worse)} and gained in {count(len(real) - worse)} (McNemar's "
-        f"test with Holm's correction); {fidelity}."
+        f"{held}: {name} is lost beyond noise in {count(worse)} and gained in {count(len(real) - worse)} ({how}); "
+        f"{fidelity}."
     )
 
 
-def _holm(pair: Comparison) -> float:
+def _beyond_noise(pair: Comparison) -> bool:
+    """Whether the test of the accuracies, or where there is none the paired interval, says so."""
+    p = _holm(pair)
+    return not pair.primary.covers_zero if p is None else p < LEVEL
+
+
+def _holm(pair: Comparison) -> float | None:
     return pair.mcnemar_p if pair.mcnemar_p_holm is None else pair.mcnemar_p_holm
 
 
@@ -268,16 +280,17 @@ def _against_others(results: Results, row: NetworkRow) -> str | None:
         return None
     found: dict[str, list[str]] = {}
     for against, pairs in beside.items():
-        verdicts = [of_sign(pair.difference.accuracy) for pair in pairs]
+        verdicts = [of_sign(pair.difference.primary) for pair in pairs]
         same = len(set(verdicts)) == 1
-        name = f"{method_label(against)} ({_gap([pair.difference.accuracy for pair in pairs])}"
+        name = f"{method_label(against)} ({_gap([pair.difference.primary for pair in pairs])}"
         if not same:
             name += f"; above in {verdicts.count(REPRODUCED)}, below in {verdicts.count(REFUTED)}"
         found.setdefault(verdicts[0] if same else _MIXED, []).append(f"{name})")
     said = [f"{_WORDS[kind]} {listed(found[kind])}" for kind in _WORDS if kind in found]
     seeds = max(map(len, beside.values()))
     over = f" over {seeds} seeds" if seeds > 1 else ""
-    return f"**HSCC, {budget_label(row.budget.ratios)}**, in points of accuracy{over}, {'. It '.join(said)}."
+    asked, name = budget_label(row.budget.ratios), score_label(row.score)
+    return f"**HSCC, {asked}**, in points of {name}{over}, {'. It '.join(said)}."
 
 
 def _gap(found: Sequence[Estimate]) -> str:
@@ -287,17 +300,21 @@ def _gap(found: Sequence[Estimate]) -> str:
     return f"{signed(min(gaps))} to {signed(max(gaps))}"
 
 
-def _losses(rows: Sequence[NetworkRow]) -> str:
+def _losses(rows: Sequence[NetworkRow], name: str) -> str:
     lost = [row for row in rows if of_sign(_to_dense(row)) == REFUTED]
     if not lost:
-        return "**No network** loses accuracy against the dense one beyond its paired interval."
-    sure = [row for row in lost if row.against_dense and _holm(row.against_dense) < LEVEL]
+        return f"**No network** loses {name} against the dense one beyond its paired interval."
     each = _by_network(lost, lambda row: signed(100 * (_to_dense(row).value or 0.0)))
-    kept = _by_network(sure, lambda row: f"p {p_value(_holm(row.against_dense))}" if row.against_dense else "")
-    return (
-        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose accuracy, in points, seed by seed: "
-        f"{listed(each)}. By McNemar's test with Holm's correction: {listed(kept) if kept else 'none'}."
+    said = (
+        f"**Beyond the paired interval** {len(lost)} of {len(rows)} networks lose {name}, in points, seed by seed: "
+        f"{listed(each)}."
     )
+    tested = {row.name: p for row in lost if row.against_dense and (p := _holm(row.against_dense)) is not None}
+    if not tested:
+        return said
+    sure = [row for row in lost if tested.get(row.name, 1.0) < LEVEL]
+    kept = _by_network(sure, lambda row: f"p {p_value(tested[row.name])}")
+    return f"{said} By McNemar's test with Holm's correction: {listed(kept) if kept else 'none'}."
 
 
 def _by_network(rows: Sequence[NetworkRow], figure: Callable[[NetworkRow], str]) -> list[str]:
@@ -312,23 +329,27 @@ def _seeds(summaries: Sequence[SeedSummary]) -> str | None:
     """Say how much another seed of clustering and fine-tuning changes, beside how much another test set would."""
     if not summaries:
         return None
-    spread = [100 * row.accuracy.sd for row in summaries]
-    chance = [100 * row.accuracy.bootstrap_se for row in summaries]
+    spread = [100 * row.primary.sd for row in summaries]
+    chance = [100 * row.primary.bootstrap_se for row in summaries]
     below = sum(one < other for one, other in zip(spread, chance, strict=True))
+    name = score_label(summaries[0].score)
     return (
         f"**Another seed** of clustering and fine-tuning: over {min(row.seeds for row in summaries)} seeds the "
-        f"standard deviation of a network's accuracy is {min(spread):.1f} to {max(spread):.1f} points, below the "
+        f"standard deviation of a network's {name} is {min(spread):.1f} to {max(spread):.1f} points, below the "
         f"standard error of the test set ({min(chance):.1f} to {max(chance):.1f}) for {below} of {len(summaries)} "
         "networks."
     )
 
 
 def _protocols(rows: Sequence[NetworkRow]) -> str:
-    dense = [f"{score(row.accuracy)} % under {row.protocol}" for row in rows if row.is_dense]
+    dense = [f"{score(row.primary)} % under {row.protocol}" for row in rows if row.is_dense]
     return f"**The dense network** scores {listed(dense)}."
 
 
 def _one_image(results: Results) -> str:
+    """Say what an image weighs in accuracy, in units of the paper's gain."""
+    if results.score != "accuracy":
+        return ""
     images = results.dense().n_test
     return (
         f"**One image is {100 / images:.2f} points** on {images} test images: the paper's gain of "

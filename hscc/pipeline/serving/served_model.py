@@ -19,6 +19,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from hscc.errors import ArtifactError, DataError, HSCCError
 from hscc.export.card import NOTICE
+from hscc.pipeline.serving.masks import mask_png, shares_of_classes
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.reading import Picture, decode_picture
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES
@@ -70,7 +71,8 @@ class ServedNetwork(PythonModel):
         Returns
         -------
         pandas.DataFrame
-            ``class``, one column per class with its probability, and ``notice``.
+            ``class``, one column per class with its probability, and ``notice``. Of a segmentation: ``mask``, a PNG
+            file of the network's size, one column per class with its share of the pixels, and ``notice``.
 
         Raises
         ------
@@ -87,8 +89,12 @@ class ServedNetwork(PythonModel):
             found = self._network.probabilities([picture.pixels for picture in pictures])
         except HSCCError as error:
             raise Refusal.invalid_parameter_value(str(error)) from error
-        answer = pd.DataFrame(found, columns=list(self._network.classes))
-        answer.insert(0, "class", [self._network.classes[index] for index in found.argmax(axis=1)])
+        if found.ndim > 2:
+            answer = pd.DataFrame(shares_of_classes(found), columns=list(self._network.classes))
+            answer.insert(0, "mask", [mask_png(probabilities) for probabilities in found])
+        else:
+            answer = pd.DataFrame(found, columns=list(self._network.classes))
+            answer.insert(0, "class", [self._network.classes[index] for index in found.argmax(axis=1)])
         answer["notice"] = NOTICE
         return answer
 

@@ -17,9 +17,9 @@ from hscc.calibration.storage import save_calibration
 from hscc.networks.backbones import pick_device
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
-from hscc.pipeline.data.loading import balanced_sample, read_splits
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
 from hscc.training.images import Split, to_input
 
@@ -37,12 +37,13 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     started = time.monotonic()
     protocol = params.data.protocol
     model, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
-    train, _ = read_splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
-    rows = balanced_sample(train.labels, params.calibrate.images, params.calibrate.seed)
+    task = task_of(params)
+    train, _ = task.splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
+    rows = task.sample(train, params.calibrate.images, params.calibrate.seed)
     tags = {"protocol": protocol}
     with stage_run("calibrate", protocol, params.calibrate.model_dump(), tags, workspace) as tracked:
         batches = _Batches(train, rows, params.calibrate.batch_size)
-        calibration = calibrate(model.to(pick_device()), batches, params.calibrate.cells)
+        calibration = calibrate(model.to(pick_device()), batches, params.calibrate.cells, output=task.outputs)
         save_calibration(calibration, workspace / layout.MOMENTS)
         seconds = time.monotonic() - started
         tracked.metrics({"images": calibration.images, "layers": len(calibration.layers), "seconds": seconds})

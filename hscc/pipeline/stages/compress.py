@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import safetensors
@@ -20,24 +20,25 @@ from hscc.export.graph.simplify import simplify_file
 from hscc.export.to_onnx import write_onnx
 from hscc.files import replacing
 from hscc.methods import METHODS
+from hscc.networks.backbones import pick_device
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, load_dense
-from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
-from hscc.pipeline.data.loading import augmentation_of, balanced_sample, read_splits
+from hscc.pipeline.data.loading import augmentation_of
 from hscc.pipeline.data.manifest import read_manifest
-from hscc.pipeline.params import FinetuneParams, Params, RefitParams
+from hscc.pipeline.params import FinetuneParams, Params
+from hscc.pipeline.tasks.base import Task
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
 from hscc.plans import Plan
 from hscc.refitting.refit import refit
 from hscc.storage import Origin, save
-from hscc.training.agreement import agreement, split_logits
-from hscc.training.augmentation import Augmentation, augment
+from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
-from hscc.training.finetuning import Finetuning, Known, ask, distil
-from hscc.training.images import EVALUATION_BATCH, Split, to_input
-from hscc.training.views import Mixed, Views
+from hscc.training.finetuning import Answered, Finetuning, Known, ask, distil
+from hscc.training.images import Split, to_input
+from hscc.training.views import Epochs, Mixed
 
 Metrics = dict[str, str | int | float]
 
@@ -60,9 +61,9 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         If the baseline, the calibration or a plan is missing.
     """
     started = time.monotonic()
-    protocol, augmentation = params.data.protocol, augmentation_of(params.data)
+    protocol, task = params.data.protocol, task_of(params)
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
-    train, val = read_splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
+    train, val = task.splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
     calibration = load_calibration(workspace / layout.MOMENTS)
     if cell.timed:
         made = _read_timed_plan(workspace / layout.timed_plan(cell.name), cell)
@@ -78,33 +79,32 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
     fitting = {f"refit_{name}": value for name, value in params.compress.refit.model_dump().items()}
     settings = {"method": cell.method, **budget, "seed": cell.seed, **fitting, **tuning.model_dump()}
     with stage_run("compress", cell.name, settings, tags, workspace) as tracked:
-        targets = split_logits(dense, val)
-        before = agreement(small, targets, val)
+        evaluate = task.agreement(dense, val)
+        before = evaluate(small)
 
         def on_epoch(epoch: int, row: Row) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-            print(f"{cell.name} epoch {epoch + 1}  {_short(row)}  {time.monotonic() - started:.0f} s", flush=True)
+            print(f"{cell.name} epoch {epoch + 1}  {task.short(row)}  {time.monotonic() - started:.0f} s", flush=True)
 
-        print(f"{cell.name} before  {_short(before)}", flush=True)
+        print(f"{cell.name} before  {task.short(before)}", flush=True)
         untrained = before
         if params.compress.refit.images:
-            images = _refit_images(train, params.compress.refit, augmentation, cell.seed)
+            images = _refit_images(task, train, params, cell.seed)
             small = refit(small, dense, calibration, images, rounds=params.compress.refit.rounds).network
-            untrained = agreement(small, targets, val)
+            untrained = evaluate(small)
             seconds = time.monotonic() - started
-            print(f"{cell.name} refit, no training  {_short(untrained)}  {seconds:.0f} s", flush=True)
+            print(f"{cell.name} refit, no training  {task.short(untrained)}  {seconds:.0f} s", flush=True)
         trained: Metrics = {}
         after = untrained
         if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
-            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, train, tuning, augmentation, cell.seed)
-            evaluate = partial(agreement, targets=targets, split=val)
+            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, task, train, tuning, cell.seed)
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)
-            tuned = distil(small, epochs, evaluate, recipe, Outputs("classes"), checkpoint, on_epoch, identity)
+            tuned = distil(small, epochs, evaluate, recipe, task.outputs, checkpoint, on_epoch, identity)
             trained, after = {"learning_rate": tuned.learning_rate, "share": tuned.share}, tuned.after
             print(
-                f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {_short(after)}",
+                f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {task.short(after)}",
                 flush=True,
             )
         metrics: Metrics = {
@@ -112,12 +112,13 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             "protocol": protocol,
             **counted,
             "predicted_loss": made.loss,
-            "val_accuracy_before": before["val_accuracy"],
+            "score": task.score,
+            f"{task.column}_before": before[task.column],
             "val_kl_before": before["val_kl"],
-            "val_accuracy_untrained": untrained["val_accuracy"],
+            f"{task.column}_untrained": untrained[task.column],
             "val_kl_untrained": untrained["val_kl"],
             **trained,
-            "val_accuracy": after["val_accuracy"],
+            task.column: after[task.column],
             "val_kl": after["val_kl"],
         }
         _write(target, small, card, metrics)
@@ -135,25 +136,25 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _epochs(
-    folder: Path, dense: nn.Module, train: Split, params: FinetuneParams, augmentation: Augmentation, seed: int
-) -> Known:
-    """Ask the baseline once for all cells that are fine-tuned on the same batches: they take a few megabytes."""
-    epochs = Mixed(Views(train, params.batch_size, seed, augmentation), params.mixup, seed)
+def _epochs(folder: Path, dense: nn.Module, task: Task, train: Split, params: FinetuneParams, seed: int) -> Epochs:
+    """Ask the baseline once for all cells that are fine-tuned on the same batches, where its answers are small."""
+    epochs = Mixed(task.views(train, params.batch_size, seed), params.mixup, seed)
+    if not task.keeps_answers:
+        return Answered(epochs, copy.deepcopy(dense).to(pick_device()), task.outputs)
     path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"
     with suppress(FileNotFoundError, safetensors.SafetensorError):  # not there, or half of it after a crash
         return Known(epochs, safetensors.torch.load_file(path)["logits"])
     with replacing(path, shared=True) as new:  # cells that run side by side may both come here
-        known = ask(dense, epochs, params.epochs, Outputs("classes"), params.precision)
+        known = ask(dense, epochs, params.epochs, task.outputs, params.precision)
         safetensors.torch.save_file({"logits": known.answers}, new)
     return Known(epochs, safetensors.torch.load_file(path)["logits"])
 
 
-def _refit_images(train: Split, params: RefitParams, augmentation: Augmentation, seed: int) -> list[torch.Tensor]:
+def _refit_images(task: Task, train: Split, params: Params, seed: int) -> list[torch.Tensor]:
     """Network inputs, augmented: the baseline knows its training images by heart and is too sure of them."""
-    images, _ = train.batch(balanced_sample(train.labels, params.images, seed))
-    augmented = augment(images, torch.Generator().manual_seed(seed), augmentation)
-    return list(to_input(augmented, train.normalisation).split(EVALUATION_BATCH))
+    images, _ = train.batch(task.sample(train, params.compress.refit.images, seed))
+    augmented = augment(images, torch.Generator().manual_seed(seed), augmentation_of(params.data))
+    return list(to_input(augmented, train.normalisation).split(task.batch))
 
 
 def _recipe(params: FinetuneParams, seed: int) -> Finetuning:
@@ -178,10 +179,6 @@ def _counted(small: nn.Module, made: Plan, card: ModelCard) -> dict[str, int]:
             "report the plan as a defect."
         )
     return {"macs": macs, "params": count_parameters(small)}
-
-
-def _short(row: Row) -> str:
-    return f"val KL {row['val_kl']:.4f}  val accuracy {row['val_accuracy']:.1%}"
 
 
 def _write(target: Path, small: nn.Module, card: ModelCard, metrics: Metrics) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +17,20 @@ from hscc.files import replace_bytes, replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, of_first_seed, read_int8_variants, read_others, read_own
 from hscc.pipeline.benchmark.measurement import Bench, read_bench
-from hscc.pipeline.data.images import labels_of, rows_of
-from hscc.pipeline.data.loading import normalisation_of, read_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.data.phantom.slices import COMMENT
 from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import versions
 from hscc.pipeline.statistics.between_methods import ablation, compare_methods
-from hscc.pipeline.statistics.bootstrap import Draws, bootstrap_weights
-from hscc.pipeline.statistics.comparisons import Evidence, gather
-from hscc.pipeline.statistics.metrics import SCORES
-from hscc.pipeline.statistics.predictions import Logits, predict, predictions_frame, to_parquet
-from hscc.pipeline.statistics.results import confusion_frame, flatten, frame, headline_figures, pareto_frame, to_csv
+from hscc.pipeline.statistics.bootstrap import Draws
+from hscc.pipeline.statistics.comparisons import Evidence
+from hscc.pipeline.statistics.predictions import to_parquet
+from hscc.pipeline.statistics.results import flatten, frame, headline_figures, pareto_frame, to_csv
 from hscc.pipeline.statistics.robustness import summarise_seeds
 from hscc.pipeline.statistics.rows import build_rows
 from hscc.pipeline.statistics.schema import ClockNoise, Requirements, Results, write_record
+from hscc.pipeline.tasks.assessment.base import AnyAssessment
+from hscc.pipeline.tasks.assessment.registry import assessment_of
 from hscc.pipeline.tracking import StageRun, data_hash, git_commit, stage_run
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME
 
@@ -42,11 +41,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test images of one protocol: their manifest rows and positions, labels and bootstrap weights."""
+    """The test images of one protocol: their positions in the manifest and bootstrap weights."""
 
-    frame: pd.DataFrame
     rows: Ints
-    labels: Ints
     weights: Draws
 
 
@@ -71,38 +68,29 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     timed = {*of_first_seed(own), *int8}
     bench = read_bench(workspace / layout.BENCH_JSON)
     manifest = read_manifest(workspace / layout.MANIFEST)
-    splits: dict[str, HeldOut] = {
-        protocol: _test_split(params, manifest, protocol) for protocol in params.train.protocols
-    }
-    images, normalisation = read_images(manifest, params.data, workspace), normalisation_of(params.data)
+    assessment = assessment_of(params, manifest, workspace)
+    splits: dict[str, HeldOut] = {protocol: _test_split(assessment, protocol) for protocol in params.train.protocols}
     tags = {"protocol": params.data.protocol}
     with stage_run("evaluate", params.data.protocol, params.evaluate.model_dump(), tags, workspace) as tracked:
-        logits = {
-            network: predict(network.model, os.cpu_count() or 1, images, splits[network.protocol].rows, normalisation)
+        dense = {network.protocol: network for network in networks if network.is_dense}
+        answers = {
+            network: assessment.answers(network.model, dense[network.protocol].model, splits[network.protocol].rows)
             for network in track(networks, "scoring networks")
         }
-        evidence = _gather(params, logits, splits)
-        phantom = _is_phantom(workspace / layout.DATA, splits[params.data.protocol].frame)
+        evidence = {
+            network: assessment.evidence(found, answers[dense[network.protocol]], split.rows, split.weights)
+            for network, found in track(answers.items(), "resampling scores")
+            if (split := splits[network.protocol])
+        }
+        phantom = _is_phantom(workspace / layout.DATA, manifest.iloc[splits[params.data.protocol].rows])
         results = _results(params, workspace, evidence, bench, timed, phantom, tracked.run_id)
-        _write(workspace, results, splits, logits)
+        _write(workspace, results, assessment, answers)
         _track(tracked, results, workspace)
 
 
-def _test_split(params: Params, manifest: pd.DataFrame, protocol: str) -> HeldOut:
-    rows = rows_of(manifest, protocol, "test")
-    frame = manifest.iloc[rows]
-    weights = bootstrap_weights(frame["group"].to_numpy(np.int64), params.evaluate.resamples, params.evaluate.seed)
-    return HeldOut(frame, rows, labels_of(frame, params.data.classes), weights)
-
-
-def _gather(params: Params, logits: Mapping[Network, Logits], splits: Mapping[str, HeldOut]) -> dict[Network, Evidence]:
-    dense = {network.protocol: values for network, values in logits.items() if network.is_dense}
-    metrics = (*SCORES, *params.evaluate.metrics)
-    found = {}
-    for network, values in track(logits.items(), "resampling scores"):
-        split, reference = splits[network.protocol], dense[network.protocol]
-        found[network] = gather(split.labels, values, reference, split.weights, params.data.classes, metrics)
-    return found
+def _test_split(assessment: AnyAssessment, protocol: str) -> HeldOut:
+    rows = assessment.rows(protocol, "test")
+    return HeldOut(rows, assessment.weights(rows))
 
 
 def _results(
@@ -122,6 +110,8 @@ def _results(
     return Results(
         bounded=True,
         runtime=runtime,
+        task=params.data.task,
+        score=params.evaluate.score,
         protocol=protocol,
         phantom=phantom,
         classes=params.data.classes,
@@ -170,19 +160,20 @@ def _is_phantom(root: Path, frame: pd.DataFrame) -> bool:
         return image.info.get("comment") == COMMENT
 
 
-def _write(workspace: Path, results: Results, splits: Mapping[str, HeldOut], logits: Mapping[Network, Logits]) -> None:
-    predicted = {network.name: values.argmax(axis=1) for network, values in logits.items()}
-    dense, chosen = results.dense().name, results.chosen().name
-    labels = splits[results.protocol].labels
+def _write(
+    workspace: Path, results: Results, assessment: AnyAssessment, answers: Mapping[Network, Any]
+) -> None:  # fmt: skip
+    by_name = {network.name: found for network, found in answers.items()}
+    chosen = results.chosen().name
+    rows = assessment.rows(results.protocol, "test")
     provenance = {"data_hash": results.data_hash, "git_commit": results.git_commit}
     tables = {
         layout.RESULTS_CSV: frame(results.rows).assign(**provenance),
-        layout.CONFUSION: confusion_frame(labels, predicted[dense], predicted[chosen], chosen, results.classes),
+        layout.CONFUSION: assessment.confusion(by_name[results.dense().name], by_name[chosen], rows, chosen),
         layout.PARETO: pareto_frame(results),
         layout.ABLATION: frame(results.ablation),
     }
-    predictions = predictions_frame({name: split.frame for name, split in splits.items()}, logits, results.classes)
-    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(predictions))
+    replace_bytes(workspace / layout.PREDICTIONS, to_parquet(assessment.predictions(answers)))
     replace_text(workspace / layout.RESULTS_JSON, write_record(results))
     for path, table in tables.items():
         replace_text(workspace / path, to_csv(table))

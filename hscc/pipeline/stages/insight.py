@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.data.images import labels_of, rows_of
 from hscc.pipeline.data.loading import balanced_sample, read_images
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.data.masks import load_masks
 from hscc.pipeline.insight.changed_answers import Flip, count_flips, find_flips
 from hscc.pipeline.insight.class_activation import (
     LIBRARY,
@@ -37,6 +38,7 @@ from hscc.pipeline.insight.class_activation import (
     last_feature_map,
 )
 from hscc.pipeline.insight.cluster_importance import cluster_importances, importance_pictures, importance_rows
+from hscc.pipeline.insight.map_overlays import most_changed, overlay_pictures
 from hscc.pipeline.insight.opened_cells import OpenedCell, list_clusters, open_cells
 from hscc.pipeline.insight.pictures import Pictures, mean_image, plain, write_png
 from hscc.pipeline.insight.rank_maps import rank_rows, rank_scale, summary
@@ -50,18 +52,20 @@ from hscc.pipeline.insight.schema import (
     ImportancePicture,
     Insight,
     LayerMap,
+    MapOverlay,
     MapPicture,
     MapSimilarity,
     NetworkInWords,
 )
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.predictions import classes_of, logits_of, predictions_of, read_predictions
+from hscc.pipeline.statistics.predictions import logits_of, network_rows, read_predictions
 from hscc.pipeline.statistics.schema import network_name, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.training.images import to_input
 
 FLIP_SIDE = 192  # pixels; there are dozens of them
+OVERLAYS = 4  # pictures of changed masks per cell, at most: they are large
 BATCH = 32  # images at a time, with the outputs of all cluster modules kept
 
 Ints = npt.NDArray[np.int64]
@@ -96,7 +100,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Material:
-    """Inputs of all parts of the stage."""
+    """Inputs of all parts of the stage; `logits` of the test images by network, or `masks`, as the task has it."""
 
     params: Params
     classes: tuple[str, ...]
@@ -104,9 +108,16 @@ class _Material:
     val: _Images
     test: _Images
     dense: nn.Module
-    dense_logits: Logits
-    cells: dict[str, tuple[OpenedCell, Logits]]
+    cells: dict[str, OpenedCell]
+    logits: dict[str, Logits]
+    kept: pd.DataFrame
+    masks: npt.NDArray[np.uint8] | None
     sweep: tuple[ClusterCount, ...]
+
+    @property
+    def dense_logits(self) -> Logits:
+        """Of the baseline on the test images."""
+        return self.logits[network_name(None, self.params.data.protocol)]
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
@@ -128,8 +139,9 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     protocol = params.data.protocol
     material = _gather(params, workspace)
     with stage_run("insight", protocol, params.insight.model_dump(), {"protocol": protocol}, workspace) as tracked:
-        structure, cams, flips = _structure(material), _cams(material), _flips(material)
-        pictures = structure.pictures | cams.pictures | flips.pictures
+        structure = _structure(material)
+        answers = _of_labels(material) if material.masks is None else _of_maps(material, material.masks)
+        pictures = structure.pictures | answers.pictures
         found = Insight(
             protocol=protocol,
             data_hash=data_hash(workspace),
@@ -143,9 +155,11 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
             layers=structure.layers,
             importance=structure.importance,
             importance_pictures=structure.importance_pictures,
-            cams=cams.maps,
-            flip_counts=flips.counts,
-            flips=flips.images,
+            score=params.evaluate.score,
+            cams=answers.cams,
+            flip_counts=answers.flip_counts,
+            flips=answers.flips,
+            overlays=answers.overlays,
         )
         _write(workspace, found, pictures)
         tracked.artifact(workspace / layout.INSIGHT_JSON)
@@ -158,7 +172,6 @@ def _gather(params: Params, workspace: Path) -> _Material:
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
     opened = open_cells(params, workspace)
     kept = read_predictions(workspace / layout.PREDICTIONS)
-    answers = predictions_of(kept, network_name(None, protocol))
     manifest = read_manifest(workspace / layout.MANIFEST)
     pixels = read_images(manifest, card, workspace)
 
@@ -167,22 +180,37 @@ def _gather(params: Params, workspace: Path) -> _Material:
         return _Images(pixels, rows, manifest.iloc[rows], card)
 
     test = images("test")
-    cells = {cell.name: (cell, _logits(predictions_of(kept, cell.name), test)) for cell in opened}
+    names = (network_name(None, protocol), *(cell.name for cell in opened))
+    answers = {name: _answers_of(kept, name, test) for name in names}
+    masks = _masks(params, manifest, pixels, workspace)
+    logits = {} if masks is not None else {name: logits_of(found) for name, found in answers.items()}
     for cell in opened:
         cell.model.to(pick_device())
     folded = fold_batch_norms(dense).to(pick_device())  # as its cells are, so that the same layer does the same
     splits = (images("train"), images("val"), test)
-    logits = _logits(answers, test)
     sweep = tuple(ClusterCount.model_validate(counts) for counts in list_clusters(params, workspace))
-    return _Material(params, classes_of(kept), *splits, folded, logits, cells, sweep)
+    cells = {cell.name: cell for cell in opened}
+    return _Material(params, params.data.classes, *splits, folded, cells, logits, kept, masks, sweep)
 
 
-def _logits(answers: pd.DataFrame, test: _Images) -> Logits:
+def _masks(
+    params: Params, manifest: pd.DataFrame, pixels: npt.NDArray[np.uint8], workspace: Path
+) -> npt.NDArray[np.uint8] | None:
+    """Masks of all images; None where images have no masks."""
+    data = params.data
+    if data.masks is None:
+        return None
+    cache = workspace / layout.IMAGE_CACHE
+    return load_masks(manifest, workspace / layout.DATA, data.masks, pixels.shape[1:3], data.classes, cache)
+
+
+def _answers_of(kept: pd.DataFrame, network: str, test: _Images) -> pd.DataFrame:
+    answers = network_rows(kept, network)
     if answers["path"].tolist() != test.frame["path"].tolist():
         raise ArtifactError(
             f"{layout.PREDICTIONS} is not about the test images of {layout.MANIFEST}; run `hscc evaluate` again."
         )
-    return logits_of(answers)
+    return answers
 
 
 class _Structure(NamedTuple):
@@ -200,10 +228,34 @@ class _Structure(NamedTuple):
 
 def _structure(material: _Material) -> _Structure:
     """Look into the first cell in which a layer has regions."""
-    cells = [cell for cell, _ in material.cells.values()]
+    cells = list(material.cells.values())
     shown = next((cell for cell in cells if cell.has_regions), cells[0])
-    train, labels = material.train, material.train.labels
+    train = material.train
     layers, pictures = rank_rows(shown.maps, mean_image(train.pixels, train.rows))
+    if material.masks is None:
+        images, importance, importance_index, drawn = _importance(material, shown)
+    else:
+        images, importance, importance_index, drawn = 0, [], [], {}
+    return _Structure(
+        network=shown.name,
+        networks=tuple(NetworkInWords(network=cell.name, words=summary(cell.maps)) for cell in cells),
+        images=ImageCounts(mean=len(train.rows), importance=images, test=len(material.test.rows)),
+        rank_scale=rank_scale(shown.maps),
+        layers=tuple(LayerMap.model_validate(row) for row in layers),
+        importance=tuple(ClusterImportance.model_validate(row) for row in importance),
+        importance_pictures=tuple(
+            ImportancePicture(layer=row["layer"], label=row["class"], picture=row["picture"])
+            for row in importance_index
+        ),
+        pictures=pictures | drawn,
+    )
+
+
+def _importance(
+    material: _Material, shown: OpenedCell
+) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]], Pictures]:
+    """Weigh the clusters of a cell by the classes of images: how many images, a row per cluster, and pictures."""
+    train, labels = material.train, material.train.labels
     settings = material.params.insight, material.params.evaluate
     sample = balanced_sample(material.val.labels, settings[0].images, settings[1].seed)
     sampled = replace(material.val, rows=material.val.rows[sample], frame=material.val.frame.iloc[sample])
@@ -216,18 +268,41 @@ def _structure(material: _Material) -> _Structure:
         if (labels == index).any()
     }
     index, drawn = importance_pictures(importance, shown.maps, material.classes, means)
-    return _Structure(
-        network=shown.name,
-        networks=tuple(NetworkInWords(network=cell.name, words=summary(cell.maps)) for cell in cells),
-        images=ImageCounts(mean=len(train.rows), importance=len(sample), test=len(material.test.rows)),
-        rank_scale=rank_scale(shown.maps),
-        layers=tuple(LayerMap.model_validate(row) for row in layers),
-        importance=tuple(ClusterImportance.model_validate(row) for row in importance),
-        importance_pictures=tuple(
-            ImportancePicture(layer=row["layer"], label=row["class"], picture=row["picture"]) for row in index
-        ),
-        pictures=pictures | drawn,
-    )
+    return len(sample), importance, index, drawn
+
+
+class _Answers(NamedTuple):
+    """What compression changed in the answers; fields as of `Insight`."""
+
+    pictures: Pictures
+    cams: ActivationMaps | None = None
+    flip_counts: tuple[FlipCount, ...] = ()
+    flips: tuple[FlippedImage, ...] = ()
+    overlays: tuple[MapOverlay, ...] = ()
+
+
+def _of_labels(material: _Material) -> _Answers:
+    """Where each image has a class: what the networks look at, and the images with another answer."""
+    cams, flips = _cams(material), _flips(material)
+    return _Answers(cams.pictures | flips.pictures, cams.maps, flips.counts, flips.images)
+
+
+def _of_maps(material: _Material, masks: npt.NDArray[np.uint8]) -> _Answers:
+    """Where each pixel has a class: the masks of the images whose score changed most."""
+    test, params = material.test, material.params
+    dense = network_name(None, params.data.protocol)
+    rows: list[MapOverlay] = []
+    pictures: Pictures = {}
+    for name, cell in material.cells.items():
+        found = most_changed(material.kept, dense, name, params.evaluate.score, min(params.insight.gallery, OVERLAYS))
+        places = test.rows[found.index.to_numpy()]
+        images = [np.array(test.pixels[place]) for place in places]
+        inputs = [to_input(image[None], test.card.normalisation) for image in images]
+        networks = (material.dense, cell.model)
+        more, drawn = overlay_pictures(name, found, images, [masks[place] for place in places], inputs, networks)
+        rows += more
+        pictures |= drawn
+    return _Answers(pictures, overlays=tuple(rows))
 
 
 class _Cams(NamedTuple):
@@ -244,7 +319,8 @@ def _cams(material: _Material) -> _Cams:
     similarity: list[MapSimilarity] = []
     rows: list[MapPicture] = []
     pictures: Pictures = {}
-    for name, (cell, logits) in material.cells.items():
+    for name, cell in material.cells.items():
+        logits = material.logits[name]
         small = grad_cam(cell.model, where.at, batches)
         similarity += by_class(name, dense, small, test.labels, test.groups, classes, settings.resamples, settings.seed)
         chosen = examples(pearson(dense, small), test.labels)
@@ -281,8 +357,8 @@ def _flips(material: _Material) -> _Flips:
     test, counts = material.test, []
     images: list[FlippedImage] = []
     pictures: Pictures = {}
-    for name, (_, logits) in material.cells.items():
-        flips = find_flips(test.labels, material.dense_logits, logits)
+    for name in material.cells:
+        flips = find_flips(test.labels, material.dense_logits, material.logits[name])
         counts.append(count_flips(name, len(test.rows), flips))
         for flip in flips[: material.params.insight.gallery]:
             picture = f"flip-{flip.image}.png"

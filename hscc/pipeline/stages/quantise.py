@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +21,16 @@ from hscc.networks.normalisation import Normalisation
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, deployable, read_own
 from hscc.pipeline.benchmark.runtimes import load_module
-from hscc.pipeline.data.images import labels_of, rows_of
-from hscc.pipeline.data.loading import balanced_sample, normalisation_of, read_images
+from hscc.pipeline.data.loading import normalisation_of, read_images
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.metrics import kl_divergence
-from hscc.pipeline.statistics.predictions import as_input, predict
+from hscc.pipeline.statistics.predictions import as_input
+from hscc.pipeline.tasks.assessment.registry import assessment_of
 from hscc.pipeline.tracking import StageRun, stage_run
 from hscc.timing.runtimes import ENGINE, RUNTIMES
 
-BATCH = 16  # images at a time through the network with all its activations kept
+BATCH = 16  # images of `_USUAL` pixels at a time through the network with all its activations kept
+_USUAL = 224 * 224
 
 Images = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     Parameters
     ----------
     params : Params
-        Sections ``data``, ``compress`` and ``quantise`` are used.
+        Sections ``data``, ``compress``, ``quantise`` and ``evaluate.score`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
 
@@ -63,22 +63,18 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
 def _quantise_all(networks: list[Network], params: Params, workspace: Path, target: Path, tracked: StageRun) -> None:
     manifest = read_manifest(workspace / layout.MANIFEST)
     images, normalisation = read_images(manifest, params.data, workspace), normalisation_of(params.data)
-    labels = labels_of(manifest, params.data.classes)
-    train, val = (rows_of(manifest, params.data.protocol, split) for split in ("train", "val"))
-    chosen = train[balanced_sample(labels[train], params.quantise.images, params.quantise.seed)]
-    threads = os.cpu_count() or 1
-    dense = predict(networks[0].model, threads, images, val, normalisation)
+    assessment = assessment_of(params, manifest, workspace)
+    train, val = (assessment.rows(params.data.protocol, split) for split in ("train", "val"))
+    chosen = train[assessment.sample(train, params.quantise.images, params.quantise.seed)]
+    reference = networks[0].model
+    dense = assessment.answers(reference, reference, val)
     for network in track(networks, "quantising networks"):
         folder = target / network.name
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen, normalisation))
         if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
             _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen, normalisation)))
-        logits = predict(model, threads, images, val, normalisation)
-        scores = {
-            "val_accuracy": float((logits.argmax(axis=1) == labels[val]).mean()),
-            "val_kl": float(kl_divergence(dense, logits).mean()),
-        }
+        scores = assessment.validate(assessment.answers(model, reference, val), dense, val)
         tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
         source = {"precision": "int8", "protocol": network.protocol, "source_sha256": file_sha256(network.model)}
         facts = {**source, **scores}
@@ -97,5 +93,6 @@ def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArr
 
 
 def _batches(images: Images, rows: Rows, normalisation: Normalisation) -> Iterator[npt.NDArray[np.float32]]:
-    for start in range(0, len(rows), BATCH):
-        yield as_input(np.asarray(images[rows[start : start + BATCH]]), normalisation)
+    size = max(1, min(BATCH, BATCH * _USUAL // math.prod(images.shape[1:3])))
+    for start in range(0, len(rows), size):
+        yield as_input(np.asarray(images[rows[start : start + size]]), normalisation)

@@ -48,6 +48,7 @@ from hscc.pipeline.registry.versions import (
 from hscc.pipeline.statistics.predictions import read_predictions
 from hscc.pipeline.statistics.results import flatten, headline, to_csv, to_json
 from hscc.pipeline.statistics.schema import NetworkRow, Results, read_results
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import shown_uri, stage_run, tracking_uri
 from hscc.plans import Plan
 from hscc.storage import load
@@ -55,13 +56,13 @@ from hscc.storage import load
 SERVED = Path(__file__).parent.parent / "serving" / "served_model.py"
 CELL, WEIGHTS = "model.onnx", "model.safetensors"  # the evaluated network, in its cell's folder
 
-_TAGS = ("method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
-_FIGURES = (
-    "accuracy",
-    "accuracy_se",
-    "against_dense_accuracy",
-    "against_dense_accuracy_low",
-    "against_dense_accuracy_high",
+_TAGS = ("score", "method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol")
+_FIGURES = (  # with the name of the primary score
+    "{score}",
+    "{score}_se",
+    "against_dense_{score}",
+    "against_dense_{score}_low",
+    "against_dense_{score}_high",
     "macro_f1",
     "macro_f1_se",
     "kl",
@@ -70,7 +71,7 @@ _FIGURES = (
     "macs_ratio",
     "params_ratio",
     "size_bytes",
-    "validation_accuracy",
+    "validation_score",
     "speedup_b1",
     "latency_ms_b1",
 )
@@ -132,11 +133,12 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         code=SERVED,
         sha256=row.model_sha256,
         tags={"network": row.name, **tags, **_provenance(results), PHANTOM_TAG: phantom},
-        metrics={name: float(columns[name]) for name in _FIGURES if name in columns},
+        metrics={name: float(columns[name]) for each in _FIGURES if (name := each.format(score=row.score)) in columns},
         description=_describe(results, params.data.texts),
         classes=results.classes,
         runtime=params.register_.runtime,
         grey=params.data.channels == 1,
+        of_maps=task_of(params).answer_shape != (len(results.classes),),
     )
 
 
@@ -232,7 +234,7 @@ def _engine_file(
 
 def _evidence(row: NetworkRow, workspace: Path) -> pd.DataFrame:
     predictions = read_predictions(workspace / layout.PREDICTIONS)
-    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol)
+    return evidence_frame(predictions, read_manifest(workspace / layout.MANIFEST), row.name, row.protocol, row.score)
 
 
 def _describe(results: Results, texts: Texts) -> str:

@@ -39,11 +39,11 @@ from hscc.pipeline.params import Params
 from hscc.pipeline.provenance import machine, versions
 from hscc.pipeline.report.renderings import to_rich
 from hscc.pipeline.report.tables.structure_tables import settings_note, settings_table
-from hscc.pipeline.statistics.bootstrap import Resampled, bootstrap_weights
+from hscc.pipeline.statistics.bootstrap import bootstrap_weights
 from hscc.pipeline.statistics.results import frame, to_csv
 from hscc.pipeline.statistics.schema import Machine, write_record
 from hscc.pipeline.statistics.structure_claims import judge
-from hscc.pipeline.statistics.structure_grid import Trial, full_grid, reduced_grid, score_trial, tabulate
+from hscc.pipeline.statistics.structure_grid import Trial, full_grid, reduced_grid, score_logits, score_trial, tabulate
 from hscc.pipeline.statistics.structure_schema import DenseCosts, Setting, SpeedNoise, StructureGrid, Unreachable
 from hscc.pipeline.statistics.structure_trials import (
     Clock,
@@ -56,7 +56,7 @@ from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.training.images import Split, to_input
 
 _WIDE = 130  # columns
-_TRACKED = ("val_kl", "val_accuracy", "predicted_loss", "macs_ratio", "params_ratio")
+_TRACKED = ("val_kl", "val_score", "predicted_loss", "macs_ratio", "params_ratio")
 _PLOTTED = ("macs_ratio", "speedup_b1", "val_kl")  # by dvc.yaml
 
 
@@ -115,6 +115,7 @@ def _document(params: Params, workspace: Path) -> StructureGrid:
     settings = params.tradeoff
     return StructureGrid(
         protocol=params.data.protocol,
+        score=params.evaluate.score,
         data_hash=data_hash(workspace),
         git_commit=git_commit(workspace),
         enabled=settings.enabled,
@@ -144,7 +145,7 @@ def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> Str
     trials, unreachable = _try_all(grids, params, workspace, inputs, dense, saved)
     noise = dense.times(dense.graph)
     weights = bootstrap_weights(inputs.groups, settings.resamples, settings.seed)
-    scored = [score_trial(trial, dense.logits, val.labels, weights) for trial in trials]
+    scored = [score_trial(trial, dense.logits, val.labels, weights, params.evaluate.score) for trial in trials]
     scored.sort(key=lambda each: (-each.setting.images, each.setting.budget_macs))
     return _document(params, workspace).model_copy(
         update={
@@ -154,7 +155,7 @@ def _tried(params: Params, workspace: Path, inputs: _Inputs, saved: Path) -> Str
             "dense": DenseCosts(
                 macs=count_macs(inputs.model, tuple(to_input(dense.images[:1], val.normalisation).shape[1:])),
                 params=count_parameters(inputs.model),
-                val_accuracy=Resampled.mean(dense.logits.argmax(axis=1) == val.labels, weights).estimate(),
+                val_score=score_logits(dense.logits, val.labels, weights, params.evaluate.score).estimate(),
                 latency_ms={f"b{batch}": timing.dense_ms.median for batch, timing in noise.items()},
             ),
             "rows": tuple(tabulate(scored, images)),

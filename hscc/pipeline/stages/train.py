@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,15 +16,15 @@ from hscc.networks.cost import count_macs, count_parameters
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.networks.weights import check_answer, load_weights
 from hscc.pipeline import layout
-from hscc.pipeline.data.loading import augmentation_of, normalisation_of, read_splits
+from hscc.pipeline.data.loading import normalisation_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params, TrainParams
+from hscc.pipeline.tasks.base import Task
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split
-from hscc.training.loop import Recipe
-from hscc.training.supervised import score, train_baseline
-from hscc.training.views import Views
+from hscc.training.loop import Recipe, fit
 
 
 def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
@@ -37,7 +35,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
     Parameters
     ----------
     params : Params
-        Sections ``data`` and ``train`` are used.
+        Sections ``data`` and ``train`` and ``evaluate.score`` are used.
     workspace : Path
         Folder of ``dvc.yaml``.
     protocol : str
@@ -54,8 +52,9 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         channels=params.data.channels,
         normalisation=normalisation_of(params.data),
     )
-    train, val = read_splits(manifest, card, protocol, workspace)
-    model, pretrained = _new_model(params, workspace)
+    task = task_of(params)
+    train, val = task.splits(manifest, card, protocol, workspace)
+    model, pretrained = _new_model(params, task, workspace)
     name = f"{params.train.backbone}-{protocol}"
     tags = {"protocol": protocol}
     with stage_run("train", name, params.train.model_dump(), tags, workspace) as tracked:
@@ -64,28 +63,20 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             tracked.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
             print(
                 f"{name} epoch {epoch + 1:>3}/{max(params.train.epochs, 1)}  "
-                f"train {row['train_loss']:.3f} / {row['train_accuracy']:.1%}  "
-                f"val {row['val_loss']:.3f} / {row['val_accuracy']:.1%}  {time.monotonic() - started:.0f} s",
+                f"train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  {task.short(row)}  "
+                f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )
 
         checkpoint = workspace / layout.CHECKPOINTS / f"train-{protocol}"
-        smoothing = params.train.label_smoothing
-        views = Views(
-            train,
-            params.train.batch_size,
-            params.train.seed,
-            augmentation_of(params.data),
-            sizes=params.train.sizes,
-            epochs=params.train.epochs,
-        )
-        recipe = _recipe(params.train, views.settled)
+        views = task.training(train)
+        recipe = _recipe(params.train, views.settled, task.column)
         if params.train.epochs:
-            history = train_baseline(model, views, val, recipe, smoothing, checkpoint, on_epoch)
+            history = fit(model, task.loss(), task.scores(val), views, recipe, checkpoint, on_epoch)
         else:  # the network as it came
-            history = [_as_it_is(partial(score, model), train, val)]
+            history = [_as_it_is(model, task, train, val)]
             on_epoch(0, history[0])
-        best = max(history, key=lambda row: row["val_accuracy"])
+        best = max(history, key=lambda row: row[task.column])
         cost = {"macs": count_macs(model, card.input_shape), "params": count_parameters(model)}
         metrics = {
             "backbone": params.train.backbone,
@@ -93,7 +84,8 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "protocol": protocol,
             "seed": params.train.seed,
             **cost,
-            "val_accuracy": best["val_accuracy"],
+            "score": task.score,
+            task.column: best[task.column],
             "val_loss": best["val_loss"],
             "best_epoch": int(best["epoch"]),
             "epochs": len(history),
@@ -101,17 +93,17 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
             "val_images": len(val),
         }
         _write(workspace, protocol, model, card, history, metrics)
-        tracked.metrics({"best_val_accuracy": best["val_accuracy"], **cost})
+        tracked.metrics({f"best_{task.column}": best[task.column], **cost})
 
 
-def _recipe(params: TrainParams, settled: int) -> Recipe:
+def _recipe(params: TrainParams, settled: int, select: str) -> Recipe:
     return Recipe(
         epochs=params.epochs,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         patience=params.patience,
         seed=params.seed,
-        select="val_accuracy",
+        select=select,
         select_lower=False,
         precision=params.precision,
         warm_up=params.warm_up,
@@ -119,17 +111,17 @@ def _recipe(params: TrainParams, settled: int) -> Recipe:
     )
 
 
-def _as_it_is(evaluate: Callable[[Split], Row], train: Split, val: Split) -> Row:
+def _as_it_is(model: nn.Module, task: Task, train: Split, val: Split) -> Row:
     """Row of the history for a network that is not trained: its figures on training images in place of an epoch's."""
-    own = {name.replace("val_", "train_"): value for name, value in evaluate(train).items()}
-    return {"epoch": 0, "learning_rate": 0.0, **own, **evaluate(val)}
+    own = {name.replace("val_", "train_"): value for name, value in task.scores(train)(model).items()}
+    return {"epoch": 0, "learning_rate": 0.0, **own, **task.scores(val)(model)}
 
 
-def _new_model(params: Params, workspace: Path) -> tuple[nn.Module, bool]:
+def _new_model(params: Params, task: Task, workspace: Path) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
     name, weights = params.train.backbone, params.train.weights_file
     model = build(name, len(params.data.classes))
-    check_answer(model, name, params.data.input_shape, (len(params.data.classes),))
+    check_answer(model, name, params.data.input_shape, task.answer_shape)
     if weights is not None:
         load_weights(model, workspace / weights)
         return model, True

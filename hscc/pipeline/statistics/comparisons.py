@@ -14,6 +14,8 @@ from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, Floats, class_scores, kl_divergence
 from hscc.pipeline.statistics.schema import Comparison
 
+UNJUDGED = ("ece", "brier", "agreement")  # scores that are not compared between networks
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -26,13 +28,19 @@ class Evidence:
         same class.
     by_class : dict of str to (dict of str to Resampled)
         Precision, recall and F1, by score and then by class name.
-    correct : ndarray of bool, shape (N,)
-        Which images it has right.
+    correct : ndarray of bool, shape (N,), or None
+        Which images it has right; None where an image is not just right or wrong.
+    images : int
+        Number N of test images.
+    primary : str
+        Name of the primary score, one of `scores`.
     """
 
     scores: Mapping[str, Resampled]
     by_class: Mapping[str, Mapping[str, Resampled]]
-    correct: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_] | None
+    images: int
+    primary: str = "accuracy"
 
 
 def gather(
@@ -42,8 +50,9 @@ def gather(
     weights: Draws,
     classes: Sequence[str],
     metrics: Sequence[str] = SCORES,
+    primary: str = "accuracy",
 ) -> Evidence:
-    """Score a network and resample its scores.
+    """Score a classifier and resample its scores.
 
     Parameters
     ----------
@@ -57,6 +66,8 @@ def gather(
         The C class names.
     metrics : sequence of str
         Names in `METRICS`.
+    primary : str
+        The one of them by which networks are judged.
     """
     probabilities = softmax(logits.astype(np.float64), axis=1)
     predicted = logits.argmax(axis=1)
@@ -67,7 +78,7 @@ def gather(
         score: {name: Resampled.of(found[:, index]) for index, name in enumerate(classes)}
         for score, found in class_scores(labels, probabilities, weights).items()
     }
-    return Evidence(scores, by_class, predicted == labels)
+    return Evidence(scores, by_class, predicted == labels, len(labels), primary)
 
 
 def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
@@ -80,13 +91,19 @@ def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
     against : str
         Method of the second.
     """
-    paired = {name: (first.scores[name] - second.scores[name]).estimate() for name in ("accuracy", "kl", "macro_f1")}
+    paired = {name: (found - second.scores[name]).estimate() for name, found in first.scores.items()}
+    kl = paired.pop("kl")
     f1, other = first.by_class["f1"], second.by_class["f1"]
+    p_value = None
+    if first.primary == "accuracy" and first.correct is not None and second.correct is not None:
+        p_value = mcnemar(first.correct, second.correct)
     return Comparison(
         against=against,
-        mcnemar_p=mcnemar(first.correct, second.correct),
+        score=first.primary,
+        scores={name: found for name, found in paired.items() if name not in UNJUDGED},
+        kl=kl,
+        mcnemar_p=p_value,
         f1={name: (f1[name] - other[name]).estimate() for name in f1},
-        **paired,
     )
 
 
@@ -113,8 +130,11 @@ def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np
 
 
 def with_holm(family: Sequence[Comparison]) -> list[Comparison]:
-    """Enter Holm's correction over the comparisons of one family."""
-    adjusted = holm([each.mcnemar_p for each in family])
+    """Enter Holm's correction over the comparisons of one family; as given where they have no p values."""
+    p_values = [each.mcnemar_p for each in family if each.mcnemar_p is not None]
+    if len(p_values) < len(family):
+        return list(family)
+    adjusted = holm(p_values)
     return [each.model_copy(update={"mcnemar_p_holm": value}) for each, value in zip(family, adjusted, strict=True)]
 
 

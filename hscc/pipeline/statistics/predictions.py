@@ -95,6 +95,7 @@ def _by(shape: Sequence[object]) -> str:
 IMAGE = ("path", "protocol", "label", "group")
 NETWORK = "network"
 LOGIT = "logit_"
+PIXELS = "pixels_"  # before a true and a predicted class, with a bar between them: of a segmentation
 
 Logits = npt.NDArray[np.float32]
 
@@ -160,7 +161,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ArtifactError(f"{path} is not a Parquet table; run `hscc evaluate` again.") from error
-    if not {*IMAGE, NETWORK}.issubset(frame) or not classes_of(frame):
+    if not {*IMAGE, NETWORK}.issubset(frame) or not any(name.startswith((LOGIT, PIXELS)) for name in frame.columns):
         raise ArtifactError(f"{path} is not a table of predictions of this version; run `hscc evaluate` again.")
     return frame
 
@@ -178,10 +179,33 @@ def predictions_of(frame: pd.DataFrame, network: str) -> pd.DataFrame:
     ArtifactError
         If the network is not in the table.
     """
+    found = network_rows(frame, network)
+    return found.assign(predicted=np.asarray(classes_of(frame))[logits_of(found).argmax(axis=1)])
+
+
+def network_rows(frame: pd.DataFrame, network: str) -> pd.DataFrame:
+    """Take the rows of one network, one per test image of its protocol.
+
+    Raises
+    ------
+    ArtifactError
+        If the network is not in the table.
+    """
     found = frame[frame[NETWORK] == network].reset_index(drop=True)
     if found.empty:
         raise ArtifactError(f"the predictions lack the network {network}; run `hscc evaluate` again.")
-    return found.assign(predicted=np.asarray(classes_of(frame))[logits_of(found).argmax(axis=1)])
+    return found
+
+
+def is_of_maps(frame: pd.DataFrame) -> bool:
+    """Whether the table is of segmentations, with counts of pixels in the place of logits."""
+    return any(name.startswith(PIXELS) for name in frame.columns)
+
+
+def pixel_confusion(rows: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Pixels of some rows together by true class and predicted class, shape (C, C)."""
+    counts = [[int(rows[f"{PIXELS}{true}|{given}"].sum()) for given in classes] for true in classes]
+    return np.asarray(counts, dtype=np.int64)
 
 
 def logits_of(rows: pd.DataFrame) -> Logits:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hscc.pipeline.names import network_label
+from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.schema import (
     ONNXRUNTIME,
     ClassScores,
@@ -43,8 +44,8 @@ def headline(results: Results) -> str:
     """
     row, dense = results.chosen(), results.dense()
     return (
-        f"{network_label(row)}: {row.macs_ratio:.1f} times fewer MACs, {_speed(row)}; test accuracy "
-        f"{percent(row.accuracy)} against {percent(dense.accuracy)} of the dense network, {_cost(row)}."
+        f"{network_label(row)}: {row.macs_ratio:.1f} times fewer MACs, {_speed(row)}; test {score_label(row.score)} "
+        f"{percent(row.primary)} against {percent(dense.primary)} of the dense network, {_cost(row)}."
     )
 
 
@@ -85,7 +86,7 @@ def _speed(row: NetworkRow) -> str:
 
 def _cost(row: NetworkRow) -> str:
     assert row.against_dense is not None  # of a compressed network
-    difference = row.against_dense.accuracy
+    difference = row.against_dense.primary
     if difference.covers_zero:
         return f"{points(difference)}: within noise on {row.n_test} images"
     kind = "a gain" if (difference.value or 0.0) > 0 else "a loss"
@@ -94,9 +95,12 @@ def _cost(row: NetworkRow) -> str:
 
 def headline_figures(rows: Iterable[NetworkRow]) -> dict[str, dict[str, float]]:
     """Pick the few figures of each network that ``dvc metrics diff`` shows, by the network's name."""
-    shown = ("accuracy", "macro_f1", "kl", "macs_ratio", "params_ratio", "size_bytes", "speedup_b1", "efficiency_b1")
-    figures = {row.name: flatten(row) for row in rows}
-    return {name: {key: row[key] for key in shown if row.get(key) is not None} for name, row in figures.items()}
+    shown = ("macro_f1", "kl", "macs_ratio", "params_ratio", "size_bytes", "speedup_b1", "efficiency_b1")
+    figures = {row.name: (row.score, flatten(row)) for row in rows}
+    return {
+        name: {key: row[key] for key in dict.fromkeys((score, *shown)) if row.get(key) is not None}
+        for name, (score, row) in figures.items()
+    }
 
 
 def flatten(record: Record) -> dict[str, Any]:
@@ -124,6 +128,7 @@ def _columns(name: str, value: Any, served: str) -> dict[str, Any]:
             return {name: value.value, f"{name}_se": value.se, f"{name}_low": value.low, f"{name}_high": value.high}
         case Comparison():
             figures = flatten(value)
+            figures.pop("score")  # the row says it
             return {name: figures.pop("against"), **{f"{name}_{key}": figure for key, figure in figures.items()}}
         case ClassScores():
             scores = {"precision": value.precision, "recall": value.recall, "f1": value.f1}
@@ -135,7 +140,7 @@ def _columns(name: str, value: Any, served: str) -> dict[str, Any]:
         case tuple():
             return _merge(_columns(name, item, served) for item in value)
         case dict():
-            prefix = "" if name == "extra" else f"{name}_"
+            prefix = "" if name == "scores" else f"{name}_"
             return _merge(_columns(f"{prefix}{inner}", item, served) for inner, item in value.items())
         case _:
             return {name: value}
@@ -161,9 +166,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def pareto_frame(results: Results) -> pd.DataFrame:
-    """Tabulate gain against accuracy, one row per network in floating point, for DVC's scatter plot."""
+    """Tabulate gain against the primary score, one row per network in floating point, for DVC's scatter plot."""
     columns = ["method", "budget_macs", "budget_params", "budget_latency", "seed", "macs_ratio", "params_ratio"]
-    columns += ["accuracy", "accuracy_se", *(f"speedup_b{batch}" for batch in results.batches())]
+    columns += [results.score, f"{results.score}_se", *(f"speedup_b{batch}" for batch in results.batches())]
     return frame([results.dense(), *results.compressed()])[columns]
 
 

@@ -44,8 +44,12 @@ def summarise_seeds(rows: Sequence[NetworkRow]) -> list[SeedSummary]:
             method=method,
             budget=budget,
             seeds=len(group),
-            accuracy=_spread([row.accuracy for row in group]),
-            macro_f1=_spread([row.macro_f1 for row in group]),
+            score=group[0].score,
+            scores={
+                name: _spread([row.scores[name] for row in group])
+                for name in group[0].scores
+                if all(row.scores[name].value is not None for row in group)
+            },
             kl=_spread([row.kl for row in group]),
         )
         for (method, budget), group in groups.items()
@@ -65,9 +69,9 @@ def _spread(scores: Sequence[Estimate]) -> SeedSpread:
 
 
 class UnderProtocol(Record):
-    """One network under one split protocol."""
+    """One network under one split protocol, with its primary score."""
 
-    accuracy: Estimate
+    primary: Estimate
     n_test: int
     against_dense: Comparison | None
 
@@ -80,7 +84,7 @@ class ProtocolRow(Record):
     protocols : dict of str to UnderProtocol
         By protocol.
     leakage, leakage_se : float or None
-        Accuracy under `LEAKY` minus that under `CLEAN`, of independent test sets and trainings; None where one is
+        Primary score under `LEAKY` minus that under `CLEAN`, of independent test sets and trainings; None where one is
         missing.
     """
 
@@ -144,14 +148,14 @@ def compare_protocols(documents: Mapping[str, Results]) -> list[ProtocolRow]:
 def _side_by_side(method: str, budget: AskedBudget, rows: Mapping[str, NetworkRow]) -> ProtocolRow:
     leakage = leakage_se = None
     if LEAKY in rows and CLEAN in rows:
-        leaky, clean = rows[LEAKY].accuracy, rows[CLEAN].accuracy
+        leaky, clean = rows[LEAKY].primary, rows[CLEAN].primary
         leakage = (leaky.value or 0.0) - (clean.value or 0.0)
         leakage_se = math.hypot(leaky.se or 0.0, clean.se or 0.0)
     return ProtocolRow(
         method=method,
         budget=budget,
         protocols={
-            name: UnderProtocol(accuracy=row.accuracy, n_test=row.n_test, against_dense=row.against_dense)
+            name: UnderProtocol(primary=row.primary, n_test=row.n_test, against_dense=row.against_dense)
             for name, row in rows.items()
         },
         leakage=leakage,

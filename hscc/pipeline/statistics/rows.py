@@ -10,7 +10,6 @@ from hscc.pipeline.artifacts import Network
 from hscc.pipeline.benchmark.measurement import Bench, BenchRow
 from hscc.pipeline.statistics.between_methods import against_global_svd
 from hscc.pipeline.statistics.comparisons import Evidence, compare, with_holm
-from hscc.pipeline.statistics.metrics import SCORES
 from hscc.pipeline.statistics.schema import (
     DENSE,
     ONNXRUNTIME,
@@ -22,6 +21,8 @@ from hscc.pipeline.statistics.schema import (
     Timing,
     asked,
 )
+
+_OF_DENSE = ("kl", "agreement")  # scores with the dense network as the truth
 
 
 def build_rows(
@@ -62,7 +63,6 @@ def build_rows(
     differences = _against_dense(evidence, dense)
     own = {network: found for network, found in evidence.items() if network.protocol == protocol}
     global_svd = against_global_svd(own)
-    named = (*SCORES, "kl", "agreement")
     return [
         NetworkRow(
             method=network.method,
@@ -71,21 +71,22 @@ def build_rows(
             protocol=network.protocol,
             precision=network.precision,
             role=_role(network),
-            n_test=len(found.correct),
+            n_test=found.images,
             macs=network.macs,
             params=network.params,
             macs_ratio=dense[network.protocol].macs / network.macs,
             params_ratio=dense[network.protocol].params / network.params,
             size_bytes=network.model.stat().st_size,
             model_sha256=file_sha256(network.model),
-            **{name: found.scores[name].estimate() for name in named},
+            score=found.primary,
+            scores={name: each.estimate() for name, each in found.scores.items() if name not in _OF_DENSE},
+            **{name: found.scores[name].estimate() for name in _OF_DENSE},
             classes=_classes(found),
             against_dense=differences.get(network),
             against_global_svd=global_svd.get(network),
             validation=network.validation,
             timings=_timings(bench, network, dense[network.protocol], required=network in timed),
             runtime=runtime,
-            extra={name: score.estimate() for name, score in found.scores.items() if name not in named},
         )
         for network, found in evidence.items()
     ]

@@ -7,13 +7,14 @@ not measured is None.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hscc.budgets.budget import Budget
 from hscc.errors import ArtifactError
 from hscc.pipeline.cell_spec import CellSpec, Precision
+from hscc.pipeline.score_names import score_label
 
 DENSE = "dense"
 ONNXRUNTIME = "onnxruntime"
@@ -40,32 +41,58 @@ class Estimate(Record):
         return self.low is None or self.high is None or self.low <= 0 <= self.high
 
 
-class Comparison(Record):
+_FIRST_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier")
+
+
+class Scored(Record):
+    """Base of the records of several scores; their ``score`` names the primary one, ``scores`` has them all by name.
+
+    Reads records of earlier versions too, which had one field per score and accuracy as the primary one.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "scores" in given:
+            return given
+        named = {name: given[name] for name in _FIRST_SCORES if given.get(name) is not None}
+        rest = {name: value for name, value in given.items() if name not in (*_FIRST_SCORES, "extra")}
+        return {**rest, "scores": {**named, **given.get("extra", {})}}
+
+
+class Comparison(Scored):
     """One network minus another on the same test images.
 
     Attributes
     ----------
     against : str
         Method of the other network.
-    accuracy, kl : Estimate
-        Paired differences; `kl` of the divergences from the dense network.
-    mcnemar_p : float
-        Of the accuracies.
+    score : str
+        Name of the primary score.
+    scores : dict of str to Estimate
+        Paired differences of the scores of which more is better.
+    kl : Estimate
+        Paired difference of the divergences from the dense network.
+    mcnemar_p : float or None
+        Of the accuracies, where accuracy is the primary score; else None.
     mcnemar_p_holm : float or None
         With Holm's correction over the family that the table names; None where it belongs to none.
-    macro_f1 : Estimate or None
-        Paired difference of macro F1; None in tables of earlier versions.
     f1 : dict of str to Estimate
         Paired difference of F1 by class; empty in tables of earlier versions.
     """
 
     against: str
-    accuracy: Estimate
+    score: str = "accuracy"
+    scores: dict[str, Estimate]
     kl: Estimate
-    mcnemar_p: float
+    mcnemar_p: float | None = None
     mcnemar_p_holm: float | None = None
-    macro_f1: Estimate | None = None
     f1: dict[str, Estimate] = {}
+
+    @property
+    def primary(self) -> Estimate:
+        """Paired difference of the primary score."""
+        return self.scores[self.score]
 
 
 class ClassScores(Record):
@@ -110,19 +137,27 @@ class OnValidation(Record):
 
     Attributes
     ----------
-    accuracy_before, kl_before : float or None
+    score, kl : float
+        The primary score, and the divergence from the dense network.
+    score_before, kl_before : float or None
         Of the network as planned.
-    accuracy_untrained, kl_untrained : float or None
+    score_untrained, kl_untrained : float or None
         After the refit, before any fine-tuning: of compression without training.
     """
 
-    accuracy: float
+    score: float
     kl: float
-    accuracy_before: float | None
+    score_before: float | None
     kl_before: float | None
     predicted_loss: float | None
-    accuracy_untrained: float | None = None
+    score_untrained: float | None = None
     kl_untrained: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        """Read records of earlier versions, whose primary score was accuracy."""
+        return renamed(given, {f"accuracy{when}": f"score{when}" for when in ("", "_before", "_untrained")})
 
 
 class Timing(Record):
@@ -153,6 +188,11 @@ class Timing(Record):
     peak_mb: float | None
 
 
+def renamed(given: Any, names: dict[str, str]) -> Any:
+    """Give fields of earlier versions their names of today; `names` from old to new."""
+    return {names.get(name, name): value for name, value in given.items()} if isinstance(given, dict) else given
+
+
 def network_name(spec: CellSpec | None, protocol: str, precision: Precision = "fp32") -> str:
     """Name of a network in every table: that of its cell, or ``dense-<protocol>``, with ``-int8`` where it is."""
     if spec is not None:
@@ -160,8 +200,16 @@ def network_name(spec: CellSpec | None, protocol: str, precision: Precision = "f
     return f"{DENSE}-{protocol}" + ("" if precision == "fp32" else f"-{precision}")
 
 
-class NetworkRow(Record):
-    """All that is known about one network."""
+class NetworkRow(Scored):
+    """All that is known about one network.
+
+    Attributes
+    ----------
+    score : str
+        Name of the primary score.
+    scores : dict of str to Estimate
+        On the test images: `score` among them.
+    """
 
     method: str
     budget: AskedBudget
@@ -176,12 +224,8 @@ class NetworkRow(Record):
     params_ratio: float
     size_bytes: int
     model_sha256: str
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    roc_auc: Estimate
-    ece: Estimate
-    brier: Estimate
+    score: str = "accuracy"
+    scores: dict[str, Estimate]
     kl: Estimate
     agreement: Estimate
     classes: tuple[ClassScores, ...]
@@ -190,7 +234,11 @@ class NetworkRow(Record):
     validation: OnValidation
     timings: tuple[Timing, ...]
     runtime: str = ONNXRUNTIME  # in which it is served: whose times tables, requirements and registration speak of
-    extra: dict[str, Estimate] = {}  # metrics of other packages, by name
+
+    @property
+    def primary(self) -> Estimate:
+        """The primary score."""
+        return self.scores[self.score]
 
     @property
     def is_dense(self) -> bool:
@@ -220,15 +268,20 @@ class NetworkRow(Record):
         return min((timing.speedup for timing in self.timings if timing.runtime == self.runtime), default=None)
 
 
-class SeedSummary(Record):
+class SeedSummary(Scored):
     """Mean over the seeds of one method and budget; see `hscc.pipeline.statistics.robustness`."""
 
     method: str
     budget: AskedBudget
     seeds: int
-    accuracy: SeedSpread
-    macro_f1: SeedSpread
+    score: str = "accuracy"
+    scores: dict[str, SeedSpread]
     kl: SeedSpread
+
+    @property
+    def primary(self) -> SeedSpread:
+        """Of the primary score."""
+        return self.scores[self.score]
 
 
 class SeedSpread(Record):
@@ -249,7 +302,7 @@ class MethodComparison(Record):
     difference: Comparison
 
 
-class AblationRow(Record):
+class AblationRow(Scored):
     """A method without one idea, against the method that has it.
 
     Attributes
@@ -264,19 +317,36 @@ class AblationRow(Record):
     method: str
     lacks: str
     seed: int
-    accuracy: Estimate
+    score: str = "accuracy"
+    scores: dict[str, Estimate]
     kl: Estimate
     predicted_loss: float | None
     val_kl_before: float | None
     difference: Comparison | None
 
+    @property
+    def primary(self) -> Estimate:
+        """The primary score."""
+        return self.scores[self.score]
+
 
 class Requirements(Record):
-    """What a network must reach to be registered, and so to be the one that the report speaks of."""
+    """What a network must reach to be registered, and so to be the one that the report speaks of.
 
-    max_accuracy_drop: float
+    Attributes
+    ----------
+    max_drop : float
+        Most that the primary score may be below the dense network's.
+    """
+
+    max_drop: float
     min_macs_ratio: float
     min_speedup: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        return renamed(given, {"max_accuracy_drop": "max_drop"})
 
 
 class Machine(Record):
@@ -305,9 +375,15 @@ class Results(Record):
         what they name.
     runtime : str
         That serves: `NetworkRow.timing` is in it by default.
+    task : str
+        What the networks answer, see `hscc.pipeline.tasks`.
+    score : str
+        Name of the primary score, by which networks are judged.
     """
 
     bounded: bool = False
+    task: str = "classification"
+    score: str = "accuracy"
     runtime: str = ONNXRUNTIME
     protocol: str
     phantom: bool
@@ -361,13 +437,13 @@ class Results(Record):
     def shortfalls(self, row: NetworkRow) -> list[str]:
         """What a network lacks of the requirements, one sentence fragment per requirement; empty where it meets all."""
         found = []
-        difference = row.against_dense.accuracy if row.against_dense else Estimate(value=0.0)
-        allowed = self.requirements.max_accuracy_drop
+        difference = row.against_dense.primary if row.against_dense else Estimate(value=0.0)
+        allowed = self.requirements.max_drop
         if -(difference.value or 0.0) > allowed:
             low, high = (100 * (end or 0.0) for end in (difference.low, difference.high))
             found.append(
-                f"loses {-100 * (difference.value or 0.0):.2f} points of accuracy (95 % interval of the difference "
-                f"{low:+.2f} to {high:+.2f}), {100 * allowed:.2f} are allowed"
+                f"loses {-100 * (difference.value or 0.0):.2f} points of {score_label(self.score)} (95 % interval of "
+                f"the difference {low:+.2f} to {high:+.2f}), {100 * allowed:.2f} are allowed"
             )
         if row.macs_ratio < self.requirements.min_macs_ratio:
             found.append(f"has {row.macs_ratio:.2f}x fewer MACs, {self.requirements.min_macs_ratio:g}x are required")

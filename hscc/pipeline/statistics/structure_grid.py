@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
-from hscc.pipeline.statistics.metrics import kl_divergence
+from hscc.pipeline.statistics.metrics import METRICS, kl_divergence
 from hscc.pipeline.statistics.results import pareto_front
 from hscc.pipeline.statistics.structure_schema import AUTO, FIXED, Choice, Setting, StructureCosts, StructureRow
 
@@ -101,13 +102,13 @@ class Scored:
         What was measured.
     kl : Resampled
         Mean divergence from the dense network, in nats.
-    accuracy : Resampled
-        Share of the images that are right.
+    score : Resampled
+        The primary score.
     """
 
     trial: Trial
     kl: Resampled
-    accuracy: Resampled
+    score: Resampled
 
     @property
     def setting(self) -> Setting:
@@ -115,7 +116,7 @@ class Scored:
         return self.trial.setting
 
 
-def score_trial(trial: Trial, reference: Logits, labels: Ints, weights: Draws) -> Scored:
+def score_trial(trial: Trial, reference: Logits, labels: Ints, weights: Draws, score: str = "accuracy") -> Scored:
     """Score a setting against the dense network.
 
     Parameters
@@ -128,12 +129,19 @@ def score_trial(trial: Trial, reference: Logits, labels: Ints, weights: Draws) -
         True class indices.
     weights : ndarray of float64, shape (1 + B, N)
         Of `hscc.pipeline.statistics.bootstrap.bootstrap_weights`; the same for all settings, so that they are paired.
+    score : str
+        Name of the primary score, one of `hscc.pipeline.statistics.metrics.METRICS`.
     """
     return Scored(
         trial,
         Resampled.mean(kl_divergence(reference, trial.logits), weights),
-        Resampled.mean(trial.logits.argmax(axis=1) == labels, weights),
+        score_logits(trial.logits, labels, weights, score),
     )
+
+
+def score_logits(logits: Logits, labels: Ints, weights: Draws, score: str) -> Resampled:
+    """Primary score of logits, with the arguments of `score_trial`."""
+    return Resampled.of(METRICS[score](labels, softmax(logits.astype(np.float64), axis=1), weights))
 
 
 def tabulate(scored: Sequence[Scored], images: int) -> list[StructureRow]:
@@ -159,7 +167,7 @@ def tabulate(scored: Sequence[Scored], images: int) -> list[StructureRow]:
                 **{**dict(costs), "timings": tuple(timings)},
                 **dict(setting),
                 val_kl=each.kl.estimate(),
-                val_accuracy=each.accuracy.estimate(),
+                val_score=each.score.estimate(),
                 on_front=setting in best_by_macs,
             )
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from hscc.pipeline.statistics.schema import Estimate, Machine, Record, read_record
+from pydantic import model_validator
+
+from hscc.pipeline.statistics.schema import Estimate, Machine, Record, read_record, renamed
 
 FIXED = "fixed"  # the method of settings whose structure is given; others are names in METHODS
 AUTO: Literal["auto"] = "auto"
+_EARLIER = {"val_accuracy": "val_score"}  # names of fields in tables of earlier versions
 
 Choice = int | Literal["auto"]
 Axis = Literal["clusters", "regions"]
@@ -86,15 +89,20 @@ class StructureRow(StructureCosts, Setting):
 
     Attributes
     ----------
-    val_kl, val_accuracy : Estimate
-        On the validation split; divergence from the dense network in nats.
+    val_kl, val_score : Estimate
+        On the validation split: divergence from the dense network in nats, and the primary score.
     on_front : bool
         Whether no other structure has both fewer MACs and a smaller divergence.
     """
 
     val_kl: Estimate
-    val_accuracy: Estimate
+    val_score: Estimate
     on_front: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        return renamed(given, _EARLIER)
 
 
 class Unreachable(Setting):
@@ -208,8 +216,13 @@ class DenseCosts(Record):
 
     macs: int
     params: int
-    val_accuracy: Estimate
+    val_score: Estimate
     latency_ms: dict[str, float]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        return renamed(given, _EARLIER)
 
 
 class StructureGrid(Record):
@@ -219,9 +232,12 @@ class StructureGrid(Record):
     ----------
     images, calibration : int
         Validation images that were scored, and calibration images of the full calibration.
+    score : str
+        Name of the primary score.
     """
 
     protocol: str
+    score: str = "accuracy"
     data_hash: str
     git_commit: str
     enabled: bool

@@ -61,9 +61,9 @@ def folder_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     decodable = frame[frame["decodable"]]
     if spec.official:
         held = (decodable["official_split"] + "/" + decodable["label"]).value_counts()
-        paths = [f"{part}/{label}" for part in spec.official.names for label in spec.classes]
+        paths = [f"{part}/{label}" for part in spec.official.names for label in spec.strata]
     else:
-        held, paths = decodable["label"].value_counts(), list(spec.classes)
+        held, paths = decodable["label"].value_counts(), list(spec.strata)
     return pd.DataFrame({"path": paths, "images": [int(held.get(path, 0)) for path in paths]})
 
 
@@ -77,10 +77,10 @@ def class_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
         over its own; infinite for a class without images).
     """
     held = frame.loc[frame["decodable"], "label"].value_counts()
-    images = pd.Series([int(held.get(label, 0)) for label in spec.classes], dtype=float)
+    images = pd.Series([int(held.get(label, 0)) for label in spec.strata], dtype=float)
     imbalance = images.max() / images.where(images > 0)
     return pd.DataFrame(
-        {"path": spec.classes, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
+        {"path": spec.strata, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
     )
 
 
@@ -118,7 +118,7 @@ def stratum_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
         (f"{protocol}/{split}/{label}", int(((frame[f"split_{protocol}"] == split) & (frame["label"] == label)).sum()))
         for protocol in spec.protocols
         for split in ACTIVE_SPLITS
-        for label in spec.classes
+        for label in spec.strata
     ]
     return pd.DataFrame(rows, columns=["path", "images"])
 

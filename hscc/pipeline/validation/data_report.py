@@ -58,11 +58,10 @@ def gather_report(outcomes: Sequence[Outcome], findings: Sequence[Finding], evid
             )
             for outcome in outcomes
         ),
-        classes={label: _counts(frame.loc[frame["label"] == label, "official_split"], parts) for label in spec.classes},
+        classes={label: _counts(frame.loc[frame["label"] == label, "official_split"], parts) for label in spec.strata},
         splits={
             protocol: {
-                split: _counts(frame.loc[frame[f"split_{protocol}"] == split, "label"], spec.classes)
-                for split in SPLITS
+                split: _counts(frame.loc[frame[f"split_{protocol}"] == split, "label"], spec.strata) for split in SPLITS
             }
             for protocol in spec.protocols
         },
@@ -76,7 +75,7 @@ def print_summary(report: DataReport, spec: DataSpec, console: Console) -> None:
     table = Table(title=f"{report.files.count:,} images by class, protocol and split")
     for heading in ("protocol", "split"):
         table.add_column(heading)
-    for heading in (*(min(spec.texts.name(label), label, key=len) for label in spec.classes), "all"):
+    for heading in (*(min(spec.texts.name(label), label, key=len) for label in spec.strata), "all"):
         table.add_column(heading, justify="right")
     for protocol in spec.protocols:
         for split in SPLITS:
@@ -84,7 +83,7 @@ def print_summary(report: DataReport, spec: DataSpec, console: Console) -> None:
             table.add_row(
                 protocol if split == SPLITS[0] else "",
                 split,
-                *(str(counts[name]) for name in (*spec.classes, "all")),
+                *(str(counts[name]) for name in (*spec.strata, "all")),
                 end_section=split == SPLITS[-1],
             )
     console.print(table)

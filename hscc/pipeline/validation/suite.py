@@ -100,7 +100,7 @@ def image_checks(limits: ValidateParams, spec: DataSpec) -> list[Check]:
 
 def _known_places(spec: DataSpec) -> list[Check]:
     """What holds for the official split and the class of every image, by the layout of the data set."""
-    classes = ", ".join(spec.classes)
+    classes = ", ".join(spec.strata)
     folders = spec.layout == "folders"
     checks = []
     if spec.official is not None:
@@ -122,7 +122,7 @@ def _known_places(spec: DataSpec) -> list[Check]:
             "Every file is in the folder of a known class." if folders else "Every image is of a known class.",
             "in no known class folder" if folders else f"of another class than {classes}",
             f"move to one of {classes}, or delete" if folders else "correct the table, or data.classes in params.yaml",
-            _in_set("label", list(spec.classes)),
+            _in_set("label", list(spec.strata)),
         ),
     ]
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hscc.methods import METHODS
 from hscc.pipeline.params import Params, read_params
 
 ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted(ROOT.glob("examples/*/params.yaml"))
 
 
 @pytest.fixture
@@ -22,7 +24,9 @@ def read(values: object, folder: Path) -> Params:
     return read_params(path)
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "params.demo.yaml"])
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "params.demo.yaml", *(f"examples/{path.parent.name}/params.yaml" for path in EXAMPLES)]
+)
 def test_the_committed_parameters_are_valid(name: str) -> None:
     params = read_params(ROOT / name)
     assert params.data.protocol in params.train.protocols
@@ -42,7 +46,7 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("data", "train_fraction", 0.9, "data: train_fraction"),
         ("train", "epoch", 3, "train.epoch is not a parameter"),
         ("train", "backbone", "alexnt", "did you mean alexnet"),
-        ("train", "epochs", 0, "train.epochs"),
+        ("train", "epochs", 0, "train: epochs 0 takes a network as it is"),
         ("train", "epochs", "many", "train.epochs"),
         ("train", "protocols", ["pooled"], "lacks data.protocol 'grouped'"),
         ("compress", "cells", ["hscc-macs6-seed0", "hsc-macs6-seed0"], "compress.cells.1"),
@@ -55,7 +59,10 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("tradeoff", "regions", [0], "tradeoff.regions"),
         ("tradeoff", "calibrations", [768], "not fewer than calibrate.images 768"),
         ("evaluate", "resamples", 10, "evaluate.resamples"),
-        ("register", "max_accuracy_drop", 2, "register.max_accuracy_drop"),
+        ("evaluate", "score", "dice", "no score of data.task classification; choose one of accuracy"),
+        ("train", "patch", 64, "train.patch is for task segmentation"),
+        ("data", "task", "segmentation", "needs the section masks"),
+        ("register", "max_drop", 2, "register.max_drop"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_sentence(
@@ -122,3 +129,22 @@ def test_parameters_do_not_change_after_reading(values: dict[str, Any]) -> None:
     params = Params.model_validate(values)
     with pytest.raises(ValueError, match="frozen"):
         params.train.epochs = 5
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("evaluate", "score", "accuracy", "no score of data.task segmentation; choose one of dice"),
+        ("evaluate", "metrics", ["ece"], "evaluate.metrics"),
+        ("train", "sizes", [128], "train.sizes is for task classification"),
+        ("train", "label_smoothing", 0.1, "train.label_smoothing is for task classification"),
+        ("tradeoff", "enabled", True, "tradeoff is for task classification"),
+    ],
+)
+def test_what_a_segmentation_cannot_do_is_refused(
+    tmp_path: Path, section: str, key: str, value: object, said: str
+) -> None:
+    given = yaml.safe_load((ROOT / "examples" / "retinal-vessels" / "params.yaml").read_text())
+    given[section][key] = value
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        read(given, tmp_path)

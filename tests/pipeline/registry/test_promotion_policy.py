@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,48 @@ def test_a_class_without_test_images_fails_the_recall_rule() -> None:
     assert failed(judge(standing(evidence=seen), standing("1"), RULES)) == {
         "recall": "was tested on no image of class 2, so nothing is known of its recall"
     }
+
+
+def with_chances(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with probabilities: nearly all to the predicted class."""
+    columns = {
+        f"{prefix}{name}": np.where(frame[column].replace("other", "class 3") == name, 0.9, 0.02)
+        for prefix, column in (("p_", "predicted"), ("dense_p_", "dense"))
+        for name in RULES.classes
+    }
+    return frame.assign(**columns)
+
+
+def test_the_primary_score_decides() -> None:
+    rules = replace(RULES, score="balanced_accuracy", min_recall=0.0)
+    rare = pd.concat(
+        [evidence({0, 4, 8, 12}).iloc[: 5 * 4 : 4], evidence(set()).iloc[1::4], evidence(set()).iloc[2::4]]
+    )
+    ours, theirs = with_chances(rare), with_chances(rare.assign(predicted=rare["label"]))
+    difference, images = compare(standing(evidence=ours), standing("1", evidence=theirs), rules)
+    assert images == len(rare)
+    assert difference.value == pytest.approx(-4 / 5 / 3)  # of five images of one of three classes four are wrong
+    against_dense, _ = compare(standing(evidence=ours), None, rules)
+    assert against_dense.value == pytest.approx(difference.value)
+    silent = standing("1", evidence=rare)
+    assert "kept no probabilities" in failed(judge(standing(evidence=ours), silent, rules))["balanced accuracy"]
+
+
+def test_segmentations_are_judged_by_the_score_of_each_image() -> None:
+    rules = replace(RULES, score="dice", classes=("background", "vessel"))
+    values = np.linspace(0.7, 0.9, 120)
+    frame = pd.DataFrame(
+        {"sha256": [f"{n:03}" for n in range(120)], "copy": 0, "group": range(120), "value": values - 0.01,
+         "dense_value": values}
+    )  # fmt: skip
+    figures = {**FIGURES, "recall_background": 0.98, "recall_vessel": 0.8}
+    own = standing(evidence=frame, figures=figures)
+    difference, _ = compare(own, None, rules)
+    assert difference.value == pytest.approx(-0.01)
+    assert failed(judge(own, None, rules)) == {}
+    worse = standing("1", evidence=frame.assign(value=values - 0.1))
+    assert compare(own, worse, rules)[0].value == pytest.approx(0.09)
+    assert (
+        "vessel"
+        in failed(judge(standing(evidence=frame, figures={**figures, "recall_vessel": 0.5}), None, rules))["recall"]
+    )

@@ -108,7 +108,7 @@ def network(
         "against_dense": None if is_dense and precision == "fp32" else compared("dense", gain, mcnemar_p_holm=0.9),
         "against_global_svd": None,
         "validation": OnValidation(
-            accuracy=0.9, kl=0.01 * ratio, accuracy_before=None if is_dense else 0.8,
+            score=0.9, kl=0.01 * ratio, score_before=None if is_dense else 0.8,
             kl_before=None if is_dense else 0.02 * ratio, predicted_loss=None if is_dense else 0.1 * ratio,
         ),
         "timings": tuple(timing(batch, ratio, faster, runtime) for batch, runtime in batches) if timed else (),
@@ -134,7 +134,7 @@ def control(
     """A method without one of HSCC's ideas."""
     row = network(method, asked)
     return AblationRow(
-        budget=row.budget, method=method, lacks=lacks, seed=0, accuracy=row.accuracy, kl=row.kl,
+        budget=row.budget, method=method, lacks=lacks, seed=0, accuracy=row.primary, kl=row.kl,
         predicted_loss=row.validation.predicted_loss, val_kl_before=row.validation.kl_before, difference=difference,
     )  # fmt: skip
 
@@ -146,7 +146,7 @@ def results_of(*rows: NetworkRow, protocol: str = "grouped", **changes: Any) -> 
         "seed": 0, "resamples": 200, "threads": 2,
         "machine": {"processor": "a processor", "cores": "2", "system": "a system"}, "versions": {"python": "3.11"},
         "clock": {"b1": {"median": 1.0, "iqr": 0.02}, "b16": {"median": 0.99, "iqr": 0.01}},
-        "requirements": {"max_accuracy_drop": 0.02, "min_macs_ratio": 2.0, "min_speedup": 1.5},
+        "requirements": {"max_drop": 0.02, "min_macs_ratio": 2.0, "min_speedup": 1.5},
         "run_ids": {"evaluate": "e" * 32}, "headline": {},
         "rows": (network("dense", protocol=protocol), *rows), "seeds": (), "comparisons": (), "ablation": (),
     }  # fmt: skip

@@ -153,7 +153,7 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
         answers = predictions_of(predictions, name)
         probabilities = softmax(logits_of(answers).astype(np.float64), axis=1)
         assert len(answers) == rows[name].n_test == 24
-        assert (answers["predicted"] == answers["label"]).mean() == pytest.approx(rows[name].accuracy.value)
+        assert (answers["predicted"] == answers["label"]).mean() == pytest.approx(rows[name].primary.value)
         assert f1_score(answers["label"], answers["predicted"], average="macro") == pytest.approx(
             rows[name].macro_f1.value
         )
@@ -163,7 +163,7 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
         assert brier == pytest.approx(rows[name].brier.value)
         images = resample(answers["group"].to_numpy(), 100, 0)
         correct = (answers["predicted"] == answers["label"]).to_numpy(float)
-        assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[name].accuracy.se)
+        assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[name].primary.se)
     pooled = predictions[predictions["protocol"] == "pooled"]
     assert len(pooled) == rows["dense-pooled"].n_test == 16
     assert set(pooled["network"]) == {"dense-pooled"}
@@ -183,7 +183,7 @@ def test_the_ablation_is_a_table_of_its_own(evaluated: Path) -> None:
     table = pd.read_csv(evaluated / layout.ABLATION)
     results = read_results(evaluated / layout.RESULTS_JSON)
     assert table["method"].tolist() == ["hscc", "hscc"]
-    assert table["accuracy"].tolist() == pytest.approx([row.accuracy.value for row in results.ablation], rel=1e-5)
+    assert table["accuracy"].tolist() == pytest.approx([row.primary.value for row in results.ablation], rel=1e-5)
     assert table["val_kl_before"].tolist() == [0.2, 0.2]
 
 
@@ -218,7 +218,7 @@ def test_each_network_has_a_run_below_the_stage_s_own(evaluated: Path) -> None:
     assert read_results(evaluated / layout.RESULTS_JSON).run_ids == {"evaluate": parent.info.run_id}
     asked = {name: child.data.tags[name] for name in ("method", "budget_macs", "protocol")}
     assert asked == {"method": "hscc", "budget_macs": "4", "protocol": "grouped"}
-    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-macs4-seed0"].accuracy.value)
+    assert child.data.metrics["accuracy"] == pytest.approx(read_rows(evaluated)["hscc-macs4-seed0"].primary.value)
     assert "results.json" in {entry.path for entry in client.list_artifacts(parent.info.run_id)}
 
 
@@ -226,7 +226,7 @@ def test_int8_variants_are_scored_and_timed_like_any_network(evaluated: Path) ->
     rows = read_rows(evaluated)
     variant, source = rows["hscc-macs4-seed0-int8"], rows["hscc-macs4-seed0"]
     assert variant.model_sha256 != source.model_sha256
-    assert variant.accuracy.value == pytest.approx(source.accuracy.value, abs=0.1)
+    assert variant.primary.value == pytest.approx(source.primary.value, abs=0.1)
     assert variant.macs == source.macs and variant.timing(40).ms > 0
     assert variant.timing(1).efficiency == pytest.approx(variant.timing(1).speedup / 4)
 

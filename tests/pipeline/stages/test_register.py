@@ -62,7 +62,7 @@ def test_the_cell_that_passes_is_the_challenger(registered: Path) -> None:
 def test_the_record_says_what_and_why(registered: Path) -> None:
     found = record(registered)
     assert (found["name"], found["alias"], found["registered"]) == (NAME, "challenger", "hscc-macs6-seed0")
-    assert found["requirements"] == {"max_accuracy_drop": 0.01, "min_macs_ratio": 2.0, "min_speedup": 1.0}
+    assert found["requirements"] == {"max_drop": 0.01, "min_macs_ratio": 2.0, "min_speedup": 1.0}
     ((network, (reason,)),) = found["rejected"].items()
     assert network == "tucker-macs6-seed0" and "1.50" in reason
     assert found["figures"]["against_dense_accuracy_low"] == -0.02

@@ -32,9 +32,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
         model = folder / f"{spec.name if spec else 'dense'}-{protocol}-{precision}.onnx"
         model.write_bytes(model.name.encode())
         ratio = (spec.budget.macs if spec else None) or 1.0
-        validation = OnValidation(
-            accuracy=0.8, kl=0.1 / ratio, accuracy_before=None, kl_before=None, predicted_loss=None
-        )
+        validation = OnValidation(score=0.8, kl=0.1 / ratio, score_before=None, kl_before=None, predicted_loss=None)
         return Network(spec, 0, protocol, model, int(6000 / ratio), 500, validation, precision)
 
     cells = [CellSpec(method, Budget(macs=macs)) for macs in (3.0, 6.0) for method in ("global_svd", "tucker", "hscc")]

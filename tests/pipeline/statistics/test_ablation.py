@@ -42,7 +42,7 @@ def test_each_is_compared_with_what_it_lacks_something_of(found: dict[Network, E
         for method, against in (("hscc", None), ("hscc_direct", "hscc"), ("global_groups", "hscc_direct"))
     ]
     _, direct, groups = table[:3]
-    assert groups.difference.accuracy.value == pytest.approx(groups.accuracy.value - direct.accuracy.value)
+    assert groups.difference.primary.value == pytest.approx(groups.primary.value - direct.primary.value)
     assert groups.difference.kl.value == pytest.approx(groups.kl.value - direct.kl.value)
     assert groups.difference.kl.low < groups.difference.kl.value < groups.difference.kl.high
     assert (groups.lacks, groups.val_kl_before) == ("regions", 0.5)
@@ -54,7 +54,7 @@ def test_without_its_counterpart_it_is_shown_alone(found: dict[Network, Evidence
     lacking = {network: value for network, value in found.items() if network.method != "hscc_direct"}
     (row, *_) = [row for row in ablation(lacking) if row.method == "global_groups"]
     assert row.difference is None
-    assert 0 < row.accuracy.value <= 1
+    assert 0 < row.primary.value <= 1
 
 
 def test_only_the_first_seed_and_planned_budgets_count(found: dict[Network, Evidence]) -> None:

@@ -18,9 +18,10 @@ def test_differences_are_hscc_minus_the_other(evidence: dict[Network, Evidence])
     by_name = {network.name: found for network, found in evidence.items()}
     found = compare_methods(evidence)[0].difference
     ours, theirs = by_name["hscc-macs3-seed0"], by_name["global_svd-macs3-seed0"]
-    for name in ("accuracy", "kl", "macro_f1"):
+    for name, figure in (*found.scores.items(), ("kl", found.kl)):
         expected = ours.scores[name].value - theirs.scores[name].value
-        assert getattr(found, name).value == pytest.approx(expected)
+        assert figure.value == pytest.approx(expected)
+    assert set(found.scores) == {"accuracy", "balanced_accuracy", "macro_f1", "roc_auc"}
     for name, figure in found.f1.items():
         assert figure.value == pytest.approx(ours.by_class["f1"][name].value - theirs.by_class["f1"][name].value)
     assert list(found.f1) == ["glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor"]

@@ -16,10 +16,10 @@ def test_a_column_for_each_figure(results: Results) -> None:
     assert {
         "budget_macs": 6.0,
         "budget_latency": None,
-        "accuracy_low": hscc.accuracy.low,
+        "accuracy_low": hscc.primary.low,
         "f1_no_tumor_se": hscc.classes[2].f1.se,
         "against_dense": "dense",
-        "against_dense_accuracy": hscc.against_dense.accuracy.value,
+        "against_dense_accuracy": hscc.against_dense.primary.value,
         "against_global_svd": "global_svd",
         "against_global_svd_f1_no_tumor_high": hscc.against_global_svd.f1["no_tumor"].high,
         "against_dense_mcnemar_p_holm": hscc.against_dense.mcnemar_p_holm,

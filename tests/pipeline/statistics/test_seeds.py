@@ -13,10 +13,10 @@ def test_seeds_are_averaged() -> None:
     alone, other = row("global_svd", macs=3.0), row("tucker")
     (found, tucker) = summarise_seeds([first, alone, again, other, other.model_copy(update={"seed": 2})])
     assert (found.method, found.budget.macs, found.seeds, tucker.method) == ("global_svd", 6.0, 2, "tucker")
-    assert found.accuracy.mean == pytest.approx(0.85)
-    assert found.accuracy.sd == pytest.approx(0.1 / 2**0.5)
-    assert found.accuracy.se == pytest.approx(0.05)
-    assert found.accuracy.bootstrap_se == pytest.approx(0.03)
+    assert found.primary.mean == pytest.approx(0.85)
+    assert found.primary.sd == pytest.approx(0.1 / 2**0.5)
+    assert found.primary.se == pytest.approx(0.05)
+    assert found.primary.bootstrap_se == pytest.approx(0.03)
     assert found.kl.sd == 0.0
 
 

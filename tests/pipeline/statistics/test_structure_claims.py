@@ -50,11 +50,11 @@ def claims(settings: list[Scored]) -> dict[str, Claim]:
 
 def test_a_score_is_what_the_metrics_say() -> None:
     one = scored(1, 1, 0.0)
-    assert (one.kl.value, one.accuracy.value) == (0.0, 1.0)
+    assert (one.kl.value, one.score.value) == (0.0, 1.0)
     noisy = scored(1, 1, 3.0)
     assert noisy.kl.value > 0.1
     assert noisy.kl.draws.mean() == pytest.approx(noisy.kl.value, rel=0.05)
-    assert noisy.accuracy.value == pytest.approx(noisy.accuracy.draws.mean(), abs=0.02)
+    assert noisy.score.value == pytest.approx(noisy.score.draws.mean(), abs=0.02)
 
 
 def test_fronts_are_of_the_full_calibration() -> None:

@@ -30,6 +30,7 @@ from hscc.pipeline.report.html.sections.training_section import training_section
 from hscc.pipeline.report.html.svg import standalone
 from hscc.pipeline.report.sentences import title, verdict
 from hscc.pipeline.report.wording import RUNTIME_NAMES
+from hscc.pipeline.score_names import score_label, score_title
 from hscc.pipeline.statistics.results import signed
 from hscc.pipeline.statistics.schema import Results
 from hscc.pipeline.statistics.structure_schema import StructureGrid
@@ -145,7 +146,7 @@ def _parts(material: Material) -> list[Section | Absent]:
         calibration_section(results, material.predictions),
         insight_section(material.insight, material.pictures, material.texts),
         protocols_section(material.protocols),
-        training_section(material.histories),
+        training_section(material.histories, results.score),
         provenance_section(results, material.origin),
     ]
 
@@ -161,6 +162,8 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "inline": lambda drawing: Markup(drawing.svg),
         "network_label": network_label,
+        "score_label": score_label,
+        "score_title": score_title,
         "signed": signed,
     }
     return environment

@@ -17,7 +17,7 @@ class _Registration(BaseModel):
     registered: str | None
 
 
-CURVES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+CURVES = ("epoch", "train_loss", "val_loss")
 
 
 def read_history(path: Path) -> pd.DataFrame | None:
@@ -26,7 +26,7 @@ def read_history(path: Path) -> pd.DataFrame | None:
     Parameters
     ----------
     path : Path
-        A CSV with the columns of `CURVES`, one row per epoch.
+        A CSV with the columns of `CURVES` and one ``val_<score>`` per score, one row per epoch.
 
     Returns
     -------

@@ -22,6 +22,7 @@ from hscc.pipeline.report.table import (
     with_error,
     words,
 )
+from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.robustness import CLEAN, LEAKY, ProtocolRow, compare_protocols
 from hscc.pipeline.statistics.schema import AblationRow, Comparison, MethodComparison, Results, SeedSummary
 
@@ -39,11 +40,14 @@ def comparison_table(results: Results, *, with_controls: bool = False) -> Table:
     controls = {row.method for row in results.rows if row.role == "control"}
     pairs = [pair for pair in results.comparisons if with_controls or pair.difference.against not in controls]
     several_seeds = len({pair.seed for pair in pairs}) > 1
+    p_value: Measure[MethodComparison] = measure(
+        "McNemar p", lambda pair: chance(pair.difference.mcnemar_p), meaning="not corrected"
+    )
     measures: list[Measure[MethodComparison]] = [
         *asked_columns(lambda pair: pair.budget, pairs),
         *([measure("seed", lambda pair: Cell(str(pair.seed), value=pair.seed))] if several_seeds else []),
-        measure("accuracy, points (95\u00a0%)", lambda pair: difference(pair.difference.accuracy)),
-        measure("McNemar p", lambda pair: chance(pair.difference.mcnemar_p), meaning="not corrected"),
+        measure(f"{score_label(results.score)}, points (95\u00a0%)", lambda pair: difference(pair.difference.primary)),
+        *([p_value] if results.score == "accuracy" else []),
         measure("KL to dense, nats (95\u00a0%)", lambda pair: difference(pair.difference.kl, 3, 1.0)),
         measure("beyond noise", lambda pair: words(_beyond_noise(pair.difference))),
     ]
@@ -53,7 +57,7 @@ def comparison_table(results: Results, *, with_controls: bool = False) -> Table:
 
 
 def _beyond_noise(found: Comparison) -> str:
-    said = [("accuracy", found.accuracy, 1.0), ("KL", found.kl, -1.0)]
+    said = [(score_label(found.score), found.primary, 1.0), ("KL", found.kl, -1.0)]
     return ", ".join(
         f"{name} {'better' if sign * (each.value or 0.0) > 0 else 'worse'}"
         for name, each, sign in said
@@ -63,6 +67,7 @@ def _beyond_noise(found: Comparison) -> str:
 
 def ablation_table(entries: Sequence[AblationRow]) -> Table:
     """Tabulate each control, and its difference to the method that has what it lacks."""
+    score = entries[0].score if entries else "accuracy"
 
     def compared(label: str, cell: Callable[[Comparison], Cell]) -> Measure[AblationRow]:
         return measure(label, lambda entry: cell(entry.difference) if entry.difference else NOTHING)
@@ -77,11 +82,14 @@ def ablation_table(entries: Sequence[AblationRow]) -> Table:
         measure("KL before, nats", lambda entry: figure(entry.val_kl_before, 3)),
         measure("KL after, nats", lambda entry: with_error(entry.kl)),
         compared("difference of KL (95\u00a0%)", lambda found: difference(found.kl, 3, 1.0)),
-        measure("accuracy, %", lambda entry: with_error(entry.accuracy, 1, 100.0)),
-        compared("difference, points (95\u00a0%)", lambda found: difference(found.accuracy)),
-        compared("McNemar p", lambda found: chance(found.mcnemar_p)),
-        compared("p, Holm", lambda found: chance(found.mcnemar_p_holm)),
+        measure(f"{score_label(score)}, %", lambda entry: with_error(entry.primary, 1, 100.0)),
+        compared("difference, points (95\u00a0%)", lambda found: difference(found.primary)),
     ]
+    if score == "accuracy":
+        measures += [
+            compared("McNemar p", lambda found: chance(found.mcnemar_p)),
+            compared("p, Holm", lambda found: chance(found.mcnemar_p_holm)),
+        ]
     lines = tuple(Line(method_label(entry.method), cells_of(entry, measures)) for entry in entries)
     caption = "Each control minus the method that has what it lacks, on the same images, with 95 % intervals"
     return Table(caption, "network", columns_of(measures), lines)
@@ -93,11 +101,11 @@ def seeds_table(summaries: Sequence[SeedSummary]) -> Table:
         *asked_columns(lambda row: row.budget, summaries),
         measure("seeds", lambda row: figure(row.seeds, 0)),
         measure(
-            "accuracy %, mean ± SE over seeds",
-            lambda row: figure(row.accuracy.mean, 1, factor=100.0, aside=f"± {100 * row.accuracy.se:.1f}"),
+            f"{score_label(summaries[0].score)} %, mean ± SE over seeds",
+            lambda row: figure(row.primary.mean, 1, factor=100.0, aside=f"± {100 * row.primary.se:.1f}"),
         ),
-        measure("SD over seeds, points", lambda row: figure(row.accuracy.sd, 1, factor=100.0)),
-        measure("SE of the test set, points", lambda row: figure(row.accuracy.bootstrap_se, 1, factor=100.0)),
+        measure("SD over seeds, points", lambda row: figure(row.primary.sd, 1, factor=100.0)),
+        measure("SE of the test set, points", lambda row: figure(row.primary.bootstrap_se, 1, factor=100.0)),
         measure(
             "KL, mean ± SE over seeds",
             lambda row: figure(row.kl.mean, 3, aside=f"± {row.kl.se:.3f}"),
@@ -108,7 +116,7 @@ def seeds_table(summaries: Sequence[SeedSummary]) -> Table:
 
 
 def protocols_table(documents: Mapping[str, Results]) -> Table:
-    """Tabulate the same networks under each split protocol, and how much accuracy near-copies in training give.
+    """Tabulate the same networks under each split protocol, and how much near-copies in training raise the score.
 
     Parameters
     ----------
@@ -117,9 +125,10 @@ def protocols_table(documents: Mapping[str, Results]) -> Table:
     """
     rows = compare_protocols(documents)
     names = list(rows[0].protocols)
+    score = score_label(next(iter(documents.values())).score)
     measures: list[Measure[ProtocolRow]] = [
         *asked_columns(lambda row: row.budget, rows),
-        *(column for name in names for column in _under(name)),
+        *(column for name in names for column in _under(name, score)),
     ]
     if {LEAKY, CLEAN} <= set(names):
         measures.append(measure(f"{LEAKY} − {CLEAN}, points", _leakage))
@@ -127,16 +136,16 @@ def protocols_table(documents: Mapping[str, Results]) -> Table:
     return Table("The same networks under each protocol, ± one standard error", "network", columns_of(measures), lines)
 
 
-def _under(name: str) -> tuple[Measure[ProtocolRow], Measure[ProtocolRow]]:
-    def accuracy(row: ProtocolRow) -> Cell:
+def _under(name: str, score: str) -> tuple[Measure[ProtocolRow], Measure[ProtocolRow]]:
+    def primary(row: ProtocolRow) -> Cell:
         found = row.protocols.get(name)
-        return with_error(found.accuracy, 1, 100.0) if found else NOTHING
+        return with_error(found.primary, 1, 100.0) if found else NOTHING
 
     def to_dense(row: ProtocolRow) -> Cell:
         found = row.protocols.get(name)
-        return difference(found.against_dense.accuracy) if found and found.against_dense else NOTHING
+        return difference(found.against_dense.primary) if found and found.against_dense else NOTHING
 
-    return measure(f"{name}: accuracy, %", accuracy), measure("− dense, points (95\u00a0%)", to_dense)
+    return measure(f"{name}: {score}, %", primary), measure("− dense, points (95\u00a0%)", to_dense)
 
 
 def _leakage(row: ProtocolRow) -> Cell:

@@ -25,9 +25,11 @@ from hscc.pipeline.report.table import (
 )
 from hscc.pipeline.report.tables.seed_means import mean_over_seeds
 from hscc.pipeline.report.wording import RUNTIME_NAMES
+from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.schema import Estimate, NetworkRow, Results, Timing
 
 SEED, INT8 = "seed", "int8"  # kinds of rows beside the roles of `NetworkRow`
+_ERRORS = ("ece", "brier")  # scores of which less is better
 _ALWAYS = 2  # batch sizes whose speed-up is always shown
 
 
@@ -38,7 +40,7 @@ class Entry:
     row: NetworkRow
     kind: str
     seeds: int = 1
-    accuracy_se: float | None = None
+    score_se: float | None = None
     aside: str = ""
 
 
@@ -109,7 +111,7 @@ def summary_table(results: Results) -> Table:
         measure("MACs, M", lambda row: figure(row.macs, 0, factor=1e-6)),
         measure("parameters, M", lambda row: figure(row.params, 1, factor=1e-6)),
         measure("file, MB", lambda row: figure(row.size_bytes, 1, factor=1e-6)),
-        measure("accuracy, % (95 %)", lambda row: with_interval(row.accuracy)),
+        measure(f"{score_label(results.score)}, % (95 %)", lambda row: with_interval(row.primary)),
         measure("− dense, points (95 %)", lambda row: _to_dense(row, difference)),
         *(_speed(f"times faster, batch {batch}", batch, with_iqr=False) for batch in batches),
     ]
@@ -142,7 +144,7 @@ def best_other(results: Results) -> NetworkRow | None:
 
 def _means(results: Results) -> Iterator[Entry]:
     for mean in mean_over_seeds([results.dense(), *results.compressed()], results.seeds):
-        yield Entry(mean.row, mean.row.role, len(mean.of_seeds), mean.accuracy_se)
+        yield Entry(mean.row, mean.row.role, len(mean.of_seeds), mean.score_se)
         if len(mean.of_seeds) > 1:
             yield from (Entry(row, SEED, aside=f"seed {row.seed}") for row in mean.of_seeds)
 
@@ -165,21 +167,21 @@ def _measures(results: Results, entries: Sequence[Entry]) -> list[Measure[Entry]
     head = [
         *asked_columns(lambda row: row.budget, [entry.row for entry in entries]),
         *_savings("fewer MACs", "fewer params", "file, MB"),
-        measure("accuracy, %", lambda row: with_error(row.accuracy, 1, 100.0)),
+        measure(f"{score_label(results.score)}, %", lambda row: with_error(row.primary, 1, 100.0)),
     ]
     rest = [
         measure("to dense, points [95\u00a0%]", lambda row: _to_dense(row, difference)),
-        measure("p, Holm", lambda row: chance(row.against_dense.mcnemar_p_holm if row.against_dense else None)),
+        *([_holm_to_dense()] if results.score == "accuracy" else []),
         measure("KL to dense, nats", lambda row: NOTHING if row.is_dense else with_error(row.kl)),
         *(
             _speed(f"speed-up, batch {batch} (IQR)", batch, group="" if place < _ALWAYS else "clock")
             for place, batch in enumerate(timed)
         ),
-        *_scores(),
-        *_against_global_svd(),
+        *_scores(results),
+        *_against_global_svd(results.score),
         *(column for batch in timed for column in _clock(batch)),
         *(_speed(f"speed-up in torch, batch {batch}", batch, "torch", "torch", with_iqr=False) for batch in torch),
-        *_before_tuning(),
+        *_before_tuning(score_label(results.score)),
     ]
     return [*map(_of_entry, head), *([spread] if several_seeds else []), *map(_of_entry, rest)]
 
@@ -188,7 +190,7 @@ def _brief_measures(results: Results, rows: Sequence[NetworkRow]) -> list[Measur
     return [
         *asked_columns(lambda row: row.budget, rows),
         *_savings("MACs", "params", "MB"),
-        measure("accuracy %", lambda row: with_error(row.accuracy, 1, 100.0)),
+        measure(f"{score_label(results.score)} %", lambda row: with_error(row.primary, 1, 100.0)),
         measure("KL", lambda row: figure(row.kl.value, 3)),
         *(_speed(f"speed b{batch}", batch, with_iqr=False) for batch in results.batches()[:_ALWAYS]),
     ]
@@ -199,7 +201,7 @@ def _of_entry(of_row: Measure[NetworkRow]) -> Measure[Entry]:
 
 
 def _seed_spread(entry: Entry) -> Cell:
-    return figure(entry.accuracy_se, 2, factor=100.0, aside=f"of {entry.seeds}")
+    return figure(entry.score_se, 2, factor=100.0, aside=f"of {entry.seeds}")
 
 
 def _savings(macs: str, params: str, size: str) -> list[Measure[NetworkRow]]:
@@ -211,7 +213,7 @@ def _savings(macs: str, params: str, size: str) -> list[Measure[NetworkRow]]:
 
 
 def _to_dense(row: NetworkRow, make: Callable[[Estimate], Cell]) -> Cell:
-    return make(row.against_dense.accuracy) if row.against_dense else NOTHING
+    return make(row.against_dense.primary) if row.against_dense else NOTHING
 
 
 def _speed(
@@ -241,43 +243,57 @@ def _clock(batch: int) -> list[Measure[NetworkRow]]:
     ]
 
 
-def _scores() -> list[Measure[NetworkRow]]:
+def _holm_to_dense() -> Measure[NetworkRow]:
+    return measure("p, Holm", lambda row: chance(row.against_dense.mcnemar_p_holm if row.against_dense else None))
+
+
+def _scores(results: Results) -> list[Measure[NetworkRow]]:
+    """The scores beside the primary one: in percent, but errors of probabilities as they are."""
+    others = [name for name in results.dense().scores if name != results.score]
     return [
-        measure("balanced accuracy, %", lambda row: with_error(row.balanced_accuracy, 1, 100.0), "scores"),
-        measure("macro F1, %", lambda row: with_error(row.macro_f1, 1, 100.0), "scores"),
+        *(_score(name) for name in others if name not in _ERRORS),
         measure("agreement, %", lambda row: with_error(row.agreement, 1, 100.0), "scores"),
-        measure("ROC AUC", lambda row: with_error(row.roc_auc), "scores"),
-        measure("ECE", lambda row: with_error(row.ece), "scores"),
-        measure("Brier", lambda row: with_error(row.brier), "scores"),
+        *(_score(name) for name in others if name in _ERRORS),
     ]
 
 
-def _against_global_svd() -> list[Measure[NetworkRow]]:
-    def pair(row: NetworkRow, name: str) -> Estimate | None:
-        return getattr(row.against_global_svd, name) if row.against_global_svd else None
+def _score(name: str) -> Measure[NetworkRow]:
+    label = score_label(name)
+    if name in _ERRORS:
+        return measure(label, lambda row: with_error(row.scores[name]), "scores")
+    return measure(f"{label}, %", lambda row: with_error(row.scores[name], 1, 100.0), "scores")
 
+
+def _against_global_svd(score: str) -> list[Measure[NetworkRow]]:
+    def primary(row: NetworkRow) -> Estimate | None:
+        return row.against_global_svd.primary if row.against_global_svd else None
+
+    def kl(row: NetworkRow) -> Estimate | None:
+        return row.against_global_svd.kl if row.against_global_svd else None
+
+    p_value: Measure[NetworkRow] = measure(
+        "p to Global SVD, Holm",
+        lambda row: chance(row.against_global_svd.mcnemar_p_holm if row.against_global_svd else None),
+        "svd",
+    )
     return [
-        measure("to Global SVD, points [95\u00a0%]", lambda row: difference(pair(row, "accuracy")), "svd"),
-        measure("KL to Global SVD's [95\u00a0%]", lambda row: difference(pair(row, "kl"), 3, 1.0), "svd"),
-        measure(
-            "p to Global SVD, Holm",
-            lambda row: chance(row.against_global_svd.mcnemar_p_holm if row.against_global_svd else None),
-            "svd",
-        ),
+        measure("to Global SVD, points [95\u00a0%]", lambda row: difference(primary(row)), "svd"),
+        measure("KL to Global SVD's [95\u00a0%]", lambda row: difference(kl(row), 3, 1.0), "svd"),
+        *([p_value] if score == "accuracy" else []),
     ]
 
 
-def _before_tuning() -> list[Measure[NetworkRow]]:
+def _before_tuning(score: str) -> list[Measure[NetworkRow]]:
     return [
         measure(
-            "validation accuracy before, %",
-            lambda row: figure(row.validation.accuracy_before, 1, factor=100.0),
+            f"validation {score} before, %",
+            lambda row: figure(row.validation.score_before, 1, factor=100.0),
             "before",
         ),
         measure("validation KL before, nats", lambda row: figure(row.validation.kl_before, 3), "before"),
         measure(
-            "validation accuracy, no training, %",
-            lambda row: figure(row.validation.accuracy_untrained, 1, factor=100.0),
+            f"validation {score}, no training, %",
+            lambda row: figure(row.validation.score_untrained, 1, factor=100.0),
             "before",
         ),
         measure("validation KL, no training, nats", lambda row: figure(row.validation.kl_untrained, 3), "before"),

@@ -8,8 +8,6 @@ from statistics import fmean
 
 from hscc.pipeline.statistics.schema import AskedBudget, ClassScores, Estimate, NetworkRow, SeedSummary
 
-_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier", "kl", "agreement")
-
 
 @dataclass(frozen=True)
 class SeedMean:
@@ -21,13 +19,13 @@ class SeedMean:
         Scores and their bootstrap errors are means over the seeds; whatever is paired or timed is the first seed's.
     of_seeds : tuple of NetworkRow
         The networks, one per seed.
-    accuracy_se : float or None
-        Standard error of the mean accuracy over the seeds; None with one seed.
+    score_se : float or None
+        Standard error of the mean primary score over the seeds; None with one seed.
     """
 
     row: NetworkRow
     of_seeds: tuple[NetworkRow, ...]
-    accuracy_se: float | None
+    score_se: float | None
 
 
 def mean_over_seeds(rows: Sequence[NetworkRow], summaries: Sequence[SeedSummary] = ()) -> list[SeedMean]:
@@ -48,7 +46,7 @@ def mean_over_seeds(rows: Sequence[NetworkRow], summaries: Sequence[SeedSummary]
     cells: dict[tuple[str, AskedBudget], list[NetworkRow]] = {}
     for row in rows:
         cells.setdefault((row.method, row.budget), []).append(row)
-    errors = {(summary.method, summary.budget): summary.accuracy.se for summary in summaries}
+    errors = {(summary.method, summary.budget): summary.primary.se for summary in summaries}
     return [SeedMean(_mean_row(same), tuple(same), errors.get(cell)) for cell, same in cells.items()]
 
 
@@ -56,7 +54,8 @@ def _mean_row(same: Sequence[NetworkRow]) -> NetworkRow:
     first = min(same, key=lambda row: row.seed)
     if len(same) == 1:
         return first
-    means = {name: _mean([getattr(row, name) for row in same]) for name in _SCORES}
+    scores = {name: _mean([row.scores[name] for row in same]) for name in first.scores}
+    means = {"scores": scores, **{name: _mean([getattr(row, name) for row in same]) for name in ("kl", "agreement")}}
     classes = tuple(
         ClassScores(
             name=found[0].name,

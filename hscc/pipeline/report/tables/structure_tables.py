@@ -17,6 +17,7 @@ from hscc.pipeline.report.table import (
     with_error,
     words,
 )
+from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.structure_schema import FIXED, StructureGrid, StructureRow
 
 
@@ -42,7 +43,7 @@ def settings_table(grid: StructureGrid) -> Table:
         measure("fewer params", lambda row: figure(row.params_ratio, 2, "×")),
         measure("predicted loss", lambda row: figure(row.predicted_loss, 3)),
         measure("KL to dense, nats", lambda row: with_error(row.val_kl)),
-        measure("accuracy, %", lambda row: with_error(row.val_accuracy, 1, 100.0)),
+        measure(f"{score_label(grid.score)}, %", lambda row: with_error(row.val_score, 1, 100.0)),
         *(_speed(batch) for batch in grid.batches),
         measure("on a front", lambda row: words(_fronts(row))),
     ]
@@ -59,7 +60,7 @@ def settings_table(grid: StructureGrid) -> Table:
 
 def settings_note(grid: StructureGrid) -> str:
     """Say what the columns of `settings_table` are."""
-    dense = f"dense accuracy {with_error(grid.dense.val_accuracy, 1, 100.0)} %; " if grid.dense else ""
+    dense = f"dense {score_label(grid.score)} {with_error(grid.dense.val_score, 1, 100.0)} %; " if grid.dense else ""
     return f"{dense}on a front: no other setting has a smaller KL at as much of it"
 
 
@@ -75,12 +76,12 @@ def _fronts(row: StructureRow) -> str:
 def structures_table(grid: StructureGrid) -> Table:
     """Tabulate one row per structure with a group of columns for each budget; smaller calibrations at the end."""
     budgets = sorted({row.budget_macs for row in grid.rows})
-    names = ("KL", "accuracy, %", f"faster {' / '.join(f'b{batch}' for batch in grid.batches)}")
+    names = ("KL", f"{score_label(grid.score)}, %", f"faster {' / '.join(f'b{batch}' for batch in grid.batches)}")
     found: dict[str, dict[float, tuple[Cell, ...]]] = {}
     for row in grid.rows:
         size = "" if row.images == grid.calibration else f", {row.images} images"
         speeds = " / ".join(f"{row.timing(batch).speedup:.2f}×" for batch in grid.batches)
-        cells = (with_error(row.val_kl), with_error(row.val_accuracy, 1, 100.0), Cell(speeds))
+        cells = (with_error(row.val_kl), with_error(row.val_score, 1, 100.0), Cell(speeds))
         found.setdefault(f"{structure_label(row)}{size}", {})[row.budget_macs] = cells
     empty = (NOTHING,) * len(names)
     lines = tuple(

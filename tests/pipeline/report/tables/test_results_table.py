@@ -23,16 +23,16 @@ def test_scores_are_means_and_what_is_paired_or_timed_is_the_first_seeds() -> No
     first = network(seed=0, accuracy=around(0.90), gain=0.01)
     second = network(seed=1, accuracy=around(0.94, 0.03), timed=False)
     (mean,) = mean_over_seeds([second, first], summarise_seeds([first, second]))
-    assert mean.row.accuracy.value == pytest.approx(0.92) and mean.row.accuracy.se == pytest.approx(0.02)
+    assert mean.row.primary.value == pytest.approx(0.92) and mean.row.primary.se == pytest.approx(0.02)
     assert mean.row.against_dense == first.against_dense and mean.row.timings == first.timings
-    assert mean.accuracy_se == pytest.approx(0.02) and len(mean.of_seeds) == 2
+    assert mean.score_se == pytest.approx(0.02) and len(mean.of_seeds) == 2
 
 
 def test_one_seed_has_no_spread_and_order_stays() -> None:
     rows = [network("dense"), network("tucker", 3.0), network("hscc", 3.0), network("hscc", {"latency": 3.0})]
     means = mean_over_seeds(rows)
     assert [mean.row for mean in means] == rows
-    assert all(mean.accuracy_se is None for mean in means)
+    assert all(mean.score_se is None for mean in means)
 
 
 def test_a_row_is_a_method_and_budget_with_its_seeds_and_int8_variants() -> None:

@@ -13,6 +13,7 @@ from hscc.pipeline.names import budget_label, method_label
 from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
 from hscc.pipeline.report.tables.comparison_tables import ablation_table
+from hscc.pipeline.score_names import score_label, score_title
 from hscc.pipeline.statistics.schema import AblationRow, AskedBudget, Estimate, Results
 
 HEADING = "What each idea contributes"
@@ -29,7 +30,7 @@ PANELS: tuple[tuple[str, Score, str, str, float], ...] = (
         1.0,
     ),
     ("kl", lambda entry: entry.kl, "KL after fine-tuning, nats", "Fidelity after fine-tuning", 1.0),
-    ("accuracy", lambda entry: entry.accuracy, "test accuracy, %", "Accuracy after fine-tuning", 100.0),
+    ("{}", lambda entry: entry.primary, "test {}, %", "{} after fine-tuning", 100.0),
 )
 
 
@@ -53,10 +54,16 @@ def ablation_drawings(entries: Sequence[AblationRow]) -> list[Drawing]:
     Returns
     -------
     list of Drawing
-        One panel each for KL before fine-tuning, KL after it, and accuracy; a panel without figures is left out. Bars
-        are one bootstrap standard error.
+        One panel each for KL before fine-tuning, KL after it, and the primary score; a panel without figures is left
+        out. Bars are one bootstrap standard error.
     """
-    return [_panel(entries, *panel) for panel in PANELS if any(panel[1](entry).value is not None for entry in entries)]
+    score = entries[0].score
+    label, title = score_label(score), score_title(score)
+    return [
+        _panel(entries, name.format(score), figure, axis.format(label), heading.format(title), factor)
+        for name, figure, axis, heading, factor in PANELS
+        if any(figure(entry).value is not None for entry in entries)
+    ]
 
 
 def _budgets(entries: Sequence[AblationRow]) -> list[AskedBudget]:

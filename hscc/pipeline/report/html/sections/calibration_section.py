@@ -14,11 +14,11 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from hscc.pipeline.names import network_label
-from hscc.pipeline.report.html.section import Section
+from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import GRID, MUTED, STYLE, Drawing, LegendEntry, series_colour, to_svg
 from hscc.pipeline.report.table import Line, Measure, Table, cells_of, columns_of, measure, with_error
 from hscc.pipeline.statistics.metrics import ECE_BINS, confidence_bins
-from hscc.pipeline.statistics.predictions import logits_of, predictions_of
+from hscc.pipeline.statistics.predictions import is_of_maps, logits_of, predictions_of
 from hscc.pipeline.statistics.schema import NetworkRow, Results
 
 
@@ -160,15 +160,17 @@ def bins_of(row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str]) 
     return reliability(labels, logits_of(found))
 
 
-def calibration_section(results: Results, predictions: pd.DataFrame) -> Section:
+def calibration_section(results: Results, predictions: pd.DataFrame) -> Section | Absent:
     """Lay out reliability diagram, expected calibration error and Brier score of the dense and the chosen network."""
+    if is_of_maps(predictions):
+        return Absent("Calibration", "it is not measured for segmentations.")
     dense, chosen = results.dense(), results.chosen()
     networks = {network_label(row): bins_of(row, predictions, results.classes) for row in (dense, chosen)}
     drawing = reliability_drawing(networks, "Reliability")
     rows = [row for row in (dense, chosen, results.int8_of(chosen)) if row is not None]
     measures: list[Measure[NetworkRow]] = [
-        measure("ECE", lambda row: with_error(row.ece)),
-        measure("Brier", lambda row: with_error(row.brier)),
+        measure("ECE", lambda row: with_error(row.scores["ece"])),
+        measure("Brier", lambda row: with_error(row.scores["brier"])),
     ]
     lines = tuple(Line(network_label(row), cells_of(row, measures)) for row in rows)
     table = Table("Calibration, ± one bootstrap standard error", "network", columns_of(measures), lines)

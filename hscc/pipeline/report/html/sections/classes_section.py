@@ -18,7 +18,7 @@ from hscc.pipeline.report.html.series import Mark, key_of, marks
 from hscc.pipeline.report.html.svg import INK, PAPER, STYLE, Drawing, LegendEntry, series_colour, to_svg
 from hscc.pipeline.report.table import Column, Line, Table, with_error
 from hscc.pipeline.report.tables.seed_means import mean_over_seeds
-from hscc.pipeline.statistics.predictions import predictions_of
+from hscc.pipeline.statistics.predictions import is_of_maps, network_rows, pixel_confusion, predictions_of
 from hscc.pipeline.statistics.schema import ClassScores, Estimate, NetworkRow, Results
 
 _SCORES: tuple[tuple[str, Callable[[ClassScores], Estimate]], ...] = (
@@ -96,8 +96,11 @@ def _table(networks: Sequence[NetworkRow], classes: Sequence[str]) -> Table:
 def _matrix(
     row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]
 ) -> Mapping[str, Any]:
-    found = predictions_of(predictions, row.name)
-    counts = confusion_matrix(found["label"], found["predicted"], labels=list(classes))
+    if is_of_maps(predictions):
+        counts = pixel_confusion(network_rows(predictions, row.name), classes)
+    else:
+        found = predictions_of(predictions, row.name)
+        counts = confusion_matrix(found["label"], found["predicted"], labels=list(classes))
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return {
         "title": network_label(row),

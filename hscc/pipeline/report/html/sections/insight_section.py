@@ -23,12 +23,14 @@ from hscc.pipeline.insight.schema import (
     ImportancePicture,
     Insight,
     LayerMap,
+    MapOverlay,
     MapPicture,
     MapSimilarity,
 )
 from hscc.pipeline.names import cell_label
 from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.table import Cell, Line, Measure, Table, cells_of, columns_of, figure, measure, words
+from hscc.pipeline.score_names import score_label
 
 LONGEST_SIDE = 640  # pixels: twice what a phone or a column of the page shows
 _QUALITY = 80
@@ -71,7 +73,8 @@ def insight_section(insight: Insight | None, folder: Path, texts: Texts) -> Sect
         "layers": [_layer(layer, folder) for layer in insight.layers],
         "importance": _importance(insight.importance, insight.classes, texts),
         "importance_pictures": [_importance_picture(entry, folder, texts) for entry in insight.importance_pictures],
-        "cams": _maps(insight.cams, folder, texts),
+        "cams": _maps(insight.cams, folder, texts) if insight.cams else None,
+        "overlays": [_overlay(entry, insight.score, folder, texts) for entry in insight.overlays],
         "flip_counts": _flip_counts(insight.flip_counts),
         "flips": _gallery(insight.flips, folder, texts),
     }
@@ -87,7 +90,7 @@ class Picture:
     height: int
 
 
-def embed(folder: Path, name: str) -> Picture:
+def embed(folder: Path, name: str, longest: int = LONGEST_SIDE) -> Picture:
     """Turn a picture into an address that holds its content.
 
     Parameters
@@ -96,11 +99,13 @@ def embed(folder: Path, name: str) -> Picture:
         Where the pictures are.
     name : str
         File name in it.
+    longest : int
+        Pixels of its longest side, at most.
 
     Returns
     -------
     Picture
-        WebP of at most `LONGEST_SIDE` pixels a side, as a ``data:`` address.
+        WebP, as a ``data:`` address.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def embed(folder: Path, name: str) -> Picture:
     buffer = io.BytesIO()
     try:
         with Image.open(path) as image:
-            image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            image.thumbnail((longest, longest))
             image.convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=6)
             width, height = image.size
     except (UnidentifiedImageError, OSError) as error:
@@ -215,6 +220,17 @@ def _map_picture(entry: MapPicture, folder: Path, texts: Texts) -> Mapping[str, 
         "alt": f"{_begun(texts.subject)} of {label}, and where both networks look in it: {said}.",
         "path": entry.path,
         "picture": embed(folder, entry.picture),
+    }
+
+
+def _overlay(entry: MapOverlay, score: str, folder: Path, texts: Texts) -> Mapping[str, Any]:
+    said = f"{score_label(score)} {100 * entry.dense:.1f} % dense, {100 * entry.small:.1f} % compressed"
+    return {
+        "network": cell_label(entry.network),
+        "said": said,
+        "alt": f"{_begun(texts.subject)} as it is, with the dense and with the compressed network's mask: {said}.",
+        "path": entry.path,
+        "picture": embed(folder, entry.picture, 2 * LONGEST_SIDE),
     }
 
 

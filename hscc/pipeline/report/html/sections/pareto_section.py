@@ -1,4 +1,4 @@
-"""Accuracy against what was saved: one point per network, the front, the dense network's band."""
+"""The primary score against what was saved: one point per network, the front, the dense network's band."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hscc.pipeline.report.html.series import Key, Mark, key_of, legend, marks
 from hscc.pipeline.report.html.svg import GRID, INK, MUTED, STYLE, Drawing, to_svg
 from hscc.pipeline.report.tables.seed_means import mean_over_seeds
 from hscc.pipeline.report.wording import points, score
+from hscc.pipeline.score_names import score_label, score_title
 from hscc.pipeline.statistics.results import pareto_front
 from hscc.pipeline.statistics.schema import DENSE, Estimate, NetworkRow, Results
 
@@ -27,7 +28,7 @@ Gain = Callable[[NetworkRow], float | None]
 
 
 def pareto_section(results: Results) -> Section:
-    """Draw accuracy against MACs, and against the speed-up at each of the first batch sizes that were timed."""
+    """Draw the primary score against MACs, and against the speed-up at the first batch sizes that were timed."""
     rows = [mean.row for mean in mean_over_seeds([results.dense(), *results.compressed()], results.seeds)]
     drawings = [pareto_drawing(rows, _macs_ratio, "pareto-macs-ratio", "times fewer MACs", "Against MACs")]
     for batch in _timed(rows, results.batches())[:_BATCHES]:
@@ -35,11 +36,11 @@ def pareto_section(results: Results) -> Section:
         name, title = f"pareto-speedup-b{batch}", f"Against measured time, batch {batch}"
         drawings.append(pareto_drawing(rows, _speedup_at(batch), name, label, title))
     content = {"drawings": drawings, "legend": drawings[0].legend}
-    return Section("pareto", "Accuracy kept against work saved", content, tuple(drawings))
+    return Section("pareto", f"{score_title(results.score)} kept against work saved", content, tuple(drawings))
 
 
 def pareto_drawing(rows: Sequence[NetworkRow], gain: Gain, name: str, label: str, title: str) -> Drawing:
-    """Draw test accuracy against a figure of which more is better.
+    """Draw the primary score against a figure of which more is better.
 
     Parameters
     ----------
@@ -53,28 +54,29 @@ def pareto_drawing(rows: Sequence[NetworkRow], gain: Gain, name: str, label: str
     Returns
     -------
     Drawing
-        Error bars are one standard error of the accuracy, the band is the dense network's, and the dashed line joins
+        Error bars are one standard error of the score, the band is the dense network's, and the dashed line joins
         the networks that no other beats on both counts. Every point says its figures when it is pointed at.
     """
     found = sorted(((x, row) for row in rows if (x := gain(row)) is not None), key=lambda pair: pair[0])
     known = marks(row for row in rows if gain(row) is not None)
     said: dict[str, str] = {}
+    name_of_score = score_label(rows[0].score)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        _dense_band(axes, next(row.accuracy for row in rows if row.is_dense))
+        _dense_band(axes, next(row.primary for row in rows if row.is_dense))
         _front(axes, found)
         aside = _asides(known)
         for number, (x, row) in enumerate(found):
             gid = f"point-{number}"
-            _point(axes, x, row.accuracy, known[key_of(row)], aside[key_of(row)], gid)
+            _point(axes, x, row.primary, known[key_of(row)], aside[key_of(row)], gid)
             said[gid] = _words(row, x, label)
         axes.set_xlabel(label)
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"test {name_of_score}, %")
         axes.margins(x=0.08, y=0.12)
         axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
         axes.xaxis.set_major_locator(MaxNLocator(6))
-    summary = f"Test accuracy against {label}, {len(found)} networks. The figures are in the results table."
+    summary = f"Test {name_of_score} against {label}, {len(found)} networks. The figures are in the results table."
     return Drawing(name, title, to_svg(figure, name, summary, said), legend(known))
 
 
@@ -94,18 +96,18 @@ def _timed(rows: Sequence[NetworkRow], batches: Sequence[int]) -> list[int]:
     return [batch for batch in batches if any(row.timing(batch) for row in rows if not row.is_dense)]
 
 
-def _percent(accuracy: Estimate) -> tuple[float, float]:
-    return 100 * (accuracy.value or 0.0), 100 * (accuracy.se or 0.0)
+def _percent(found: Estimate) -> tuple[float, float]:
+    return 100 * (found.value or 0.0), 100 * (found.se or 0.0)
 
 
-def _dense_band(axes: Axes, accuracy: Estimate) -> None:
-    middle, error = _percent(accuracy)
+def _dense_band(axes: Axes, found: Estimate) -> None:
+    middle, error = _percent(found)
     axes.axhspan(middle - error, middle + error, color=GRID, alpha=0.5, linewidth=0)
     axes.axhline(middle, color=MUTED, linewidth=0.8)
 
 
 def _front(axes: Axes, found: Sequence[tuple[float, NetworkRow]]) -> None:
-    xs, ys = [x for x, _ in found], [_percent(row.accuracy)[0] for _, row in found]
+    xs, ys = [x for x, _ in found], [_percent(row.primary)[0] for _, row in found]
     best = [pair for pair, on_front in zip(zip(xs, ys, strict=True), pareto_front(xs, ys), strict=True) if on_front]
     axes.plot(*zip(*best, strict=True), color=INK, linewidth=0.9, linestyle=(0, (3, 3)), zorder=2)
 
@@ -118,8 +120,8 @@ def _asides(known: dict[Key, Mark]) -> dict[Key, float]:
     }
 
 
-def _point(axes: Axes, x: float, accuracy: Estimate, mark: Mark, aside: float, gid: str) -> None:
-    y, error = _percent(accuracy)
+def _point(axes: Axes, x: float, found: Estimate, mark: Mark, aside: float, gid: str) -> None:
+    y, error = _percent(found)
     place = offset_copy(axes.transData, axes.get_figure(root=True), x=aside, units="points")
     style = mark.style()
     if mark.is_control:
@@ -132,9 +134,9 @@ def _point(axes: Axes, x: float, accuracy: Estimate, mark: Mark, aside: float, g
 
 
 def _words(row: NetworkRow, x: float, label: str) -> str:
-    lines = [network_label(row), f"accuracy {score(row.accuracy)} %"]
+    lines = [network_label(row), f"{score_label(row.score)} {score(row.primary)} %"]
     if row.against_dense:
-        lines.append(f"{points(row.against_dense.accuracy)} points to dense")
+        lines.append(f"{points(row.against_dense.primary)} points to dense")
     lines.append(f"{x:.2f} {label}")
     if x != row.macs_ratio:
         lines.append(f"{row.macs_ratio:.1f} times fewer MACs")

@@ -1,4 +1,4 @@
-"""The same networks under other split protocols, side by side: how much accuracy near-copies in training give."""
+"""The same networks under other split protocols, side by side: how much near-copies in training raise the score."""
 
 from __future__ import annotations
 

@@ -177,5 +177,5 @@ def _kl(row: StructureRow) -> float:
 def _words(row: StructureRow) -> str:
     return (
         f"{structure_label(row)}, {row.budget_macs:g}× fewer MACs\nKL {with_error(row.val_kl)}\n"
-        f"validation accuracy {score(row.val_accuracy)} %"
+        f"validation score {score(row.val_score)} %"
     )

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import STYLE, Drawing, LegendEntry, series_colour, to_svg
+from hscc.pipeline.score_names import score_label, score_title
 
 _SERIES = (0, 2, 3, 4, 5, 6, 7)  # the accent first
 
@@ -21,9 +22,9 @@ def curves_drawing(histories: Mapping[str, pd.DataFrame], quantity: str, label: 
     Parameters
     ----------
     histories : mapping of str to pandas.DataFrame
-        By protocol; columns ``epoch``, ``train_<quantity>``, ``val_<quantity>``.
+        By protocol; columns ``epoch``, ``val_<quantity>`` and, where it was recorded, ``train_<quantity>``.
     quantity : str
-        ``accuracy`` or ``loss``.
+        ``loss`` or the name of a score.
     label : str
         Of the vertical axis.
     factor : float
@@ -40,14 +41,15 @@ def curves_drawing(histories: Mapping[str, pd.DataFrame], quantity: str, label: 
         for index, history in enumerate(histories.values()):
             colour = series_colour(_SERIES[index % len(_SERIES)])
             axes.plot(history["epoch"], factor * history[f"val_{quantity}"], color=colour)
-            axes.plot(history["epoch"], factor * history[f"train_{quantity}"], color=colour, linestyle=(0, (2, 2)))
+            if f"train_{quantity}" in history:
+                axes.plot(history["epoch"], factor * history[f"train_{quantity}"], color=colour, linestyle=(0, (2, 2)))
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     name = f"training-{quantity}"
     return Drawing(
         name,
-        quantity.capitalize(),
+        score_title(quantity),
         to_svg(figure, name, f"{label} by epoch, {', '.join(histories)}"),
         _legend(histories),
     )
@@ -60,23 +62,26 @@ def _legend(names: Iterable[str]) -> tuple[LegendEntry, ...]:
 HEADING = "Training of the dense network"
 
 
-def training_section(histories: Mapping[str, pd.DataFrame]) -> Section | Absent:
-    """Draw the training curves.
+def training_section(histories: Mapping[str, pd.DataFrame], score: str = "accuracy") -> Section | Absent:
+    """Draw the training curves: of the primary score and of the loss.
 
     Parameters
     ----------
     histories : mapping of str to pandas.DataFrame
         By protocol.
+    score : str
+        Name of the primary score.
 
     Returns
     -------
     Section or Absent
         Absent where there is no curve.
     """
+    histories = {name: history for name, history in histories.items() if f"val_{score}" in history}
     if not histories:
         return Absent(HEADING, "reports/train holds no curve.")
     drawings = (
-        curves_drawing(histories, "accuracy", "accuracy, %", 100.0),
-        curves_drawing(histories, "loss", "cross-entropy, nats"),
+        curves_drawing(histories, score, f"{score_label(score)}, %", 100.0),
+        curves_drawing(histories, "loss", "loss, nats"),
     )
     return Section("training", HEADING, {"drawings": drawings, "legend": drawings[0].legend}, drawings)

@@ -1,0 +1,33 @@
+"""Names of scores for a reader.
+
+Every score is a fraction of which more is better. It is shown in percent, and a difference of two in points
+(hundredths), the area under a ROC curve included.
+"""
+
+from __future__ import annotations
+
+_LABELS = {
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "pixel_roc_auc": "pixel ROC AUC",
+    "dice": "Dice",
+    "iou": "IoU",
+    "ece": "ECE",
+    "brier": "Brier score",
+}
+
+
+def score_label(name: str) -> str:
+    """Name of a score in running text; an unknown one keeps its own, with spaces."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def score_title(name: str) -> str:
+    """Name of a score at the start of a sentence or a heading."""
+    label = score_label(name)
+    return label[0].upper() + label[1:]
+
+
+def better_in(name: str) -> str:
+    """What a network with more of a score is, such as ``more accurate``."""
+    return "more accurate" if name == "accuracy" else f"better in {score_label(name)}"

@@ -1,0 +1,1 @@
+"""What evaluation asks of a task; see `hscc.pipeline.tasks`."""

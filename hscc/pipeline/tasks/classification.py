@@ -1,0 +1,68 @@
+"""Classification: one label per image."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import nn
+
+from hscc.networks.storage import ModelCard
+from hscc.outputs import Outputs
+from hscc.pipeline.data.loading import augmentation_of, balanced_sample, read_splits
+from hscc.pipeline.tasks.base import Task, TrainingViews
+from hscc.training.agreement import agreement, split_logits
+from hscc.training.finetuning import Evaluate
+from hscc.training.images import EVALUATION_BATCH, Split
+from hscc.training.loop import Loss
+from hscc.training.supervised import cross_entropy, score
+from hscc.training.views import Epochs, Views
+
+
+class Classification(Task):
+    """Cross-entropy on labels; networks answer logits, shape (N, classes)."""
+
+    name = "classification"
+    outputs = Outputs("classes")
+    batch = EVALUATION_BATCH
+    keeps_answers = True
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """See `Task`; one logit per class."""
+        return (len(self.params.data.classes),)
+
+    def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
+        """See `Task`; targets are class indices."""
+        return read_splits(manifest, card, protocol, workspace)
+
+    def training(self, train: Split) -> TrainingViews:
+        """See `Task`; images of the sizes of ``train.sizes``."""
+        settings = self.params.train
+        augmentation = augmentation_of(self.params.data)
+        return Views(
+            train, settings.batch_size, settings.seed, augmentation, sizes=settings.sizes, epochs=settings.epochs
+        )
+
+    def views(self, train: Split, batch_size: int, seed: int) -> Epochs:
+        """See `Task`."""
+        return Views(train, batch_size, seed, augmentation_of(self.params.data))
+
+    def loss(self) -> Loss:
+        """See `Task`."""
+        return partial(cross_entropy, label_smoothing=self.params.train.label_smoothing)
+
+    def scores(self, val: Split) -> Evaluate:
+        """See `Task`."""
+        return partial(score, split=val, precision=self.params.train.precision, primary=self.score)
+
+    def agreement(self, dense: nn.Module, val: Split) -> Evaluate:
+        """See `Task`."""
+        return partial(agreement, targets=split_logits(dense, val), split=val, primary=self.score)
+
+    def sample(self, split: Split, count: int, seed: int) -> npt.NDArray[np.int64]:
+        """See `Task`; balanced over the classes."""
+        return balanced_sample(split.labels, count, seed)

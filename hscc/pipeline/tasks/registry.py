@@ -1,0 +1,15 @@
+"""The task of a spec."""
+
+from __future__ import annotations
+
+from hscc.pipeline.params import Params
+from hscc.pipeline.tasks.base import Task
+from hscc.pipeline.tasks.classification import Classification
+from hscc.pipeline.tasks.segmentation import Segmentation
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation)}
+
+
+def task_of(params: Params) -> Task:
+    """The task that ``data.task`` names."""
+    return TASKS[params.data.task](params)
