@@ -5,8 +5,8 @@ W give the other. That squares the singular values, so that the smallest lose di
 here, do not. On the 4096 x 9216 weight of AlexNet it takes a quarter of the time of a decomposition of W, and the loss
 of the truncation is the same to 1e-5. A randomised range finder (Halko, Martinsson and Tropp, 2011) took half of that,
 but the singular values of trained classifiers are so flat that after three power iterations the loss was 20 % higher.
-Block Krylov iterations (Musco and Musco, 2015) on the Gram matrix of the 4096 x 4096 weight at rank 585 leave 3.8 % more
-of it after two blocks, in 3.9 CPU s, and 0.7 % more after three, in 6.1; the eigenvectors take 6.6.
+Block Krylov iterations (Musco and Musco, 2015) on the Gram matrix of the 4096 x 4096 weight leave 3.8 % more of it at
+rank 585 after two blocks, in 3.9 CPU s, and 0.7 % more after three, in 6.1; the eigenvectors take 6.6.
 """
 
 from __future__ import annotations
