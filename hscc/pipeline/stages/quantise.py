@@ -72,7 +72,8 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         folder = target / network.name
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen, normalisation))
-        if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
+        in_engine = params.data.pictures and RUNTIMES[ENGINE].available
+        if in_engine and (network.model.parent / "model.safetensors").is_file():
             _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen, normalisation)))
         scores = assessment.validate(assessment.answers(model, reference, val), dense, val)
         tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
