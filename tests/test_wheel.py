@@ -8,19 +8,25 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 from packaging.requirements import Requirement
 
 from hscc.engine.library import NATIVE
 from hscc.engine.program import Affine, Program, Shape
 from hscc.engine.program_file import write_program
+from hscc.pipeline.workspace.params_file import with_choices
+from hscc.pipeline.workspace.proposal import Choice
 from tests.engine.builds import compiler, library_of_these_sources
+from tests.pipeline.workspace.drawn import folders
 
 ROOT = Path(__file__).parents[1]
 ABSENT = ["onnx", "onnx_ir", "onnxruntime", "PIL", "torchvision", "pandas", "prefect", "mlflow", "dvc", "typer"]
@@ -132,7 +138,7 @@ def test_the_wheel_holds_the_licence_and_every_file_of_the_package(wheel: Path) 
     data = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "hscc").rglob("*")
-        if path.suffix in (".jinja", ".md5", ".typed", ".c", ".cpp", ".h", ".inc")
+        if path.suffix in (".jinja", ".md5", ".typed", ".c", ".cpp", ".h", ".inc") or path.parent.name == "templates"
     }
     assert len(data) > 20 and data <= names
     assert "License-Expression: Apache-2.0\n" in metadata
@@ -188,6 +194,55 @@ def test_every_other_public_name_is_there(core: Path, tmp_path: Path) -> None:
     missing = [call.removeprefix("hscc.") for call in MISSING]
     program = f"import hscc\nfor name in set(hscc.__all__).difference({missing}):\n    getattr(hscc, name)"
     run(core, program, tmp_path)
+
+
+NETWORK = """
+from torch import nn
+def build(classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+"""
+
+
+def test_an_installed_package_makes_a_workspace_and_runs_its_graph(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", symlinks=True)
+    python, workspace = tmp_path / "venv/bin/python", tmp_path / "workspace"
+    (site_packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    (site_packages / "requirements.pth").write_text(sysconfig.get_paths()["purelib"])
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    data = folders(tmp_path / "scans", ["ill", "well"], ["train", "test"], count=20)
+
+    def call(*arguments: str) -> str:
+        known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        path = os.pathsep.join([str(python.parent), os.environ["PATH"]])  # the stages call `python`
+        done = subprocess.run(
+            [str(python), "-m", *arguments],
+            cwd=workspace if workspace.is_dir() else tmp_path,
+            env={**known, "PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call("hscc", "init", "workspace", "--data", str(data))
+    (workspace / "network.py").write_text(NETWORK)
+    built: dict[str, Any] = {}
+    exec(NETWORK, built)
+    weights = built["build"](2).state_dict()
+    safetensors.torch.save_file(weights, workspace / "trained.safetensors")
+    changes = [
+        Choice("train.backbone", "network:build"),
+        Choice("train.weights", "trained.safetensors"),
+        Choice("train.epochs", 0),
+    ]
+    params = workspace / "params.yaml"
+    params.write_text(with_choices(params.read_text(), changes))
+    assert "Running stage 'train@official'" in call("dvc", "repro", "train@official")
+    written = safetensors.torch.load_file(workspace / "artifacts/baseline/official/model.safetensors")
+    assert all(written[name].equal(value) for name, value in weights.items())
+    again = call("dvc", "repro", "train@official")
+    assert "Running stage 'code'" in again and "Stage 'train@official' didn't change" in again
 
 
 def test_importing_the_library_imports_no_part_of_the_pipeline(tmp_path: Path) -> None:

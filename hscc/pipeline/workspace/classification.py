@@ -13,6 +13,7 @@ from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataErr
 from hscc.pipeline.workspace.survey import Survey
 
 _LEAKED = 0.01  # share of official test images that are copies of training images, above which the split is not used
+_BALANCED = 3.0  # largest class over smallest, up to which plain accuracy is proposed
 _MANY_CLASSES = 200
 _NAMED = 3
 
@@ -81,10 +82,20 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
             "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
         ),
         Choice("train.protocols", [protocol]),
+        _score(counts),
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
     ]
     return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, pictures.damaged)))
+
+
+def _score(counts: Mapping[str, int]) -> Choice:
+    """Score that networks are judged by: one that the largest class does not decide alone."""
+    ratio = max(counts.values()) / min(counts.values())
+    if ratio <= _BALANCED:
+        return Choice("evaluate.score", "accuracy")
+    why = f"the largest class is {ratio:.0f} times the smallest"
+    return Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other")
 
 
 def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:

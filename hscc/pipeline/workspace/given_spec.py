@@ -28,8 +28,9 @@ def check_given_spec(root: Path, spec: DataSpec, file: Path) -> None:
         If the layout does not fit, or a class or a part of the split is in one of the two only.
     """
     images = list_images(root, spec)
-    found = images["label"].unique().tolist()
-    _same(found, spec.classes, "class", f"data.classes of {file}", root)
+    if spec.task == "classification":  # the classes of masks are levels of pixels
+        found = images["label"].unique().tolist()
+        _same(found, spec.classes, "class", f"data.classes of {file}", root)
     if spec.official is not None:
         parts = images["official_split"].unique().tolist()
         _same(parts, spec.official.names, spec.place, f"data.official of {file}", root)

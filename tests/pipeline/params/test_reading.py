@@ -46,7 +46,7 @@ def test_the_demo_cannot_be_mistaken_for_the_real_run() -> None:
         ("data", "train_fraction", 0.9, "data: train_fraction"),
         ("train", "epoch", 3, "train.epoch is not a parameter"),
         ("train", "backbone", "alexnt", "did you mean alexnet"),
-        ("train", "epochs", 0, "train.epochs"),
+        ("train", "epochs", 0, "train: epochs 0 takes a network as it is"),
         ("train", "epochs", "many", "train.epochs"),
         ("train", "protocols", ["pooled"], "lacks data.protocol 'grouped'"),
         ("compress", "cells", ["hscc-macs6-seed0", "hsc-macs6-seed0"], "compress.cells.1"),

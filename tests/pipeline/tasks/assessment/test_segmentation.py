@@ -53,7 +53,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def params() -> Params:
     given = yaml.safe_load((ROOT / "examples" / "retinal-vessels" / "params.yaml").read_text())
     given["data"]["image_size"] = SIDE
-    given["evaluate"]["resamples"] = 100
+    given["evaluate"]["resamples"], given["train"]["precision"] = 100, "fp32"
     given["data"]["train_fraction"], given["data"]["val_fraction"] = 0.5, 0.3
     return Params.model_validate(given)
 
