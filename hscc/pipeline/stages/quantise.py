@@ -94,6 +94,7 @@ def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArr
 
 
 def _batches(images: Images, rows: Rows, normalisation: Normalisation) -> Iterator[npt.NDArray[np.float32]]:
-    size = max(1, min(BATCH, BATCH * _USUAL // math.prod(images.shape[1:3])))
+    pixels = math.prod(as_input(np.array(images[rows[:1]]), normalisation).shape[2:])
+    size = max(1, min(BATCH, BATCH * _USUAL // pixels))
     for start in range(0, len(rows), size):
         yield as_input(np.asarray(images[rows[start : start + size]]), normalisation)
