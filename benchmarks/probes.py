@@ -1,7 +1,7 @@
 """What random directions of the outputs lose against exact sensitivities, and how many are enough.
 
     python -m benchmarks.probes
-    python -m benchmarks.probes --images 64 --directions 8 --no-plans
+    python -m benchmarks.probes --images 64 --no-plans
 
 Uses the outputs of the stage train of the workspace it runs in. The network of a few classes is calibrated exactly and
 with single random directions, which are averaged in groups. Divergences are of the validation split.
@@ -31,7 +31,7 @@ from hscc.timing.runtimes import ONNXRUNTIME
 from hscc.training.images import to_input
 
 Sensitivities = dict[str, torch.Tensor]  # layer to (cells, C_out, C_out)
-_PLANNED = (1, 8, 16)  # averages that plans are made from
+_PLANNED = (8,)  # averages that plans are made from: as many directions as `calibrate` takes
 _METHODS = {"1 region": hscc.HSCC(regions=1, clusters=1), "regions": hscc.HSCC(clusters=1)}
 
 
@@ -47,8 +47,8 @@ class _Gradients(LayerSums):
 
 
 def main(
-    images: Annotated[int, typer.Option(help="Calibration images.")] = 256,
-    directions: Annotated[int, typer.Option(help="Single directions that are averaged, a power of two.")] = 16,
+    images: Annotated[int, typer.Option(help="Calibration images.")] = 128,
+    directions: Annotated[int, typer.Option(help="Single directions that are averaged, a power of two.")] = 8,
     budgets: Budgets = "6",
     plans: Annotated[bool, typer.Option(help="Whether to plan with them too, which takes most of the time.")] = True,
 ) -> None:

@@ -306,6 +306,19 @@ def test_an_unusual_network_is_compressed_where_it_can_be(name: str) -> None:
         assert made.params <= made.dense_params / (budget.params or 1e-9)
 
 
+def test_a_linear_layer_on_channels_last_maps_has_regions_and_is_refitted() -> None:
+    torch.manual_seed(0)
+    dense, images = Unusual(nn.Linear(16, 24), channels_last, 24).eval(), smooth(100, 16, 16)
+    calibration = hscc.calibrate(dense, [images], cells=2)
+    method = hscc.HSCC(regions=2, clusters=1, rank_multiple=1, projection=None)
+    small = hscc.apply(dense, hscc.plan(dense, calibration, method, hscc.Budget(macs=2, only=True)))
+    (entry,) = (entry for entry in small.hscc_plan.layers if entry.layer.name == "middle")
+    assert (entry.layer.kind, entry.layer.grid) == ("conv", (16, 16)) and entry.structure.region_count == 4
+    result = hscc.refit(small, dense, calibration, [images])
+    assert result.after <= result.before and "middle" in {found.layer for found in result.layers}
+    assert torch.isfinite(result.network(smooth(2, 20, 18))).all()
+
+
 def test_a_pruned_network_is_told_what_to_do() -> None:
     dense = Unusual(prune.l1_unstructured(conv(), "weight", 0.5), plainly, 24)
     with pytest.raises(CompressionError, match=r"prune\.remove"):

@@ -202,3 +202,15 @@ def test_what_cannot_be_factored_says_why() -> None:
     made = hscc.plan(dense, calibration, hscc.HSCC(rank_multiple=1), hscc.Budget(macs=1.3, only=True))
     pointwise = next(entry for entry in made.layers if entry.layer.name == "2.2.0")
     assert pointwise.structure.kind != "dense"
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+@pytest.mark.parametrize("method", [hscc.HSCC(), hscc.AdaptiveTucker()], ids=lambda method: type(method).__name__)
+def test_a_convolution_on_one_position_is_compressed(axes: int, method: hscc.methods.Method) -> None:
+    network = nn.Sequential(
+        CONVOLUTIONS[axes](1, 16, 3, 2, 1), nn.ReLU(), CONVOLUTIONS[axes](16, 32, 3, 2, 1), nn.ReLU(),
+        CONVOLUTIONS[axes](32, 32, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3),
+    ).eval()  # fmt: skip
+    shape = (1, *[4] * axes)
+    small = hscc.compress(network, [smooth(30, shape)], method, hscc.Budget(macs=2, only=True), refit=False)
+    assert 2 * count_macs(small, shape) <= count_macs(network, shape)

@@ -62,6 +62,7 @@ ROOMS = {
     "hscc/partitions/regions.py": ("slic",),
     "hscc/budgets/layer_graphs.py": ("onnx",),
     "flows/runners.py": ("pipeline", "dask", "ray"),
+    "hscc/pipeline/data/formats": ("pipeline", "nifti"),
     "hscc/pipeline": ("pipeline",),
     "hscc/export": ("onnx",),
     "hscc/timing/runtimes.py": ("onnx", "openvino"),

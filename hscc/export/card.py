@@ -39,6 +39,8 @@ class DeploymentCard:
         Names of classes for a reader, where they differ.
     plausible : mapping of str to object
         What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
+    window : (float, float) or None
+        Values of 16-bit pictures, DICOM and volumes that become the levels 0 and 255; None where a file decides itself.
     """
 
     classes: tuple[str, ...]
@@ -57,13 +59,16 @@ class DeploymentCard:
     subject: str = ""
     class_names: Mapping[str, str] = field(default_factory=dict)
     plausible: Mapping[str, object] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""
         words = ("backbone", "method", "budget", "plan", "protocol", "data_hash", "git_commit", "network_sha256")
         entries = {
             "classes": json.dumps(self.classes, ensure_ascii=False),
-            "input": "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
+            "input": "image: uint8 (batch, slices, rows, columns), grey levels"
+            if preprocessing.of_volumes
+            else "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
             "output": describe_output(Outputs("classes"), ()),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
@@ -71,6 +76,7 @@ class DeploymentCard:
                 name: json.dumps(dict(found), ensure_ascii=False) if (found := getattr(self, name)) else ""
                 for name in ("scores", "class_names", "plausible")
             },
+            "window": "" if self.window is None else json.dumps(self.window),
         }
         return {name: text for name, text in entries.items() if text}
 

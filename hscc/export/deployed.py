@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hscc.errors import CompressionError, ExportError, first_line
-from hscc.export.preprocessing import Picture, Preprocess, Preprocessing
+from hscc.export.preprocessing import Picture, Preprocessing, preprocess
 from hscc.export.to_onnx import exportable
 from hscc.networks.inputs import one_tensor
 from hscc.outputs import Outputs, Selected
@@ -84,7 +84,8 @@ class Deployed(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        float32 (N, channels, height, width) to outputs (N, K, *positions).
+        float32 (N, channels, height, width), of volumes (N, channels, slices, height, width), to outputs (N, K,
+        *positions).
     preprocessing : Preprocessing
         What it was trained behind.
     output : Outputs
@@ -93,16 +94,21 @@ class Deployed(nn.Module):
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, output: Outputs) -> None:
         super().__init__()
-        self.preprocess = Preprocess(preprocessing)
+        self.preprocess = preprocess(preprocessing)
         self.network, self.output = network, output
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (N, rows, columns, 1 to 4 channels) to `hscc.Outputs.predictions`, (N, K, *positions)."""
+        """Map uint8 (N, rows, columns, 1 to 4 channels), of volumes (N, slices, rows, columns), to predictions.
+
+        See `hscc.Outputs.predictions`, (N, K, *positions).
+        """
         return self.output.predictions(self.network(self.preprocess(image)))
 
 
-def dynamic_axes() -> tuple[dict[int, torch.export.Dim]]:
-    """Name the axes of the input, all of which may change from call to call."""
+def dynamic_axes(preprocessing: Preprocessing) -> tuple[dict[int, torch.export.Dim]]:
+    """Name the axes of the input that may change from call to call: all of them, of volumes the batch alone."""
+    if preprocessing.of_volumes:
+        return ({0: torch.export.Dim("batch", min=1)},)
     names = ("batch", "rows", "columns")
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(names)}
     return ({**axes, 3: torch.export.Dim("channels", min=1, max=4)},)
@@ -110,6 +116,8 @@ def dynamic_axes() -> tuple[dict[int, torch.export.Dim]]:
 
 def example(preprocessing: Preprocessing) -> torch.Tensor:
     """Make pictures to trace with: two, of a size that no axis shares with another or with the network's input."""
+    if preprocessing.of_volumes:
+        return torch.zeros(2, *preprocessing.input_shape[1:], dtype=torch.uint8)
     longest = max(preprocessing.input_shape)
     return torch.zeros(2, longest + 17, longest + 5, 3, dtype=torch.uint8)
 
@@ -136,7 +144,8 @@ def verify(
     preprocessing : Preprocessing
         What it was trained behind; done by Pillow here.
     pictures : sequence of ndarray of uint8
-        (rows, columns) or (rows, columns, channels); drawn ones of awkward sizes are added.
+        (rows, columns) or (rows, columns, channels); drawn ones of awkward sizes are added. Volumes are (slices, rows,
+        columns) of the network's size.
     tolerance : float
         Largest difference of a probability; of values, relative to the largest of a picture where that is above 1.
     path : Path
@@ -156,7 +165,9 @@ def verify(
     """
     largest = 0.0
     for picture in [*pictures, *_drawn_pictures(preprocessing)]:
-        pair = np.stack([picture, picture[:, ::-1]]).reshape(2, *picture.shape[:2], -1)  # uint8, contiguous
+        pair = np.stack([picture, picture[:, ::-1]])  # uint8, contiguous
+        if not preprocessing.of_volumes:
+            pair = pair.reshape(2, *picture.shape[:2], -1)
         with torch.no_grad():
             inputs = torch.cat([preprocessing.prepare(one) for one in (picture, picture[:, ::-1])])
             expected = output.predictions(network(inputs)).numpy()
@@ -174,8 +185,10 @@ def verify(
 
 def _drawn_pictures(preprocessing: Preprocessing) -> list[Picture]:
     """Draw noise that takes every path: grey and colours, with and without alpha, larger, smaller, tall, one pixel."""
-    _, height, width = preprocessing.input_shape
     rng = np.random.default_rng(0)
+    if preprocessing.of_volumes:
+        return [rng.integers(0, 256, preprocessing.input_shape[1:], dtype=np.uint8) for _ in range(2)]
+    _, height, width = preprocessing.input_shape
     shapes = (
         (height, width),
         (1, 1),

@@ -54,7 +54,8 @@ def export_onnx(
     """Write a network as one ONNX file that takes pictures and gives probabilities, or values.
 
     Input ``image``: uint8 (batch, rows, columns, channels), all four free; 1 channel is grey, 3 are RGB, one more is
-    alpha and ignored. Output ``probabilities``: float32 (batch, classes), for maps (batch, classes, rows, columns);
+    alpha and ignored. Of a network of volumes uint8 (batch, slices, rows, columns): grey levels, already of the
+    network's size. Output ``probabilities``: float32 (batch, classes), for maps (batch, classes, rows, columns);
     ``values`` of a regression. Standard operators only: ONNX Runtime in any language runs it without this library and
     without torch.
 
@@ -135,11 +136,11 @@ def deploy_onnx(
     """
     bare = onnx.load(network)
     (entry,) = bare.graph.input
-    _, channels, rows, columns = (side.dim_value for side in entry.type.tensor_type.shape.dim)
-    preprocessing = preprocessing or Preprocessing.of((channels, rows, columns))
-    if preprocessing.input_shape != (channels, rows, columns):
+    shape = tuple(side.dim_value for side in entry.type.tensor_type.shape.dim)[1:]
+    preprocessing = preprocessing or Preprocessing.of(shape)
+    if preprocessing.input_shape != shape:
         raise ExportError(
-            f"{network} takes images of {channels} x {rows} x {columns} and the preprocessing gives "
+            f"{network} takes images of {' x '.join(map(str, shape))} and the preprocessing gives "
             f"{' x '.join(map(str, preprocessing.input_shape))}; give that of the network."
         )
     session = _session(network)

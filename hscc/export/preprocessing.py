@@ -1,4 +1,4 @@
-"""What happens to a picture before a network sees it: the numbers, in words, by Pillow, and as a module.
+"""What happens to a picture or volume before a network sees it: the numbers, in words, by Pillow, and as a module.
 
 `Preprocessing` holds the numbers and does the work with Pillow; `Preprocess` is the same as a module of a deployed
 network, byte for byte.
@@ -31,8 +31,9 @@ class Preprocessing:
 
     Attributes
     ----------
-    size : int or (int, int)
-        Height and width that the network takes, in pixels; one number for a square.
+    size : int or (int, int) or (int, int, int)
+        Height and width that the network takes, in pixels; one number for a square. Three numbers are slices, rows and
+        columns of a volume, which is not resized: it must have this size already.
     mean, std : tuple of float
         Of the network's one or three input channels, for levels scaled to 0..1; the defaults are ImageNet's.
     grey : bool
@@ -44,13 +45,13 @@ class Preprocessing:
         If a number is out of range, or there are colours for a network of one channel.
     """
 
-    size: int | tuple[int, int] = 224
+    size: int | tuple[int, int] | tuple[int, int, int] = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     grey: bool = True
 
     def __post_init__(self) -> None:
-        if min(sides(self.size)) < 1:
+        if min(self.input_shape[1:]) < 1:
             raise ExportError(f"size is {self.size}; give the height and width in pixels that the network takes.")
         if len(self.mean) != len(self.std) or self.channels not in (1, 3) or not min(self.std) > 0:
             raise ExportError(
@@ -59,6 +60,8 @@ class Preprocessing:
             )
         if self.channels == 1 and not self.grey:
             raise ExportError("grey is False but mean and std are of one channel; give three numbers, or grey=True.")
+        if self.of_volumes and not self.grey:
+            raise ExportError("grey is False but the size is of volumes, which are grey; give two sides, or grey=True.")
 
     @classmethod
     def of(cls, input_shape: tuple[int, ...]) -> Preprocessing:
@@ -67,26 +70,26 @@ class Preprocessing:
         Parameters
         ----------
         input_shape : tuple of int
-            Channels, rows, columns.
+            Channels, rows, columns; of volumes channels, slices, rows, columns.
 
         Raises
         ------
         ExportError
-            If there are neither one nor three channels, or not two axes behind them.
+            If there are neither one nor three channels, or neither two nor three axes behind them.
         """
         channels, *size = input_shape
-        if len(size) != 2:
+        if len(size) not in (2, 3):
             raise ExportError(
-                f"the network takes inputs of shape {input_shape}; the deployed form takes pictures, so write the bare "
-                "network with hscc.export.to_onnx.write_onnx."
+                f"the network takes inputs of shape {input_shape}; the deployed form takes pictures or volumes, so "
+                "write the bare network with hscc.export.to_onnx.write_onnx."
             )
-        if channels == 3:
-            return cls((size[0], size[1]))
-        if channels == 1:
-            return cls((size[0], size[1]), mean=(0.0,), std=(1.0,))
-        raise ExportError(
-            f"the network takes {channels} channels; the deployed form takes pictures, for networks of 1 or 3 channels."
-        )
+        if channels not in (1, 3):
+            raise ExportError(
+                f"the network takes {channels} channels; the deployed form takes pictures or volumes, for networks of "
+                "1 or 3 channels."
+            )
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,), (1.0,))
+        return cls((size[0], size[1]) if len(size) == 2 else (size[0], size[1], size[2]), mean, std)
 
     @property
     def channels(self) -> int:
@@ -94,22 +97,30 @@ class Preprocessing:
         return len(self.mean)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of the network's input."""
-        return (self.channels, *sides(self.size))
+    def of_volumes(self) -> bool:
+        """Whether the network takes volumes."""
+        return not isinstance(self.size, int) and len(self.size) == 3
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, rows and columns of the network's input; of volumes channels, slices, rows and columns."""
+        return (self.channels, *((self.size, self.size) if isinstance(self.size, int) else self.size))
 
     def describe(self) -> str:
         """Say it in words, for a reader who has to do it in another language."""
+        normalised = f"divided by 255; minus {_listed(self.mean)}, divided by {_listed(self.std)}, channel by channel"
+        if self.of_volumes:
+            size = " x ".join(map(str, self.input_shape[1:]))
+            return f"uint8 levels of {size} voxels (slices, rows, columns), scaled and resized before; {normalised}"
         colours = "grey copied to red, green and blue"
         if self.grey:
             colours = "to grey, L = (19595 R + 38470 G + 7471 B + 32768) >> 16"
             colours += ", on all three channels" if self.channels == 3 else ""
-        height, width = sides(self.size)
+        _, height, width = self.input_shape
         size = f"{width} x {height}" if height == width else f"{height} rows x {width} columns"
         return (
             f"uint8; alpha dropped; {colours}; resized to {size} as Pillow 13 does with BILINEAR "
-            "(antialiased, one axis after the other, rounded to whole levels after each); divided by 255; minus "
-            f"{_listed(self.mean)}, divided by {_listed(self.std)}, channel by channel"
+            f"(antialiased, one axis after the other, rounded to whole levels after each); {normalised}"
         )
 
     def prepare(self, picture: Picture) -> torch.Tensor:
@@ -118,18 +129,61 @@ class Preprocessing:
         Parameters
         ----------
         picture : ndarray of uint8, shape (rows, columns) or (rows, columns, channels)
-            Grey, grey and alpha, RGB, or RGB and alpha.
+            Grey, grey and alpha, RGB, or RGB and alpha; or a volume, (slices, rows, columns).
 
         Returns
         -------
-        Tensor of float32, shape (1, channels, height, width)
+        Tensor of float32, shape (1, channels, height, width) or (1, channels, slices, height, width)
             The network's input.
+
+        Raises
+        ------
+        ExportError
+            If a volume has another size.
         """
+        if self.of_volumes:
+            if picture.shape != self.input_shape[1:]:
+                raise ExportError(
+                    f"the network takes volumes of {self.input_shape[1:]} voxels, not {picture.shape}; resize it."
+                )
+            return self._normalised(torch.from_numpy(np.ascontiguousarray(picture))[None, None])
         image = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
-        height, width = sides(self.size)
+        _, height, width = self.input_shape
         resized = image.convert("L" if self.grey else "RGB").resize((width, height), Image.Resampling.BILINEAR)
         levels = torch.from_numpy(np.array(resized)).view(1, height, width, -1).movedim(3, 1)
-        return (levels.to(torch.float32) / 255.0 - per_channel(self.mean)) / per_channel(self.std)
+        return self._normalised(levels)
+
+    def _normalised(self, levels: torch.Tensor) -> torch.Tensor:
+        mean, std = (per_channel(values, levels.ndim - 2) for values in (self.mean, self.std))
+        return (levels.to(torch.float32) / 255.0 - mean) / std
+
+
+def preprocess(preprocessing: Preprocessing) -> nn.Module:
+    """Make the module that turns pictures or volumes into a network's input."""
+    return PreprocessVolumes(preprocessing) if preprocessing.of_volumes else Preprocess(preprocessing)
+
+
+class PreprocessVolumes(nn.Module):
+    """Volumes of the network's size to its input.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Of volumes.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", per_channel(preprocessing.mean, 3))
+        self.register_buffer("std", per_channel(preprocessing.std, 3))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map uint8 (N, slices, rows, columns) to float32 (N, channels, slices, rows, columns)."""
+        levels = image.unsqueeze(1).to(torch.float32)
+        return (levels / 255.0 - self.mean) / self.std
 
 
 class Preprocess(nn.Module):
@@ -149,7 +203,8 @@ class Preprocess(nn.Module):
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.grey = preprocessing.grey
-        self.resize = PillowResize(preprocessing.size)
+        _, height, width = preprocessing.input_shape
+        self.resize = PillowResize((height, width))
         self.register_buffer("colours", torch.arange(3))
         self.register_buffer("luminance", torch.tensor(LUMINANCE).view(3, 1, 1, 1))
         self.register_buffer("mean", per_channel(preprocessing.mean))
@@ -181,7 +236,7 @@ class PillowResize(nn.Module):
 
     def __init__(self, size: int | tuple[int, int]) -> None:
         super().__init__()
-        self.height, self.width = sides(size)
+        self.height, self.width = (size, size) if isinstance(size, int) else size
         self.register_buffer("middles", torch.arange(max(self.height, self.width), dtype=torch.float64) + 0.5)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
@@ -226,14 +281,9 @@ class PillowResize(nn.Module):
         return positions, (shares * WEIGHT_UNIT + 0.5).to(torch.int32)
 
 
-def sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a size."""
-    return (size, size) if isinstance(size, int) else size
-
-
-def per_channel(values: tuple[float, ...]) -> torch.Tensor:
-    """Shape one number per channel for broadcasting: float32 (1, channels, 1, 1)."""
-    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+def per_channel(values: tuple[float, ...], axes: int = 2) -> torch.Tensor:
+    """Shape one number per channel for broadcasting: float32 (1, channels, 1, 1), or with as many axes as asked for."""
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, *[1] * axes)
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx
 
-from hscc.export.preprocessing import LUMINANCE, LUMINANCE_UNIT, WEIGHT_UNIT, Preprocessing, sides
+from hscc.export.preprocessing import LUMINANCE, LUMINANCE_UNIT, WEIGHT_UNIT, Preprocessing
 
 # In the format of onnx.parser. `image`: uint8 (batch, rows, columns, channels), all of them free.
 _GRAPH = """
@@ -161,9 +161,12 @@ def preprocessing_graph(preprocessing: Preprocessing, opset: int, image: str, pr
         Version of the standard operators, 13 or later.
     image, prepared : str
         Names of the input, uint8 (batch, rows, columns, channels), and of the output, float32 (batch, channels,
-        height, width).
+        height, width); of volumes uint8 (batch, slices, rows, columns) of the network's size, and float32 (batch,
+        channels, slices, rows, columns).
     """
-    height, width = sides(preprocessing.size)
+    if preprocessing.of_volumes:
+        return onnx.parser.parse_model(_of_volumes(preprocessing, opset, image, prepared))
+    _, height, width = preprocessing.input_shape
     text = _GRAPH.format(
         opset=opset,
         input=image,
@@ -186,6 +189,27 @@ def preprocessing_graph(preprocessing: Preprocessing, opset: int, image: str, pr
         rows_last=_last_axis("er_", "e_columns", "rows_of", "height", "e_rows"),
     )
     return onnx.parser.parse_model(text)
+
+
+def _of_volumes(preprocessing: Preprocessing, opset: int, image: str, prepared: str) -> str:
+    channels, *size = preprocessing.input_shape
+    sides = ", ".join(map(str, size))
+    mean, std = (", ".join(f"{value!r}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    return f"""
+<ir_version: 8, opset_import: ["" : {opset}]>
+preprocessing (uint8[batch, {sides}] {image}) => (float[batch, {channels}, {sides}] {prepared})
+<
+  int64[1] axis_1 = {{1}}, float top = {{255.0}},
+  float[1, {channels}, 1, 1, 1] mean = {{{mean}}}, float[1, {channels}, 1, 1, 1] std = {{{std}}}
+>
+{{
+  levels = Cast <to = 1> ({image})
+  with_channel = Unsqueeze (levels, axis_1)
+  shares = Div (with_channel, top)
+  centred = Sub (shares, mean)
+  {prepared} = Div (centred, std)
+}}
+"""
 
 
 def _last_axis(prefix: str, planes: str, length: str, size: str, out: str) -> str:

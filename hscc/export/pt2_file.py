@@ -64,7 +64,7 @@ def export_pt2(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch.export, about its own insides
         program = torch.export.export(
-            Deployed(ready, preprocessing, output).eval(), (pixels,), dynamic_shapes=dynamic_axes()
+            Deployed(ready, preprocessing, output).eval(), (pixels,), dynamic_shapes=dynamic_axes(preprocessing)
         )
         _, number, *positions = program.module()(pixels[:1]).shape
         card = card or card_of(model, number)

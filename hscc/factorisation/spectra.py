@@ -235,7 +235,8 @@ def _of_few_features(
     gram = root.T @ (part.T @ weighted) @ root
 
     def directions(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        return (weighted @ (root @ vectors)) * values.clamp_min(1e-12 * max(float(values[0]), 1e-30)).rsqrt()
+        made: torch.Tensor = weighted @ (root @ vectors)
+        return made * values.clamp_min(1e-12 * max(float(values[0]), 1e-30)).rsqrt()
 
     return _Eigenproblem((gram + gram.T) / 2, positions, len(gram), directions)
 

@@ -5,12 +5,16 @@ W give the other. That squares the singular values, so that the smallest lose di
 here, do not. On the 4096 x 9216 weight of AlexNet it takes a quarter of the time of a decomposition of W, and the loss
 of the truncation is the same to 1e-5. A randomised range finder (Halko, Martinsson and Tropp, 2011) took half of that,
 but the singular values of trained classifiers are so flat that after three power iterations the loss was 20 % higher.
+Block Krylov iterations (Musco and Musco, 2015) on the Gram matrix of the 4096 x 4096 weight leave 3.8 % more of it at
+rank 585 after two blocks, in 3.9 CPU s, and 0.7 % more after three, in 6.1; the eigenvectors take 6.6.
 """
 
 from __future__ import annotations
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from hscc.calibration.moments import add_gram, mirror_gram
 
 _LARGE = 1500  # smaller side from which on a decomposition of the matrix itself takes seconds
 
@@ -40,7 +44,10 @@ def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.
     if matrix.shape[0] > matrix.shape[1]:
         right, values, left = truncated_svd(matrix.T, rank)
         return left.T, values, right.T
-    left = _leading_eigenvectors(matrix @ matrix.T, rank)
+    gram = matrix.new_zeros(len(matrix), len(matrix))
+    add_gram(gram, matrix.T)
+    mirror_gram(gram)
+    left = _leading_eigenvectors(gram, rank)
     right = left.T @ matrix
     values = right.norm(dim=1)
     return left, values, right / values.clamp_min(torch.finfo(matrix.dtype).tiny)[:, None]

@@ -38,6 +38,8 @@ class ModelCard:
     normalisation : Normalisation
         Of the network's inputs, which have as many channels as it has numbers: one number for grey images as they
         are, three for grey images three times or for colours.
+    window : (float, float) or None
+        Values of the images that become black and white, where they are not levels already.
     """
 
     backbone: str
@@ -47,6 +49,7 @@ class ModelCard:
     seed: int
     channels: int = 1
     normalisation: Normalisation = IMAGENET
+    window: tuple[float, float] | None = None
     format: str = field(default="hscc-dense-1")
 
     @property
@@ -76,6 +79,7 @@ def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
         "channels": str(card.channels),
         "mean": json.dumps(card.normalisation.mean),
         "std": json.dumps(card.normalisation.std),
+        **({} if card.window is None else {"window": json.dumps(card.window)}),
         "format": card.format,
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -107,6 +111,7 @@ def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:
                 tuple(json.loads(header["mean"])) if "mean" in header else IMAGENET.mean,
                 tuple(json.loads(header["std"])) if "std" in header else IMAGENET.std,
             ),
+            window=tuple(json.loads(header["window"])) if "window" in header else None,
         )
         model = build(card.backbone, len(card.classes))
         model.load_state_dict(safetensors.torch.load_file(path))

@@ -177,7 +177,8 @@ def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.fl
         centres = np.where(sizes > 0, means, centres)  # one that no point is nearest to stays where it is
     labels = _nearest(points, centres)
     spread = [np.square(points - centre[label]).sum() for centre, label in zip(centres, labels, strict=True)]
-    return centres[int(np.argmin(spread))]
+    best: Correlation = centres[int(np.argmin(spread))]
+    return best
 
 
 def _start(

@@ -111,7 +111,7 @@ class MaskSpec(Section):
 
 
 class OfficialSplit(Section):
-    """The data set's own split: names of its folders, or values of the table's split column.
+    """The data set's own split: names of its folders, values of the table's split column, or words before ``_images``.
 
     Attributes
     ----------
@@ -271,13 +271,14 @@ class DataSpec(Section):
     """Section ``data``; each key is explained in ``params.yaml``."""
 
     task: Literal["classification", "segmentation"]
-    layout: Literal["folders", "table"]
+    layout: Literal["folders", "table", "arrays"]
     table: LabelTable | None
     masks: MaskSpec | None = None
     official: OfficialSplit | None
     group: Annotated[str, AfterValidator(_pattern)] | None
     classes: tuple[Label, ...]
     channels: Literal[1, 3]
+    window: tuple[float, float] | None = None
     image_size: Side | Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
     normalisation: NormalisationParams
     augmentation: AugmentationParams
@@ -304,6 +305,11 @@ class DataSpec(Section):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input of the network: channels, then `sides`."""
         return (len(self.normalisation.mean), *self.sides)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the images are pictures; else they are volumes."""
+        return len(self.sides) == 2
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
@@ -336,10 +342,12 @@ class DataSpec(Section):
             raise ValueError("channels 3 needs three numbers in normalisation.mean and std; give one per colour")
         if self.channels == 3 and len(self.sides) == 3:
             raise ValueError("volumes have one channel; set channels to 1, or give image_size one or two sides")
+        if self.window is not None and self.window[0] >= self.window[1]:
+            raise ValueError("window gives the value shown as black, then the higher one shown as white; order them")
         if self.train_fraction + self.val_fraction >= 1:
             raise ValueError("train_fraction + val_fraction must be below 1 so that a test split remains")
         if (self.layout == "table") != (self.table is not None):
-            raise ValueError("layout table needs the section table, and layout folders null there; change one of them")
+            raise ValueError("layout table needs the section table, and another layout null there; change one of them")
         if self.table and self.group is not None and self.table.group is not None:
             raise ValueError("group and table.group both say what stays together; set one of them to null")
         if self.table and (self.table.split is None) != (self.official is None):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
-from hscc.errors import ExportError
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
+from hscc.pipeline.data.formats.known import format_of
+from hscc.pipeline.data.formats.levels import decode, to_levels
 from hscc.pipeline.data.images import rows_of
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.data_spec import DataSpec
@@ -36,6 +35,7 @@ class AboutData(TypedDict):
     class_names: dict[str, str]
     plausible: dict[str, object]
     licence: str
+    window: tuple[float, float] | None
 
 
 def about_data(spec: DataSpec) -> AboutData:
@@ -46,25 +46,22 @@ def about_data(spec: DataSpec) -> AboutData:
         "class_names": {name: spec.texts.name(name) for name in spec.classes},
         "plausible": spec.plausible.model_dump() if spec.plausible else {},
         "licence": spec.texts.licence,
+        "window": spec.window,
     }
 
 
 def preprocessing_of(source: DataSpec | ModelCard) -> Preprocessing:
-    """What turns a picture into the input of a network of the pipeline.
+    """What turns a picture or volume into the input of a network of the pipeline."""
+    normalisation = source.normalisation
+    return Preprocessing(
+        _numbers(source.image_size), tuple(normalisation.mean), tuple(normalisation.std), grey=source.channels == 1
+    )
 
-    Raises
-    ------
-    ExportError
-        If the network takes volumes.
-    """
-    normalisation, size = source.normalisation, source.image_size
-    if not isinstance(size, int):
-        if len(size) != 2:
-            raise ExportError(
-                "the network takes volumes, and the deployed form pictures; use the bare network, model.onnx."
-            )
-        size = (size[0], size[1])
-    return Preprocessing(size, tuple(normalisation.mean), tuple(normalisation.std), grey=source.channels == 1)
+
+def _numbers(size: int | tuple[int, ...]) -> int | tuple[int, int] | tuple[int, int, int]:
+    if isinstance(size, int):
+        return size
+    return (size[0], size[1]) if len(size) == 2 else (size[0], size[1], size[2])
 
 
 def scores_of(row: NetworkRow) -> dict[str, float]:
@@ -74,17 +71,24 @@ def scores_of(row: NetworkRow) -> dict[str, float]:
     return {name: columns[name] for name in names if columns.get(name) is not None}
 
 
-def sample_pictures(workspace: Path, protocol: str, count: int = _PICTURES) -> list[Picture]:
-    """Decode test images, of as many different sizes and modes as there are; none where data/ is not there."""
+def sample_pictures(
+    workspace: Path, spec: DataSpec | ModelCard, protocol: str, count: int = _PICTURES
+) -> list[Picture]:
+    """Decode test images, of as many different sizes and modes as there are; none where data/ is not there.
+
+    Levels of a picture in its own size, of a volume in the size that a network takes.
+    """
     if not (workspace / layout.DATA).is_dir():
         return []
     manifest = read_manifest(workspace / layout.MANIFEST)
     rows = manifest.iloc[rows_of(manifest, protocol, "test")]
     unlike = rows.drop_duplicates(["width", "height", "mode"])
     chosen = pd.concat([unlike, rows]).drop_duplicates("path").iloc[:count]
-    return [_decode(workspace / layout.DATA / path) for path in chosen["path"]]
+    return [_decode(workspace / layout.DATA / path, spec) for path in chosen["path"]]
 
 
-def _decode(path: Path) -> Picture:
-    with Image.open(path) as image:
-        return np.asarray(image)
+def _decode(path: Path, spec: DataSpec | ModelCard) -> Picture:
+    image = format_of(path).read(path)
+    if len(spec.sides) == 3:
+        return decode(image, spec.sides, spec.channels, spec.window, str(path))
+    return to_levels(image, spec.window)

@@ -249,7 +249,8 @@ class _Search:
         steps = decision.extra[candidates]
         steps = steps[steps >= 0]
         total: Vector = self.dense[~factored].sum(0) + self.fixed[candidates].sum(0) + ranks @ self.costs[clusters]
-        return total + self.ranks[self.sums[steps] + 1] @ self.costs[steps]
+        more: Vector = self.ranks[self.sums[steps] + 1] @ self.costs[steps]
+        return total + more
 
     def choices(self, decision: _Decision) -> list[Choice]:
         """Write out a decision."""

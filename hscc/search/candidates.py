@@ -156,7 +156,7 @@ def block_columns(layer: Layer, block: Block) -> torch.Tensor:
 def _projections(layer: Layer, partition: Partition, grouping: Grouping, space: SearchSpace) -> tuple[int, ...]:
     """Numbers of directions to try: 0, and for kernels of several taps those of the space, in place of clusters."""
     possible = space.projections and layer.taps > 1 and grouping == SINGLE_CLUSTER and space.weighting.by != "none"
-    if not possible:
+    if not possible or layer.positions == 1:  # of a single position a sketch is kept, and no covariance to project
         return (0,)
     if space.projections == "auto":
         shares = SHARES if partition == SINGLE_REGION else space.regional_shares

@@ -114,9 +114,7 @@ def fit(
     parts = identity if identity is not None else (recipe, loss, evaluate, epochs, model)
     store = Checkpoint(checkpoint, identity_of(*parts))
     device = pick_device()
-    planar = all(parameter.ndim < 5 for parameter in model.parameters())
-    order = torch.channels_last if planar else torch.contiguous_format
-    model.to(device=device, memory_format=order)  # type: ignore[call-overload]
+    model.to(device=device, memory_format=_memory_order(model))  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
@@ -208,3 +206,11 @@ def _train_epoch(
         for name, mean in {"train_loss": float(value.detach()), **columns}.items():
             totals[name] = totals.get(name, 0.0) + mean * n
     return {name: total / images for name, total in totals.items()}
+
+
+def _memory_order(model: nn.Module) -> torch.memory_format:
+    """Channels last, where all convolutions have as many axes: the two orders are for weights of four axes or five."""
+    axes = {parameter.ndim for parameter in model.parameters() if parameter.ndim > 3}
+    if 5 not in axes:
+        return torch.channels_last
+    return torch.channels_last_3d if axes == {5} else torch.contiguous_format

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hscc.errors import ExportError
-from hscc.export.preprocessing import PillowResize, Preprocess, Preprocessing, sides
+from hscc.export.preprocessing import PillowResize, Preprocess, Preprocessing
 from hscc.pipeline.data.images import load_images
 from hscc.training.images import to_input
 from tests.export.conftest import as_batch
@@ -27,7 +27,7 @@ SHAPES = [
 @pytest.mark.parametrize("size", [24, 7, (20, 31), (40, 9)], ids=str)
 def test_resize_gives_pillows_bytes(shape: tuple[int, int], size: int | tuple[int, int]) -> None:
     levels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    height, width = sides(size)
+    height, width = (size, size) if isinstance(size, int) else size
     expected = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
     (found,) = PillowResize(size)(torch.from_numpy(levels)[None])
     np.testing.assert_array_equal(found, expected)

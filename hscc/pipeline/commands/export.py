@@ -100,7 +100,7 @@ def run(
     subject = _subject(network, dense, origin, params, workspace)
     if precision == "int8":
         subject = replace(subject, calibration=_calibration(params, origin, protocol, workspace))
-    write(subject, sample_pictures(workspace, protocol), out, pt2)
+    write(subject, sample_pictures(workspace, origin, protocol), out, pt2)
 
 
 def _calibration(params: Params, card: ModelCard, protocol: str, workspace: Path) -> list[torch.Tensor]:

@@ -71,7 +71,7 @@ def run(
     params : Params
         ``register.name`` is used.
     files : sequence of Path
-        JPEG, PNG or DICOM.
+        JPEG, PNG, DICOM, NIfTI or NumPy; a folder of DICOM slices.
     workspace : Path
         Folder of ``dvc.yaml``.
     which : str
@@ -97,7 +97,7 @@ def run(
     RegistryError
         If there is no such version, or the registry does not answer.
     """
-    pictures = [read_picture(path) for path in files]
+    pictures = [read_picture(path, params.data.window) for path in files]
     for picture in pictures:  # by the workspace's own spec, before the registry is asked
         refuse_implausible(picture, params.data.plausible, params.data.texts.subject)
     uri = tracking_uri(workspace)
@@ -127,14 +127,15 @@ def run_file(
     ParamsError
         If what the runtime needs is missing, or it does not read the file.
     """
-    pictures = [read_picture(path) for path in files]
     own = runtime_of(network)
     if runtime != AUTO and (runtime == ENGINE) != (own == ENGINE):
         raise ParamsError(f"{network} does not run in {runtime}; leave --runtime out, or name another file.")
     if own == ENGINE:
-        return _classify_all(pictures, files, Network(network), heatmaps)
-    chosen = ONNXRUNTIME if runtime == AUTO else runtime
-    return _classify_all(pictures, files, Network(network, runtime=chosen), heatmaps)
+        opened = Network(network)
+    else:
+        opened = Network(network, runtime=ONNXRUNTIME if runtime == AUTO else runtime)
+    pictures = [read_picture(path, opened.window) for path in files]
+    return _classify_all(pictures, files, opened, heatmaps)
 
 
 def _network(version: Version, uri: str, cache: Path, runtime: str, data: DataSpec) -> Network:
@@ -157,6 +158,8 @@ def _classify_all(
     for picture in pictures:
         network.refuse_implausible(picture)
     answers = [_classify(picture, network) for picture in pictures]
+    if heatmaps is not None and network.sides is not None:
+        raise ParamsError("heat maps are drawn of pictures, and the network takes volumes; leave --heatmap out.")
     if heatmaps is not None:
         targets = _targets(files, heatmaps)
         jobs = track(zip(pictures, answers, targets, strict=True), "drawing heat maps", len(pictures))

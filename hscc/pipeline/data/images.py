@@ -12,20 +12,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replacing
+from hscc.pipeline.data.formats.known import format_of
+from hscc.pipeline.data.formats.levels import Levels, Window, decode
 
 # Part of the cache key, by channels: change it when decoding changes.
 _CACHE_FORMATS = {1: "grey-bilinear-1", 3: "colour-bilinear-1"}
-_MODES = {1: "L", 3: "RGB"}
+_VOLUMES = "volumes-linear-1"
 
 
 def load_images(
-    manifest: pd.DataFrame, root: Path, sides: Sequence[int], cache: Path, channels: int = 1
-) -> npt.NDArray[np.uint8]:
+    manifest: pd.DataFrame,
+    root: Path,
+    sides: Sequence[int],
+    cache: Path,
+    channels: int = 1,
+    window: Window | None = None,
+) -> Levels:
     """Decode every image of a manifest to one size, at most once per machine.
 
     Parameters
@@ -35,15 +41,17 @@ def load_images(
     root : Path
         Folder of the data set.
     sides : sequence of int
-        Height and width of the images in pixels.
+        Height and width of the images in pixels, or depth, height and width of volumes.
     cache : Path
         Folder of the cache; its file name is a digest of contents and size, so it is never stale.
     channels : {1, 3}
         Grey, or red, green and blue.
+    window : (float, float), optional
+        Values that become black and white, see `hscc.pipeline.data.formats.levels.to_levels`.
 
     Returns
     -------
-    ndarray of uint8, shape (N, H, W) or (N, H, W, 3)
+    ndarray of uint8, shape (N, H, W), (N, H, W, 3) or (N, D, H, W)
         Read-only memory map; row i belongs to row i of the manifest.
 
     Raises
@@ -52,41 +60,40 @@ def load_images(
         If an image is missing or cannot be decoded; nothing is cached then.
     """
     size = str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
-    key = f"{_CACHE_FORMATS[channels]}:{size}:{','.join(manifest['sha256'])}"
+    form = _CACHE_FORMATS[channels] if len(sides) == 2 else _VOLUMES
+    shown = "" if window is None else f":{window[0]:g}..{window[1]:g}"
+    key = f"{form}{shown}:{size}:{','.join(manifest['sha256'])}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:20]
     path = cache / f"{digest}-{size}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or half of it after a crash
         return _opened(path)
     with replacing(path, shared=True) as new:
-        _decode_all([root / p for p in manifest["path"]], tuple(sides), channels, new)
+        _decode_all([root / p for p in manifest["path"]], tuple(sides), channels, window, new)
     return _opened(path)
 
 
-def _opened(path: Path) -> npt.NDArray[np.uint8]:
-    images: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+def _opened(path: Path) -> Levels:
+    images: Levels = np.load(path, mmap_mode="r", allow_pickle=False)
     return images
 
 
-def _decode_all(paths: list[Path], sides: tuple[int, ...], channels: int, target: Path) -> None:
+def _decode_all(paths: list[Path], sides: tuple[int, ...], channels: int, window: Window | None, target: Path) -> None:
     shape = (len(paths), *sides) if channels == 1 else (len(paths), *sides, channels)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(lambda path: _decode(path, sides, channels), paths)
+        decoded = pool.map(lambda path: _decode(path, sides, channels, window), paths)
         for row, image in enumerate(track(decoded, "decoding images", len(paths))):
             array[row] = image
     array.flush()
 
 
-def _decode(path: Path, sides: tuple[int, ...], channels: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, sides: tuple[int, ...], channels: int, window: Window | None) -> Levels:
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(_MODES[channels]).resize((sides[1], sides[0]), Image.Resampling.BILINEAR))
+        return decode(format_of(path).read(path), sides, channels, window, str(path))
     except FileNotFoundError as error:
         raise DataError(
             f"{path} is in the manifest but not on disk; run `hscc fetch`, then `hscc validate`."
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); restore it with `hscc fetch` or remove it.") from error
 
 
 def labels_of(manifest: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from hscc.errors import DataError
+from hscc.pipeline.data.formats.known import images_in
+from hscc.pipeline.data.formats.npz import labels_of, names_of, splits_of
 from hscc.pipeline.data.masks import list_masked
 from hscc.pipeline.data_spec import DataSpec, LabelTable
 
@@ -18,7 +20,7 @@ _NAMED = 3  # paths in a message
 
 
 def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
-    """List the images of a data set.
+    """List the images of a data set; a file or folder may hold several, or be one of several files.
 
     Parameters
     ----------
@@ -30,20 +32,23 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per image, sorted by path: path (posix, relative to the root), label, official_split, subject; "" for
-        what is not known; mask and field of the image where the data set has masks.
+        One row per image, sorted by path: path (posix, relative to the root; ``file#place`` inside a file), label,
+        official_split, subject; "" for what is not known; mask and field of the image where the data set has masks.
 
     Raises
     ------
     DataError
-        If the folder is missing or empty, or the table of the labels is missing, lacks a column or names an image that
-        is not there, none, or one twice.
+        If the folder is missing or empty, the table of the labels is missing, lacks a column or names an image that
+        is not there, none, or one twice, or an array of images has no labels.
     """
     files = list_files(root)
     if spec.masks is not None:
         frame = list_masked(files, spec.masks, official=spec.official is not None).assign(**{SUBJECT: ""})
+    elif spec.layout == "arrays":
+        frame = _of_arrays(root, files, spec)
     else:
-        frame = _of_folders(files, spec) if spec.table is None else _of_table(root, files, spec.table)
+        images = images_in(root, files, volumes=not spec.pictures)
+        frame = _of_folders(images, spec) if spec.table is None else _of_table(root, images, spec.table)
     if spec.group is not None:
         pattern = re.compile(spec.group)
         frame[SUBJECT] = [_subject(pattern, path) for path in frame["path"]]
@@ -86,6 +91,23 @@ def _of_folders(files: Sequence[str], spec: DataSpec) -> pd.DataFrame:
             SUBJECT: "",
         }
     )
+
+
+def _of_arrays(root: Path, files: Sequence[str], spec: DataSpec) -> pd.DataFrame:
+    """Read class and official split off the arrays of NPZ files, see `hscc.pipeline.data.formats.npz`."""
+    parts = []
+    for file in files:
+        for split in splits_of(root / file):
+            labels = labels_of(root / file, split, spec.classes)
+            parts.append(
+                pd.DataFrame({"path": names_of(file, split, len(labels)), "label": labels, "official_split": split})
+            )
+    if not parts:
+        raise DataError(
+            f"{root} holds no NPZ file with an array of images; add one with train_images, train_labels and so on, or "
+            "change data.layout in params.yaml."
+        )
+    return pd.concat(parts).assign(**{SUBJECT: ""}).sort_values("path", ignore_index=True)
 
 
 def _of_table(root: Path, files: Sequence[str], table: LabelTable) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from hscc.networks.normalisation import Normalisation
 from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
+from hscc.pipeline.data.formats.levels import Levels
 from hscc.pipeline.data.images import labels_of, load_images, rows_of
 from hscc.pipeline.data_spec import DataSpec
 from hscc.training.augmentation import Augmentation
@@ -27,7 +28,7 @@ def augmentation_of(spec: DataSpec) -> Augmentation:
     return Augmentation(**spec.augmentation.model_dump())
 
 
-def read_images(manifest: pd.DataFrame, source: DataSpec | ModelCard, workspace: Path) -> npt.NDArray[np.uint8]:
+def read_images(manifest: pd.DataFrame, source: DataSpec | ModelCard, workspace: Path) -> Levels:
     """Decode all images as a data spec says or a network takes them.
 
     Returns
@@ -36,7 +37,7 @@ def read_images(manifest: pd.DataFrame, source: DataSpec | ModelCard, workspace:
         See `hscc.pipeline.data.images.load_images`.
     """
     cache = workspace / layout.IMAGE_CACHE
-    return load_images(manifest, workspace / layout.DATA, source.sides, cache, source.channels)
+    return load_images(manifest, workspace / layout.DATA, source.sides, cache, source.channels, source.window)
 
 
 def read_splits(manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -14,21 +11,25 @@ import imagehash
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 from rich.console import Console
 from rich.progress import track
 
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replace_text
+from hscc.pipeline.data.formats.base import Image, UnreadableError
+from hscc.pipeline.data.formats.known import format_of
+from hscc.pipeline.data.formats.levels import Window, to_levels
 from hscc.pipeline.data.listing import SUBJECT, list_images
 from hscc.pipeline.data.masks import COLUMNS as MASK_COLUMNS
 from hscc.pipeline.data.masks import inspect_masks
 from hscc.pipeline.data.near_duplicates import (
-    THUMBNAIL_SIDE,
     conflicting,
     joined_groups,
     near_duplicate_groups,
+    projections,
     thumbnail,
+    thumbnail_length,
 )
 from hscc.pipeline.data_spec import DataSpec
 
@@ -49,16 +50,22 @@ COLUMNS: tuple[str, ...] = (
     "split_pooled",
     "split_official",
 )
-_NUMBERS = ("width", "height", "bytes", "group")
+DEPTH = "depth"  # slices of a volume; a column of manifests of volumes alone
+_NUMBERS = ("width", "height", "bytes", "group", DEPTH)
 _FLAGS = ("decodable", "conflict")
-# Raster formats only: Pillow would hand others (EPS) to outside programs.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
-# What Pillow's decoders raise on damaged bytes.
-_DAMAGE = (OSError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 class ImageFacts(NamedTuple):
-    """Properties of one file; -1 and "" where it is no image."""
+    """Properties of one image; -1 and "" where it cannot be decoded.
+
+    Attributes
+    ----------
+    depth : int
+        Slices of a volume, 1 for a picture.
+    fault : {"", "damaged", "incomplete", "dimensions", "not finite"}
+        Why it is not decodable: see `hscc.pipeline.data.formats.base.UnreadableError`; a picture among volumes or the
+        other way round; NaN or infinite values.
+    """
 
     width: int
     height: int
@@ -67,6 +74,8 @@ class ImageFacts(NamedTuple):
     sha256: str
     phash: str
     decodable: bool
+    depth: int
+    fault: str
     thumbnail: NDArray[np.uint8]
 
 
@@ -83,9 +92,10 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     Returns
     -------
     frame : pandas.DataFrame
-        One row per file, sorted by path: the first ten of `COLUMNS`, and `SUBJECT` where the spec has groups.
+        One row per image, sorted by path: the first ten of `COLUMNS`, `DEPTH` of volumes, fault (see `ImageFacts`),
+        and `SUBJECT` where the spec has groups.
     thumbnails : numpy.ndarray
-        (N, 256) uint8, row i of file i; zeros where it cannot be decoded.
+        uint8, (N, 256) of pictures and (N, 768) of volumes, row i of image i; zeros where it cannot be decoded.
 
     Raises
     ------
@@ -93,9 +103,11 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
         If the folder is missing or empty, a file in it cannot be read, or the table of the labels does not fit.
     """
     listed = list_images(root, spec)
-    facts = inspect_files(root, listed["path"].tolist())
+    facts = inspect_files(root, listed["path"].tolist(), len(spec.sides), spec.window)
     columns = {field: [getattr(fact, field) for fact in facts] for field in ImageFacts._fields[:-1]}
     frame = listed.loc[:, ["path", "label", "official_split"]].assign(**columns)
+    if spec.pictures:
+        frame = frame.drop(columns=DEPTH)
     if spec.has_groups:
         frame[SUBJECT] = listed[SUBJECT]
     if spec.masks is not None:
@@ -124,8 +136,10 @@ def group_near_copies(frame: pd.DataFrame, thumbnails: NDArray[np.uint8], thresh
     return frame.assign(near_copies=near, group=groups, conflict=conflicting(near, frame["label"].tolist()))
 
 
-def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    """Read and decode each file below the root once, in parallel, with a progress bar on stderr.
+def inspect_files(
+    root: Path, paths: Sequence[str], dimensions: int = 2, window: Window | None = None
+) -> list[ImageFacts]:
+    """Read and decode each image below the root, in parallel, with a progress bar on stderr; see `inspect_file`.
 
     Raises
     ------
@@ -133,37 +147,66 @@ def inspect_files(root: Path, paths: Sequence[str]) -> list[ImageFacts]:
         If a file cannot be read at all.
     """
     with ThreadPoolExecutor() as pool:
-        facts = pool.map(inspect_file, (root / path for path in paths))
+        facts = pool.map(lambda path: inspect_file(root / path, dimensions, window), paths)
         return list(track(facts, "inspecting images", total=len(paths), console=Console(stderr=True)))
 
 
-def inspect_file(path: Path) -> ImageFacts:
-    """Read one file, hash it and decode all of its pixels; not ``decodable`` where the bytes are no whole image.
+def inspect_file(path: Path, dimensions: int = 2, window: Window | None = None) -> ImageFacts:
+    """Read one image, hash it and decode all of its pixels; not ``decodable`` where it is no whole image.
+
+    Parameters
+    ----------
+    path : Path
+        Of the image, perhaps ``file#place``.
+    dimensions : {2, 3}
+        Whether pictures or volumes are expected.
+    window : (float, float), optional
+        Of the data spec; thumbnails show the image through it.
 
     Raises
     ------
     DataError
         If the file cannot be read at all.
     """
+    form = format_of(path)
     try:
-        content = path.read_bytes()
+        size, digest = form.content(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); restore it or run `hscc fetch`.") from error
-    digest = hashlib.sha256(content).hexdigest()
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            mode = image.mode
-            grey = image.convert("L")  # decodes to the last row: a truncated file fails here
-    except _DAMAGE:
-        blank = np.zeros(THUMBNAIL_SIDE**2, dtype=np.uint8)
-        return ImageFacts(-1, -1, "", len(content), digest, "", False, blank)
-    fingerprint = str(imagehash.phash(grey))
-    return ImageFacts(grey.width, grey.height, mode, len(content), digest, fingerprint, True, thumbnail(grey))
+        image = form.read(path)
+    except UnreadableError as error:
+        return _unfit(error.fault, size, digest, dimensions)
+    if image.dimensions != dimensions:
+        return _unfit("dimensions", size, digest, dimensions)
+    if not image.finite:
+        return _unfit("not finite", size, digest, dimensions)
+    depth, height, width = (1, *image.sides)[-3:]
+    pictures = _views(image, window)
+    thumbnails = np.concatenate([thumbnail(picture) for picture in pictures])
+    fingerprint = str(imagehash.phash(pictures[0]))
+    return ImageFacts(width, height, image.mode, size, digest, fingerprint, True, depth, "", thumbnails)
+
+
+def _unfit(fault: str, size: int, digest: str, dimensions: int) -> ImageFacts:
+    blank = np.zeros(thumbnail_length(dimensions), dtype=np.uint8)
+    return ImageFacts(-1, -1, "", size, digest, "", False, -1, fault, blank)
+
+
+def _views(image: Image, window: Window | None) -> list[Pillow.Image]:
+    """Return a picture in grey, or a volume's mean along each axis."""
+    levels = to_levels(image, window)
+    if image.dimensions == 3:
+        return [Pillow.fromarray(each) for each in projections(levels)]
+    return [Pillow.fromarray(levels).convert("L")]
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write a manifest, all of `COLUMNS`, and `SUBJECT` and masks where they are there, as CSV, whole or not at all."""
-    columns = [*COLUMNS, *(name for name in (SUBJECT, *MASK_COLUMNS) if name in frame)]
+    """Write a manifest, all of `COLUMNS`, and `DEPTH`, `SUBJECT` and masks where they are there, as CSV.
+
+    It is written whole or not at all.
+    """
+    columns = [*COLUMNS, *(name for name in (DEPTH, SUBJECT, *MASK_COLUMNS) if name in frame)]
     replace_text(path, frame.loc[:, columns].to_csv(index=False, lineterminator="\n"))
 
 
@@ -173,8 +216,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS` and perhaps `SUBJECT`, sorted by path: int64 sizes and groups, bool flags, the rest text ("" where
-        absent).
+        `COLUMNS` and perhaps `DEPTH` and `SUBJECT`, sorted by path: int64 sizes and groups, bool flags, the rest text
+        ("" where absent).
 
     Raises
     ------
@@ -184,7 +227,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; run `hscc validate` first.")
     types = {name: "int64" if name in _NUMBERS else "bool" if name in _FLAGS else "str" for name in COLUMNS}
-    types |= dict.fromkeys((SUBJECT, *MASK_COLUMNS), "str")
+    types |= dict.fromkeys((SUBJECT, *MASK_COLUMNS), "str") | {DEPTH: "int64"}
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, encoding="utf-8")
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Near-copies: images that show the same picture, whatever their size or compression.
 
-Every image is shrunk to a 16x16 grey thumbnail. Two images are near-copies when their thumbnails
-correlate above a threshold or when their bytes are equal; near-copies of near-copies belong together, so
-the groups are the connected components of that relation.
+Every image is shrunk to a 16x16 grey thumbnail, a volume to three: its means along each axis. Two images are
+near-copies when their thumbnails correlate above a threshold or when their bytes are equal; near-copies of near-copies
+belong together, so the groups are the connected components of that relation.
 """
 
 from __future__ import annotations
@@ -25,8 +25,18 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(small, dtype=np.uint8).reshape(-1)
 
 
+def projections(levels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Mean of a volume, (D, H, W), along each of its axes: (H, W), (D, W) and (D, H)."""
+    return [levels.mean(axis=axis).round().astype(np.uint8) for axis in range(3)]
+
+
+def thumbnail_length(dimensions: int) -> int:
+    """Numbers of an image's thumbnail: of a volume those of its three `projections`."""
+    return THUMBNAIL_SIDE**2 * (3 if dimensions == 3 else 1)
+
+
 def standardise(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Standardise thumbnails, (N, 256) uint8, to zero mean and unit norm, so that a dot product is a correlation.
+    """Standardise thumbnails, (N, P) uint8, to zero mean and unit norm, so that a dot product is a correlation.
 
     A constant thumbnail has no direction and becomes zeros: it correlates with nothing, itself included.
     """
@@ -38,7 +48,7 @@ def standardise(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def correlated_pairs(thumbnails: NDArray[np.uint8], threshold: float) -> NDArray[np.int64]:
-    """Find every pair of thumbnails, (N, 256) uint8, that correlate above a threshold in (0, 1).
+    """Find every pair of thumbnails, (N, P) uint8, that correlate above a threshold in (0, 1).
 
     Returns
     -------
@@ -61,7 +71,7 @@ def near_duplicate_groups(thumbnails: NDArray[np.uint8], digests: Sequence[str],
     Parameters
     ----------
     thumbnails : numpy.ndarray
-        (N, 256) uint8; zeros for an image that could not be decoded.
+        (N, P) uint8; zeros for an image that could not be decoded.
     digests : sequence of str
         N content hashes; equal ones are copies even where a thumbnail is constant.
     threshold : float

@@ -9,6 +9,7 @@ can be compared where a rectified one would be zero; pictures show the positive 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,7 +77,11 @@ def last_feature_map(model: nn.Module, inputs: torch.Tensor) -> FeatureMap:
     finally:
         for handle in handles:
             handle.remove()
-    maps = [index for index, (_, module, shape) in enumerate(ran) if isinstance(module, nn.Conv2d) and _is_map(shape)]
+    maps = [
+        index
+        for index, (_, module, shape) in enumerate(ran)
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and _is_map(shape)
+    ]
     if not maps:
         raise CompressionError(f"{type(model).__name__} has no convolution with a feature map to explain.")
     layer, _, shape = ran[maps[-1]]
@@ -94,12 +99,12 @@ def grad_cam(model: nn.Module, at: str, batches: Sequence[tuple[torch.Tensor, to
     at : str
         Module whose outputs are mapped.
     batches : sequence of (Tensor, Tensor)
-        Inputs (n, C, H, W) and the class to explain of each, (n,).
+        Inputs (n, C, H, W) or (n, C, D, H, W) and the class to explain of each, (n,).
 
     Returns
     -------
     ndarray of float64, shape (N, rows, columns)
-        Signed; positive where the position is evidence for the class.
+        Signed; positive where the position is evidence for the class. Of volumes the mean over the slices.
     """
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)  # only what follows the feature map needs a gradient
@@ -109,11 +114,12 @@ def grad_cam(model: nn.Module, at: str, batches: Sequence[tuple[torch.Tensor, to
     finally:
         for parameter, before in zip(model.parameters(), wanted, strict=True):
             parameter.requires_grad_(before)
-    return torch.cat(maps)[:, 0].detach().double().cpu().numpy()
+    found = torch.cat(maps)[:, 0].detach().double()
+    return (found.mean(dim=1) if found.ndim == 4 else found).cpu().numpy()
 
 
 def _is_map(shape: torch.Size) -> bool:
-    return len(shape) == 4 and shape[2] * shape[3] > 1
+    return len(shape) in (4, 5) and math.prod(shape[2:]) > 1
 
 
 def examples(similarity: Scores, labels: Ints) -> list[tuple[int, str]]:
@@ -167,7 +173,7 @@ def cam_pictures(
     ----------
     network : str
         Name of the compressed one.
-    images : sequence of ndarray of uint8, shape (S, S) or (S, S, 3)
+    images : sequence of ndarray of uint8, shape (H, W), (H, W, 3) or (D, H, W)
         The images of `chosen`.
     chosen : sequence of (int, str)
         From `examples`.

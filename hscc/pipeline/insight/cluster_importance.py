@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import nn
 
 from hscc.pipeline.insight.pictures import Levels, Pictures, cells_over
-from hscc.pipeline.insight.rank_maps import RankMap
+from hscc.pipeline.insight.rank_maps import RankMap, in_plane
 from hscc.pipeline.statistics.bootstrap import Draws, resample, resampled_mean, standard_error
 from hscc.plans import LayerPlan, Plan
 from hscc.structures.base import Tiles
@@ -307,7 +307,7 @@ def importance_pictures(
         Of the network's layers.
     classes : sequence of str
         The class names.
-    means : mapping of str to ndarray of uint8, shape (S, S)
+    means : mapping of str to ndarray of uint8, shape (H, W) or (D, H, W)
         Mean image by class; classes without one are left out.
 
     Returns
@@ -331,6 +331,7 @@ def importance_pictures(
             own = total[:, number]
             texts = [f"{round(value, 2) + 0.0:+.2f}" for value in own]  # never minus zero; the font has no true minus
             picture = f"importance-{last.layer.name}-{name}.png"
-            pictures[picture] = cells_over(means[name], own[last.region], last.region, texts, float(total.max()))
+            cells = in_plane(last.region)
+            pictures[picture] = cells_over(means[name], own[cells], cells, texts, float(total.max()))
             index.append({"layer": last.layer.name, "class": name, "picture": picture})
     return index, pictures

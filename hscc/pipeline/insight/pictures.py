@@ -35,14 +35,14 @@ def mean_image(images: Levels, rows: Ids) -> Levels:
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (M, S, S) or (M, S, S, 3)
+    images : ndarray of uint8, shape (M, H, W), (M, H, W, 3) or (M, D, H, W)
         May be a memory map.
     rows : ndarray of int64, shape (N,)
         Which of them.
 
     Returns
     -------
-    ndarray of uint8, shape (S, S) or (S, S, 3)
+    ndarray of uint8, shape of an image
         Stretched from black to white, so that what images have in common shows.
     """
     total = np.zeros(images.shape[1:], dtype=np.float64)
@@ -52,9 +52,14 @@ def mean_image(images: Levels, rows: Ids) -> Levels:
     return np.asarray(255 * total / max(float(total.max()), 1e-12)).round().astype(np.uint8)
 
 
+def as_picture(image: Levels) -> Levels:
+    """Return a picture as it is, of a volume, (D, H, W), the middle slice."""
+    return image[len(image) // 2] if image.ndim == 3 and image.shape[2] != 3 else image
+
+
 def plain(image: Levels, side: int = SIDE) -> Image.Image:
-    """Make a picture of an image as it is."""
-    return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
+    """Make a picture of an image as it is, of a volume by its middle slice."""
+    return Image.fromarray(as_picture(image)).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
 
 
 def cells_over(image: Levels, values: Floats, region: Ids, texts: Sequence[str], most: float) -> Image.Image:
@@ -62,14 +67,14 @@ def cells_over(image: Levels, values: Floats, region: Ids, texts: Sequence[str],
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (S, S) or (S, S, 3)
-        The image.
+    image : ndarray of uint8, shape (H, W), (H, W, 3) or (D, H, W)
+        The image; a volume is drawn by its middle slice.
     values : ndarray of float64, shape (cells, cells)
         0 is dark, `most` is bright.
     region : ndarray of int64, shape (cells, cells)
         Cells of one region are drawn without a border between them, and with one text.
     texts : sequence of str
-        One per region.
+        One per region; of those without a cell it is not drawn.
     most : float
         Value of the brightest colour.
     """
@@ -85,7 +90,8 @@ def cells_over(image: Levels, values: Floats, region: Ids, texts: Sequence[str],
             draw.line([edges[column], edges[row], edges[column], edges[row + 1]], fill="white")
         if row and region[row, column] != region[row - 1, column]:
             draw.line([edges[column], edges[row], edges[column + 1], edges[row]], fill="white")
-    for index, text in enumerate(texts):
+    for index in np.unique(region):
+        text = texts[index]
         _write(draw, _middle(region == index, edges), text, 13, "mm")
     return picture
 
@@ -95,11 +101,12 @@ def glow_over(image: Levels, heat: Floats) -> Image.Image:
 
     Parameters
     ----------
-    image : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The image; the picture has its size.
+    image : ndarray of uint8, shape (H, W), (H, W, 3) or (D, H, W)
+        The image; the picture has the size of it or, of a volume, of its middle slice.
     heat : ndarray of float64, shape (h, w)
         Coarse or fine, over the whole image; scaled to its maximum.
     """
+    image = as_picture(image)
     height, width = image.shape[:2]
     levels = image if image.ndim == 3 else image[..., None]
     positive = np.clip(heat, 0.0, None)

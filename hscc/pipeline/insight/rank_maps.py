@@ -29,10 +29,10 @@ class RankMap:
         The dense layer.
     structure : Structure
         What became of it.
-    shares : ndarray of float64, shape (cells, cells), or None
+    shares : ndarray of float64, shape (cells, cells) or (cells, cells, cells), or None
         Rank of the region that covers a cell, divided by the layer's full rank; 0 to 1. None where the factors have no
         rank over the whole layer that a share could be taken of (spatial SVD).
-    region : ndarray of int64, shape (cells, cells)
+    region : ndarray of int64, shape of `shares`
         Index of the region that covers a cell.
     """
 
@@ -70,7 +70,7 @@ def rank_map(entry: LayerPlan) -> RankMap:
     """
     full = full_rank(entry.layer)
     cells, regions = entry.structure.cell_tiles(entry.layer)
-    region = np.zeros((cells, cells), dtype=np.int64)
+    region = np.zeros((1, cells) if entry.layer.axes == 1 else (cells,) * entry.layer.axes, dtype=np.int64)
     for index, tiles in enumerate(regions):
         region.flat[region_cells(tiles, cells)] = index
     ranks = entry.structure.region_ranks(entry.layer)
@@ -124,7 +124,7 @@ def rank_rows(maps: Sequence[RankMap], mean: Levels) -> tuple[list[Row], Picture
     ----------
     maps : sequence of RankMap
         Of one network.
-    mean : ndarray of uint8, shape (S, S)
+    mean : ndarray of uint8, shape (H, W) or (D, H, W)
         The mean image.
 
     Returns
@@ -142,9 +142,14 @@ def rank_rows(maps: Sequence[RankMap], mean: Levels) -> tuple[list[Row], Picture
             name = f"rank-{found.layer.name}.png"
             shares = [found.shares[found.region == index].flat[0] for index in range(found.region.max() + 1)]
             texts = [f"{100 * share:.0f}%" for share in shares]
-            pictures[name] = cells_over(mean, found.shares, found.region, texts, scale)
+            pictures[name] = cells_over(mean, in_plane(found.shares), in_plane(found.region), texts, scale)
         rows.append(_row(found, name))
     return rows, pictures
+
+
+def in_plane(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a map of two axes as it is, of three axes the cells of the middle slice."""
+    return cells[len(cells) // 2] if cells.ndim == 3 else cells
 
 
 def _row(found: RankMap, picture: str | None) -> Row:
@@ -157,7 +162,7 @@ def _row(found: RankMap, picture: str | None) -> Row:
         "positions": found.layer.positions,
         "grid": list(found.layer.grid),
         "full_rank": full_rank(found.layer),
-        "rank_map": None if found.shares is None else np.round(found.shares, 4).tolist(),
+        "rank_map": None if found.shares is None else np.round(in_plane(found.shares), 4).tolist(),
         "words": describe(found),
         "picture": picture,
     }

@@ -55,7 +55,8 @@ class LayerMap(Record):
     grid : tuple of int
         Rows and columns of the feature map.
     rank_map : tuple of tuple of float, or None
-        Rank / full rank over the cells of the feature map, row by row; None where the layer has no such rank.
+        Rank / full rank over the cells of the feature map, row by row, of a volume in its middle slice; None where the
+        layer has no such rank.
     picture : str or None
         None where there is nothing to draw.
     """
@@ -79,7 +80,8 @@ class ClusterImportance(Record):
     Attributes
     ----------
     tiles : tuple of tuple of int
-        First row, end row, first column and end column of each rectangle of the region, in a grid of `cells` per side.
+        First row, end row, first column and end column (of volumes the slices before them) of each rectangle of the
+        region, in a grid of `cells` per side.
     per_class, per_class_se : tuple of float or None
         Fall of the class's centred logit without the cluster, with its standard error, in the order of the classes;
         None for a class without images.

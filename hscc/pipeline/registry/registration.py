@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
@@ -58,9 +59,11 @@ class Candidate:
     runtime : str
         What the served version runs in: ``auto``, ``engine`` or ``onnxruntime``.
     grey : bool
-        Whether it was made for grey images, which may be sent as rows of levels too.
+        Whether it was made for grey pictures, which may be sent as rows of levels too.
     of_maps : bool
         Whether it answers with a mask, a class for each pixel.
+    volume : tuple of int or None
+        Slices, rows and columns of the volumes that it was made for; None for pictures.
     """
 
     files: tuple[Path, ...]
@@ -73,6 +76,7 @@ class Candidate:
     runtime: str = "auto"
     grey: bool = True
     of_maps: bool = False
+    volume: tuple[int, ...] | None = None
 
 
 def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
@@ -122,7 +126,7 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
                 "runtime": candidate.runtime,
             },
             signature=signature(candidate.classes, candidate.grey, candidate.of_maps),
-            input_example=input_example(),
+            input_example=input_example(candidate.volume),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
             metadata={"classes": list(candidate.classes), **hashes},
             tags=tags,
@@ -158,8 +162,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def input_example() -> pd.DataFrame:
-    """Draw a picture that a version accepts, a bright ellipse on black, as the bytes of a PNG file."""
+def input_example(volume: tuple[int, ...] | None = None) -> pd.DataFrame:
+    """Draw what a version accepts: a bright ellipse on black as the bytes of a PNG file, or a volume of one cuboid.
+
+    A volume is in the bytes of an NPY file.
+    """
+    if volume is not None:
+        levels = np.zeros(volume, dtype=np.uint8)
+        levels[tuple(slice(side // 4, -(side // 4)) for side in volume)] = 160
+        array = io.BytesIO()
+        np.save(array, levels)
+        return pd.DataFrame({"image": [array.getvalue()]})
     picture = Image.new("L", (_EXAMPLE, _EXAMPLE))
     edge = _EXAMPLE // 6
     ImageDraw.Draw(picture).ellipse((edge, edge, _EXAMPLE - edge, _EXAMPLE - edge), fill=160)

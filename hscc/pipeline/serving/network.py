@@ -2,7 +2,8 @@
 
 There are three forms, and only this module distinguishes them:
 
-- *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size in, probabilities out;
+- *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size, or volumes (N, slices, rows,
+  columns) of one size in, probabilities out;
 - *bare*, ONNX: float32 (N, 3, S, S) in, logits out; of grey images, as early versions were: their preprocessing is done
   here;
 - *engine*: float32 in, logits out; the preprocessing that its card describes is done here.
@@ -22,9 +23,10 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from scipy.special import softmax
 
-from hscc.errors import ArtifactError, ExportError
+from hscc.errors import ArtifactError, DataError, ExportError
 from hscc.export.preprocessing import Preprocessing
 from hscc.files import file_sha256
+from hscc.pipeline.data.formats.levels import Window, resize_volume
 from hscc.pipeline.data_spec import Plausible
 from hscc.pipeline.serving.plausibility import refuse_implausible
 from hscc.pipeline.serving.reading import Levels, Picture
@@ -62,6 +64,10 @@ class Network:
         What one of its images is, such as "brain MRI slice"; "" where the file does not say.
     limits : Plausible or None
         What a picture must be like; None where the file does not say.
+    sides : tuple of int or None
+        Slices, rows and columns of the volumes that it takes, to which others are resized; None for pictures.
+    window : (float, float) or None
+        Values that become black and white; None where a picture's own file decides.
 
     Raises
     ------
@@ -86,14 +92,16 @@ class Network:
                 f"{path} is damaged or is not the file that was registered; delete it and run `hscc register` again."
             )
         self._classify: Classify
+        self.sides: tuple[int, ...] | None = None
         if runtime_of(path) == ENGINE:
             self._classify, card = _open_engine_file(path, threads)
         else:
-            self._classify, card = _open_onnx_file(path, threads, runtime)
+            self._classify, card, self.sides = _open_onnx_file(path, threads, runtime)
         try:
             self.classes = tuple(json.loads(card.get("classes", "[]"))) or tuple(classes or ())
             self.class_names: Mapping[str, str] = dict(json.loads(card.get("class_names", "{}")))
             self.subject = str(card.get("subject", ""))
+            self.window: Window | None = tuple(json.loads(card["window"])) if "window" in card else None
             self.limits = Plausible.model_validate_json(card["plausible"]) if "plausible" in card else None
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path} has a damaged card ({error}); export it again with `hscc export`.") from error
@@ -113,14 +121,17 @@ class Network:
             In one sentence, with what is wrong.
         """
         refuse_implausible(picture, self.limits, self.subject or "picture for this network")
+        if picture.is_volume != (self.sides is not None):
+            wanted = "a picture" if self.sides is None else "a volume"
+            raise DataError(f"{picture.name} is no {wanted[2:]}, and the network takes {wanted}; use one.")
 
     def probabilities(self, images: Sequence[Levels]) -> Probabilities:
         """Classify images.
 
         Parameters
         ----------
-        images : sequence of ndarray of uint8, shape (H, W) or (H, W, 3)
-            Grey, or red, green and blue; each of its own size.
+        images : sequence of ndarray of uint8, shape (H, W), (H, W, 3) or (D, H, W)
+            Grey; red, green and blue; or grey volumes; each of its own size.
 
         Returns
         -------
@@ -130,13 +141,20 @@ class Network:
         return self._classify(images)
 
 
-def _open_onnx_file(path: Path, threads: int, runtime: str) -> tuple[Classify, Mapping[str, str]]:
+def _open_onnx_file(
+    path: Path, threads: int, runtime: str
+) -> tuple[Classify, Mapping[str, str], tuple[int, ...] | None]:
     proto = refuse_external_data(path)
     (entry, *_), card = proto.graph.input, {found.key: found.value for found in proto.metadata_props}
     session = find_runtime(runtime).open_file(path, threads)
-    if entry.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
-        return partial(_whole, session), card
-    return partial(_bare, session, entry.type.tensor_type.shape.dim[-1].dim_value), card
+    _, *sizes = (side.dim_value for side in entry.type.tensor_type.shape.dim)
+    if entry.type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        if len(sizes) != 3:
+            raise ArtifactError(f"{path} takes volumes as a bare network; export it with `hscc export`.")
+        return partial(_bare, session, sizes[-1]), card, None
+    if all(sizes):
+        return partial(_volumes, session, tuple(sizes)), card, tuple(sizes)
+    return partial(_whole, session), card, None
 
 
 def _open_engine_file(path: Path, threads: int) -> tuple[Classify, Mapping[str, str]]:
@@ -159,6 +177,10 @@ def _whole(session: Session, images: Sequence[Levels]) -> Probabilities:
         stacked = np.stack(images)
         return np.asarray(session(stacked if stacked.ndim == 4 else stacked[..., None]), dtype=np.float64)
     return np.concatenate([_whole(session, [image]) for image in images])
+
+
+def _volumes(session: Session, sides: tuple[int, ...], images: Sequence[Levels]) -> Probabilities:
+    return np.asarray(session(np.stack([resize_volume(image, sides) for image in images])), dtype=np.float64)
 
 
 def _bare(session: Session, side: int, images: Sequence[Levels]) -> Probabilities:

@@ -38,12 +38,17 @@ def refuse_implausible(picture: Picture, limits: Plausible | None, subject: str)
 
 
 def _fault(picture: Picture, limits: Plausible) -> str | None:
-    height, width = picture.pixels.shape[:2]
     if picture.modality and limits.modalities and picture.modality not in limits.modalities:
         return f"it is of modality {picture.modality}, the network takes {', '.join(limits.modalities)}"
     if picture.body_part and limits.body_parts and picture.body_part not in limits.body_parts:
         return f"it shows the body part {picture.body_part}, the network takes {', '.join(limits.body_parts)}"
     shortest, longest = limits.sides
+    if picture.is_volume:
+        size = picture.pixels.shape
+        if min(size) < shortest or max(size) > longest:
+            return f"it has {' x '.join(map(str, size))} voxels, sides of {shortest} to {longest} are expected"
+        return None
+    height, width = picture.pixels.shape[:2]
     if min(height, width) < shortest or max(height, width) > longest:
         return f"it has {width} x {height} pixels, sides of {shortest} to {longest} are expected"
     if limits.max_oblong is not None and max(height, width) > limits.max_oblong * min(height, width):

@@ -1,38 +1,39 @@
-"""Read one picture, JPEG, PNG or DICOM, as levels."""
+"""Read one picture or volume, of any format that training data may have, as levels."""
 
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image as Pillow
 
 from hscc.errors import DataError
+from hscc.pipeline.data.formats.base import Image
+from hscc.pipeline.data.formats.dicom import Dicom, decode_dicom, is_dicom
+from hscc.pipeline.data.formats.known import FORMATS
+from hscc.pipeline.data.formats.levels import Window, to_levels
+from hscc.pipeline.data.formats.npz import decode_numpy, is_numpy
+from hscc.pipeline.data.formats.pictures import DAMAGE, Pictures, from_pillow
 
 Levels = npt.NDArray[np.uint8]
 
-_DICOM_MAGIC = slice(128, 132)  # "DICM" after a preamble of 128 bytes
 _FORMATS = ("JPEG", "PNG")
 _MOST_PIXELS = 64_000_000  # a larger one is refused before it is decoded
-_CONTRAST = (0.5, 99.5)  # percentiles shown as black and white where a DICOM file names no window
-_GREY_MODES = ("1", "L", "LA", "La")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded picture or volume.
 
     Attributes
     ----------
     name : str
         Its name in messages.
-    pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
-        Levels levels, black 0, or red, green and blue.
+    pixels : ndarray of uint8, shape (H, W), (H, W, 3) or (D, H, W)
+        Grey levels, black 0; red, green and blue; or the grey levels of a volume.
     colour : float
         Mean spread of the three channels, 0 to 255; 0 for a grey picture.
     modality, body_part : str
@@ -46,110 +47,83 @@ class Picture:
     body_part: str = ""
 
     @property
+    def is_volume(self) -> bool:
+        """Whether it has slices."""
+        return self.pixels.ndim == 3 and self.pixels.shape[2] != 3
+
+    @property
     def grey(self) -> Levels:
-        """Its grey levels, (H, W) uint8."""
-        return self.pixels if self.pixels.ndim == 2 else np.asarray(Image.fromarray(self.pixels).convert("L"))
+        """Grey levels of a picture, (H, W) uint8."""
+        return self.pixels if self.pixels.ndim == 2 else np.asarray(Pillow.fromarray(self.pixels).convert("L"))
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a JPEG, PNG or DICOM file; the picture is named by its path.
+def read_picture(path: Path, window: Window | None = None) -> Picture:
+    """Read a JPEG, PNG, DICOM, NIfTI or NumPy file, or a folder of DICOM slices; it is named by its path.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder; ``file.npz#test/12`` is one row of an array.
+    window : (float, float), optional
+        Values that become black and white, see `hscc.pipeline.data.formats.levels.to_levels`.
 
     Raises
     ------
     DataError
-        If the file is missing, or is none of these.
+        If it is missing, or is none of these.
     """
+    form = next(each for each in FORMATS if each.takes(path))
     try:
+        if not isinstance(form, Pictures | Dicom) or path.is_dir():
+            return _as_picture(form.read(path), str(path), window)
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name a JPEG, PNG or DICOM file.") from error
-    return decode_picture(content, str(path))
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); name a JPEG, PNG, DICOM, NIfTI or NumPy file."
+        ) from error
+    return decode_picture(content, str(path), window)
 
 
-def decode_picture(content: bytes, name: str) -> Picture:
+def decode_picture(content: bytes, name: str, window: Window | None = None) -> Picture:
     """Decode the bytes of a file.
 
     Parameters
     ----------
     content : bytes
-        A whole JPEG, PNG or DICOM file.
+        A whole JPEG, PNG, DICOM or NumPy file.
     name : str
         Its name in messages.
+    window : (float, float), optional
+        As for `read_picture`.
 
     Returns
     -------
     Picture
-        Its levels; a DICOM file's are grey, after its own rescaling and window.
+        Its levels; a DICOM file's are grey, after its own rescaling and its own window, unless one is given.
 
     Raises
     ------
     DataError
-        If the bytes are none of these, or a DICOM file holds several frames.
+        If the bytes are none of these.
     """
-    if content[_DICOM_MAGIC] == b"DICM":
-        return _decode_dicom(content, name)
+    if is_dicom(content):
+        return _as_picture(decode_dicom(content, name), name, window)
+    if is_numpy(content):
+        return _as_picture(decode_numpy(content, name), name, window)
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise DataError(f"{name} has {image.width} x {image.height} pixels, far too many; scale it down.")
-            return _from_pillow(image, name)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        with Pillow.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise DataError(f"{name} has {picture.width} x {picture.height} pixels, far too many; scale it down.")
+            return _as_picture(from_pillow(picture), name, window)
+    except DAMAGE as error:
         raise DataError(f"{name} is not a JPEG, PNG or DICOM picture, or is damaged; use a whole one.") from error
 
 
-def _from_pillow(image: Image.Image, name: str) -> Picture:
-    if image.mode.startswith(("I", "F")):  # 16 bits: spread what is there over the 256 levels, as a viewer does
-        return Picture(name, _to_levels(np.asarray(image, dtype=np.float64)))
-    if image.mode in _GREY_MODES:
-        return Picture(name, np.asarray(image.convert("L"), dtype=np.uint8))
-    colours = image.convert("RGB")
-    small = np.asarray(colours.resize((64, 64)), dtype=np.float64)
-    colour = float((small.max(axis=2) - small.min(axis=2)).mean())
-    return Picture(name, np.asarray(colours, dtype=np.uint8), colour)
-
-
-def _decode_dicom(content: bytes, name: str) -> Picture:
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that violate the standard but do not matter here
-            found = dcmread(io.BytesIO(content))
-            frames = int(found.get("NumberOfFrames", 1) or 1)
-            if frames != 1:
-                raise DataError(f"{name} holds {frames} frames; export the one to look at as a file of its own.")
-            return Picture(
-                name,
-                _dicom_levels(found),
-                modality=str(found.get("Modality", "")).upper(),
-                body_part=str(found.get("BodyPartExamined", "")).upper().replace(" ", ""),
-            )
-    except (InvalidDicomError, AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{name} is a DICOM file whose pixels cannot be decoded ({type(error).__name__}); export it uncompressed, "
-            "or as PNG."
-        ) from error
-
-
-def _dicom_levels(found: Any) -> Levels:
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-
-    pixels = apply_modality_lut(found.pixel_array, found)
-    if "WindowCenter" in found or "VOILUTSequence" in found:
-        windowed = np.asarray(apply_voi_lut(pixels, found), dtype=np.float64)
-        grey = _stretch(windowed, float(windowed.min()), float(windowed.max()))
-    else:
-        grey = _to_levels(np.asarray(pixels, dtype=np.float64))
-    return 255 - grey if found.get("PhotometricInterpretation") == "MONOCHROME1" else grey
-
-
-def _to_levels(values: npt.NDArray[np.float64]) -> Levels:
-    low, high = np.percentile(values, _CONTRAST)
-    return _stretch(values, float(low), float(high))
-
-
-def _stretch(values: npt.NDArray[np.float64], low: float, high: float) -> Levels:
-    span = max(high - low, 1e-12)
-    levels: Levels = np.clip((values - low) / span * 255.0, 0.0, 255.0).round().astype(np.uint8)
-    return levels
+def _as_picture(image: Image, name: str, window: Window | None) -> Picture:
+    if not image.finite:
+        raise DataError(f"{name} holds NaN or infinite values; repair it.")
+    pixels, colour = to_levels(image, window), 0.0
+    if pixels.ndim == 3 and image.dimensions == 2:
+        small = np.asarray(Pillow.fromarray(pixels).resize((64, 64)), dtype=np.float64)
+        colour = float((small.max(axis=2) - small.min(axis=2)).mean())
+    return Picture(name, pixels, colour, image.modality, image.body_part)

@@ -1,7 +1,7 @@
 """The network as MLflow serves it: code kept beside the ONNX file ("models from code"), no pickle.
 
-MLflow runs this file from the copy that was registered. A row of the input is either ``image``, a JPEG, PNG or DICOM
-file (base64 in JSON), or ``pixels``, rows of grey levels from 0 to 255.
+MLflow runs this file from the copy that was registered. A row of the input is either ``image``, a JPEG, PNG, DICOM or
+NumPy file (base64 in JSON), or ``pixels``, rows of grey levels from 0 to 255.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class ServedNetwork(PythonModel):
             made for.
         """
         try:
-            pictures = [_picture(row, f"row {index}") for index, row in enumerate(model_input.to_dict("records"))]
+            rows = enumerate(model_input.to_dict("records"))
+            pictures = [_picture(row, f"row {index}", self._network.window) for index, row in rows]
             if not pictures:  # MLflow drops columns that it does not know, and the rows with them
                 raise DataError("the request has neither image nor pixels; send one of them.")
             for picture in pictures:
@@ -99,7 +100,7 @@ class ServedNetwork(PythonModel):
         return answer
 
 
-def _picture(row: dict[str, Any], name: str) -> Picture:
+def _picture(row: dict[str, Any], name: str, window: tuple[float, float] | None) -> Picture:
     pixels, image = row.get(PIXELS), row.get(IMAGE)
     if pixels is not None:
         return Picture(name, _levels(pixels, name), 0.0)
@@ -110,7 +111,7 @@ def _picture(row: dict[str, Any], name: str) -> Picture:
             raise DataError(f"{name} holds an image that is not base64; encode the file's bytes.") from error
     if not isinstance(image, bytes):
         raise DataError(f"{name} has neither image nor pixels; send one of them.")
-    return decode_picture(image, name)
+    return decode_picture(image, name, window)
 
 
 def _levels(pixels: Any, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

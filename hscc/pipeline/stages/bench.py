@@ -55,6 +55,10 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     settings = params.bench.model_copy(update={"runtimes": tuple(usable_runtimes(params.bench.runtimes))})
     for name in set(params.bench.runtimes).difference(settings.runtimes):
         print(f"not timed in {name}: {RUNTIMES[name].missing()}", flush=True)
+    if ENGINE in settings.runtimes and not params.data.pictures:
+        print(f"not timed in {ENGINE}: it runs networks of pictures; volumes are for the other runtimes", flush=True)
+        others = tuple(name for name in settings.runtimes if name != ENGINE)
+        settings = settings.model_copy(update={"runtimes": others})
     tags = {"protocol": params.data.protocol}
     with (
         stage_run("bench", params.data.protocol, settings.model_dump(), tags, workspace) as tracked,

@@ -72,7 +72,8 @@ def _quantise_all(networks: list[Network], params: Params, workspace: Path, targ
         folder = target / network.name
         model = folder / "model.onnx"
         quantise(network.model, model, _batches(images, chosen, normalisation))
-        if RUNTIMES[ENGINE].available and (network.model.parent / "model.safetensors").is_file():
+        in_engine = params.data.pictures and RUNTIMES[ENGINE].available
+        if in_engine and (network.model.parent / "model.safetensors").is_file():
             _quantise_for_engine(network, folder / layout.ENGINE_FILE, list(_batches(images, chosen, normalisation)))
         scores = assessment.validate(assessment.answers(model, reference, val), dense, val)
         tracked.metrics({f"{network.name}.{name}": score for name, score in scores.items()})
@@ -93,6 +94,7 @@ def _quantise_for_engine(network: Network, target: Path, batches: list[npt.NDArr
 
 
 def _batches(images: Images, rows: Rows, normalisation: Normalisation) -> Iterator[npt.NDArray[np.float32]]:
-    size = max(1, min(BATCH, BATCH * _USUAL // math.prod(images.shape[1:3])))
+    pixels = math.prod(as_input(np.array(images[rows[:1]]), normalisation).shape[2:])
+    size = max(1, min(BATCH, BATCH * _USUAL // pixels))
     for start in range(0, len(rows), size):
         yield as_input(np.asarray(images[rows[start : start + size]]), normalisation)

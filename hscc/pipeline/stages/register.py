@@ -137,8 +137,9 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         description=_describe(results, params.data.texts),
         classes=results.classes,
         runtime=params.register_.runtime,
-        grey=params.data.channels == 1,
+        grey=params.data.channels == 1 and params.data.pictures,
         of_maps=task_of(params).answer_shape != (len(results.classes),),
+        volume=None if params.data.pictures else params.data.sides,
     )
 
 
@@ -205,7 +206,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
         **about_data(params.data),
     )
-    pictures = sample_pictures(workspace, row.protocol)
+    pictures = sample_pictures(workspace, params.data, row.protocol)
     preprocessing = preprocessing_of(params.data)
     deploy_onnx(model, deployed, card, preprocessing, pictures=pictures)
     for_engine = _engine_file(model.parent, card, preprocessing, pictures, folder / ENGINE_FILE)
@@ -218,8 +219,8 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
 def _engine_file(
     cell: Path, card: DeploymentCard, preprocessing: Preprocessing, pictures: list[Picture], target: Path
 ) -> tuple[Path, ...]:
-    """Write the network for the engine too; a version without it is served by ONNX Runtime."""
-    if not (cell / WEIGHTS).is_file():
+    """Write a network of pictures for the engine too; a version without it is served by ONNX Runtime."""
+    if not (cell / WEIGHTS).is_file() or preprocessing.of_volumes:
         return ()
     images = torch.cat([preprocessing.prepare(picture) for picture in pictures]) if pictures else None
     try:

@@ -51,6 +51,7 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         seed=params.train.seed,
         channels=params.data.channels,
         normalisation=normalisation_of(params.data),
+        window=params.data.window,
     )
     task = task_of(params)
     train, val = task.splits(manifest, card, protocol, workspace)

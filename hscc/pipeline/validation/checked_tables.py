@@ -5,9 +5,12 @@ The split columns of the manifest may be absent, but for `split_table` and `stra
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from hscc.pipeline.data.listing import SUBJECT
+from hscc.pipeline.data.manifest import DEPTH
 from hscc.pipeline.data_spec import DataSpec
 
 ACTIVE_SPLITS = ("train", "val", "test")
@@ -22,7 +25,8 @@ def image_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
         One row per file: path, path_ignoring_case, folder, label, decodable, width, height, mode (the
         last three missing where it cannot be decoded), copy_of (path of the first file with the same bytes, or
         missing), copied_from_training, near_copies (how many others there are), near_copy_in_training,
-        group_in_training (these are for images of the official test split), contradicting_labels.
+        group_in_training (these are for images of the official test split), contradicting_labels. Of volumes also
+        complete, volume and finite (see `hscc.pipeline.data.manifest.ImageFacts`), depth and of_commonest_depth.
     """
     decodable = frame["decodable"]
     first = frame.groupby("sha256")["path"].transform("first")
@@ -36,7 +40,8 @@ def image_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
             "path_ignoring_case": frame["path"].str.casefold(),
             "folder": frame["official_split"],
             "label": frame["label"],
-            "decodable": decodable,
+            "decodable": decodable if spec.pictures else frame["fault"] != "damaged",
+            **({} if spec.pictures else _of_volumes(frame, decodable)),
             "width": frame["width"].where(decodable),
             "height": frame["height"].where(decodable),
             "mode": frame["mode"].where(decodable),
@@ -48,6 +53,18 @@ def image_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
             "contradicting_labels": frame["conflict"],
         }
     )
+
+
+def _of_volumes(frame: pd.DataFrame, decodable: pd.Series[bool]) -> dict[str, pd.Series[Any]]:
+    depth = frame[DEPTH].where(decodable)
+    usual = depth.mode()
+    return {
+        "complete": frame["fault"] != "incomplete",
+        "volume": frame["fault"] != "dimensions",
+        "finite": frame["fault"] != "not finite",
+        DEPTH: depth,
+        "of_commonest_depth": depth.isna() | (depth == (usual.iloc[0] if len(usual) else -1)),
+    }
 
 
 def folder_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:

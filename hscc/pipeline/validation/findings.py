@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from hscc.pipeline.data.manifest import DEPTH
 from hscc.pipeline.data.report import Finding, NearCopyCounts
 from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.validation.near_copies import Evidence
@@ -230,6 +231,17 @@ def _thin_splits(paths: Sequence[str], evidence: Evidence) -> Text:
     )
 
 
+def _mixed_depth(paths: Sequence[str], evidence: Evidence) -> Text:
+    depth = evidence.frame[DEPTH]
+    usual = int(depth.mode().iloc[0])
+    return (
+        "The volumes differ in depth",
+        f"{len(evidence.frame) - len(paths):,} volumes have {usual} slices, {len(paths):,} others {depth.min()} to "
+        f"{depth.max()}.",
+        f"All are resized to {evidence.spec.sides[0]} slices, whatever their distance.",
+    )
+
+
 DESCRIBE: dict[str, Callable[[Sequence[str], Evidence], Text]] = {
     "copies": _copies,
     "copied_from_training": _copied_from_training,
@@ -238,6 +250,7 @@ DESCRIBE: dict[str, Callable[[Sequence[str], Evidence], Text]] = {
     "group_in_training": _group_in_training,
     "contradicting_labels": _contradicting_labels,
     "imbalance": _imbalance,
+    "mixed_depth": _mixed_depth,
     "pooled_leak": _pooled_leak,
     "pooled_groups": _pooled_groups,
     "thin_splits": _thin_splits,

@@ -60,10 +60,11 @@ def image_checks(limits: ValidateParams, spec: DataSpec) -> list[Check]:
         _error(
             "decodable",
             "Every file decodes to a whole image.",
-            "cannot be decoded as an image",
+            "cannot be decoded as an image" if spec.pictures else "cannot be decoded as a volume",
             "restore with `hscc fetch`, or delete",
             _in_set("decodable", [True]),
         ),
+        *([] if spec.pictures else _whole_volumes()),
         *_known_places(spec),
         _error(
             "unique_path",
@@ -80,7 +81,7 @@ def image_checks(limits: ValidateParams, spec: DataSpec) -> list[Check]:
                 resize,
                 _between(axis, min_value=limits.min_side, max_value=limits.max_side),
             )
-            for axis in ("width", "height")
+            for axis in (("width", "height") if spec.pictures else ("width", "height", "depth"))
         ),
         _error(
             "mode",
@@ -89,12 +90,44 @@ def image_checks(limits: ValidateParams, spec: DataSpec) -> list[Check]:
             "convert, or add the mode to validate.modes in params.yaml",
             _in_set("mode", list(limits.modes)),
         ),
+        *(
+            []
+            if spec.pictures
+            else [_warning("mixed_depth", "All volumes have as many slices.", _in_set("of_commonest_depth", [True]))]
+        ),
         _warning("copies", "No file is byte-identical to another.", _null("copy_of")),
         *([] if official is None else _copied(official)),
         _warning("near_copies", "No image is a near-copy of another.", _between("near_copies", max_value=0)),
         *([] if official is None else _near_copied(official)),
         *([] if official is None or not spec.has_groups else _group_apart(official, spec.texts.group)),
         _warning("contradicting_labels", "Near-copies carry the same label.", _in_set("contradicting_labels", [False])),
+    ]
+
+
+def _whole_volumes() -> list[Check]:
+    """What holds for every volume."""
+    return [
+        _error(
+            "complete",
+            "Every folder of slices holds those of one series, none of them missing.",
+            "lack a slice, or mix slices of several series, sizes or places",
+            "export the series again, each into a folder of its own, or delete",
+            _in_set("complete", [True]),
+        ),
+        _error(
+            "volume",
+            "Every image is a volume.",
+            "no volumes of three axes",
+            "delete, or give data.image_size two sides in params.yaml",
+            _in_set("volume", [True]),
+        ),
+        _error(
+            "finite",
+            "No volume holds NaN or infinite values.",
+            "NaN or infinite values in",
+            "repair, or delete",
+            _in_set("finite", [True]),
+        ),
     ]
 
 
