@@ -26,7 +26,7 @@ def propose_folders(found: Survey) -> Proposal | None:
     names = {part.lower() for path in found.files for part in path.split("/")[:-1]}
     if names & _PICTURES and any(word in name for name in names for word in _MASKS):
         raise UnsuitableDataError(
-            f"{found.root} seems to hold images with masks ({', '.join(sorted(names)[:5])}), whose spec is not proposed; "
+            f"{found.root} seems to have masks ({', '.join(sorted(names)[:5])}), whose spec is not proposed; "
             "write one with data.task segmentation, as in docs/data.md, and pass it with --spec."
         )
     official = find_official({path.split("/")[0] for path in inside})
