@@ -10,7 +10,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.benchmark.measurement import read_bench
 from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.statistics.robustness import read_protocols
-from hscc.pipeline.statistics.schema import Estimate, Results, read_results, write_record
+from hscc.pipeline.statistics.schema import Estimate, NetworkRow, Results, read_results, write_record
 from hscc.pipeline.statistics.structure_schema import read_structure_grid
 from tests.pipeline.rows import results as made
 from tests.pipeline.rows import row
@@ -91,3 +91,23 @@ def test_the_committed_reports_are_of_this_version() -> None:
     timed = {row.name for row in results.rows if row.timings}
     assert timed == {row.network for row in bench.rows}
     assert len({row.name for row in grid.rows}) == len(grid.rows)
+
+
+def test_records_of_earlier_versions_are_read_as_they_were() -> None:
+    new = row("hscc")
+    old = new.model_dump(exclude={"score", "scores", "against_dense", "validation"})
+    old |= {name: score.model_dump() for name, score in new.scores.items()} | {"extra": {"mine": {"value": 0.5}}}
+    old["validation"] = {
+        "accuracy": 0.9, "kl": 0.1, "accuracy_before": 0.8, "kl_before": None, "predicted_loss": None,
+        "accuracy_untrained": 0.85,
+    }  # fmt: skip
+    old["against_dense"] = {
+        "against": "dense", "accuracy": {"value": -0.01}, "kl": {"value": 0.1}, "mcnemar_p": 0.5,
+        "macro_f1": {"value": -0.02},
+    }  # fmt: skip
+    found = NetworkRow.model_validate(old)
+    assert found.score == "accuracy" and found.primary == new.primary
+    assert set(found.scores) == {*new.scores, "mine"}
+    assert (found.validation.score, found.validation.score_before, found.validation.score_untrained) == (0.9, 0.8, 0.85)
+    assert found.against_dense.primary.value == -0.01 and found.against_dense.scores["macro_f1"].value == -0.02
+    assert NetworkRow.model_validate_json(found.model_dump_json()) == found
