@@ -20,7 +20,7 @@ from hscc.pipeline.data.formats.pictures import DAMAGE, Pictures, from_pillow
 
 Levels = npt.NDArray[np.uint8]
 
-_FORMATS = ("JPEG", "PNG")
+_FORMATS = ("JPEG", "PNG", "TIFF")
 _MOST_PIXELS = 64_000_000  # a larger one is refused before it is decoded
 
 
@@ -58,7 +58,7 @@ class Picture:
 
 
 def read_picture(path: Path, window: Window | None = None) -> Picture:
-    """Read a JPEG, PNG, DICOM, NIfTI or NumPy file, or a folder of DICOM slices; it is named by its path.
+    """Read a JPEG, PNG, TIFF, DICOM, NIfTI or NumPy file, or a folder of DICOM slices; it is named by its path.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def decode_picture(content: bytes, name: str, window: Window | None = None) -> P
     Parameters
     ----------
     content : bytes
-        A whole JPEG, PNG, DICOM or NumPy file.
+        A whole JPEG, PNG, TIFF, DICOM or NumPy file.
     name : str
         Its name in messages.
     window : (float, float), optional
