@@ -26,6 +26,10 @@ class ArtifactError(HSCCError):
     """A file that an earlier stage should have written is missing or does not fit."""
 
 
+class TrainingError(HSCCError):
+    """Training or fine-tuning diverges."""
+
+
 class CompressionError(HSCCError):
     """A network cannot be compressed, or not with these settings."""
 

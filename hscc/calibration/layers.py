@@ -296,8 +296,7 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
         return f"{module.groups} groups: each already sees only its own channels"
     if calls > 1:
         return f"run {calls} times in one pass"
-    # Exact types: a subclass or a parametrized layer may compute anything.
-    if type(module) not in (*CONVOLUTIONS.values(), nn.Linear):
+    if not _computes_as_its_base(module):
         return f"a {type(module).__name__}: it may compute something else than its weight says"
     if intercepted(module):
         return "it carries hooks or is pruned: it computes something else than its weight says"
@@ -307,6 +306,17 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
     if output[0] != 1 or len(output) not in lengths:
         return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
     return ""
+
+
+def _computes_as_its_base(module: nn.Module) -> bool:
+    """Whether a layer computes what torch's own class does: a subclass may set its arguments only, as R3D-18's does.
+
+    A parametrized layer has no weight of its own, and may compute anything.
+    """
+    base = next(kind for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear) if isinstance(module, kind))
+    names = ("forward", "_conv_forward", "__call__")
+    same = all(getattr(type(module), name, None) is getattr(base, name, None) for name in names)
+    return same and "weight" in module._parameters
 
 
 def _output_grids(model: nn.Module, input_shape: InputShape) -> tuple[dict[str, _Shapes], dict[str, int], set[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import nn
 from hscc.errors import ArtifactError
 from hscc.files import replacing
 from hscc.networks.backbones import build
+from hscc.networks.image_size import sides_of
 from hscc.networks.normalisation import IMAGENET, Normalisation
 
 
@@ -61,11 +61,6 @@ class ModelCard:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input of the network: channels, then `sides`."""
         return (self.normalisation.channels, *self.sides)
-
-
-def sides_of(image_size: int | Sequence[int]) -> tuple[int, ...]:
-    """Sides of an image whose size is one number for a square, or all of its sides."""
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
 
 
 def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from hscc.networks.storage import sides_of
+from hscc.networks.image_size import sides_of
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 
 Protocol = Literal["grouped", "pooled", "official"]

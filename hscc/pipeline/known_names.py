@@ -27,7 +27,17 @@ OWN: dict[Kind, tuple[str, ...]] = {
         "random_channels",
         "random_regions",
     ),
-    "backbone": ("alexnet", "vgg16", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "smallcnn", "unet"),
+    "backbone": (
+        "alexnet",
+        "vgg16",
+        "resnet18",
+        "resnet50",
+        "densenet121",
+        "mobilenet_v2",
+        "smallcnn",
+        "resnet10_3d",
+        "unet",
+    ),
     "metric": ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "ece", "brier"),
 }
 TASK_SCORES: dict[str, tuple[str, ...]] = {  # by which networks of a task can be judged; the usual one first

@@ -61,6 +61,7 @@ DOCUMENTS = {  # whose marked figures are printed, and the folder of the reports
     Path("docs/results.md"): sweep_reports(EVIDENCE),
     Path("docs/tradeoff.md"): sweep_reports(EVIDENCE),
 }
+EXAMPLES = Path("examples")  # <name>/params.yaml, README.md, and in reports/ what its figures are printed from
 
 
 def baseline(protocol: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hscc.errors import CompressionError
+from hscc.errors import CompressionError, TrainingError
 from hscc.files import replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.inputs import Batch, as_input, check_batch, run
@@ -396,7 +397,11 @@ def _trials(
         network = copy.deepcopy(student)
         settings = _recipe(recipe, rate, 1)
         with tempfile.TemporaryDirectory() as folder:
-            (row,) = fit(network, loss, evaluate, few, settings, Path(folder, "trial"), lambda *_: None, (rate,))
+            try:
+                (row,) = fit(network, loss, evaluate, few, settings, Path(folder, "trial"), lambda *_: None, (rate,))
+            except TrainingError:  # too high a rate
+                trials.append(Trial(rate, math.inf))
+                continue
         trials.append(Trial(rate, row["val_kl"]))
     kept.parent.mkdir(parents=True, exist_ok=True)
     with replacing(kept) as new:

@@ -7,6 +7,7 @@ that was killed and resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from hscc.errors import TrainingError
 from hscc.networks.backbones import pick_device
 from hscc.networks.inputs import convert, count
 from hscc.training.checkpoint import Checkpoint, Row, State, identity_of
@@ -108,6 +110,8 @@ def fit(
 
     Raises
     ------
+    TrainingError
+        If the loss is not finite.
     TypeError
         If a part of a checkpoint's identity is a closure: its settings could not be compared after a kill.
     """
@@ -133,7 +137,7 @@ def fit(
             state.best = sign * evaluate(model)[recipe.select]
             store.keep_best(model)
     while state.epoch < recipe.epochs and state.epoch - max(state.best_epoch, recipe.settled - 1) <= recipe.patience:
-        trained = _train_epoch(model, loss, epochs, recipe.seed, state, optimizer, schedule)
+        trained = _train_epoch(model, loss, epochs, recipe, state, optimizer, schedule)
         rate = float(schedule.get_last_lr()[0])
         row: Row = {"epoch": state.epoch, "learning_rate": rate, **trained, **evaluate(model)}
         state.history.append(row)
@@ -184,19 +188,24 @@ def _train_epoch(
     model: nn.Module,
     loss: Loss,
     epochs: Epochs,
-    seed: int,
+    recipe: Recipe,
     state: State,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
 ) -> Row:
     device = next(model.parameters()).device
-    torch.manual_seed(mixed_seed(seed, state.epoch, 1))  # dropout
+    torch.manual_seed(mixed_seed(recipe.seed, state.epoch, 1))  # dropout
     totals: dict[str, float] = {}
     images = 0
     model.train()
     for step in epochs(state.epoch):
         with autocast(state.precision, device):
             value, columns = loss(model, to_device(step, device))
+        if not math.isfinite(float(value.detach())):
+            raise TrainingError(
+                f"the loss is {float(value.detach())} in epoch {state.epoch + 1}; lower the learning rate of "
+                f"{recipe.learning_rate:g}, or compute in fp32 where the precision is {state.precision}."
+            )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
@@ -209,8 +218,6 @@ def _train_epoch(
 
 
 def _memory_order(model: nn.Module) -> torch.memory_format:
-    """Channels last, where all convolutions have as many axes: the two orders are for weights of four axes or five."""
-    axes = {parameter.ndim for parameter in model.parameters() if parameter.ndim > 3}
-    if 5 not in axes:
-        return torch.channels_last
-    return torch.channels_last_3d if axes == {5} else torch.contiguous_format
+    """Channels last for pictures; not for volumes, whose bf16 gradients are then wrong on some processors."""
+    volumes = any(parameter.ndim == 5 for parameter in model.parameters())
+    return torch.contiguous_format if volumes else torch.channels_last

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from hscc.export.preprocessing import Preprocess, Preprocessing
+from hscc.errors import ExportError
+from hscc.export.preprocessing import Preprocess, Preprocessing, preprocess
 from hscc.export.preprocessing_graph import preprocessing_graph
 from tests.export.conftest import as_batch
 from tests.export.test_preprocessing import SHAPES
@@ -55,3 +56,15 @@ def test_every_colour_becomes_pillows_grey() -> None:
 def test_other_versions_of_the_operators(opset: int) -> None:
     picture = np.random.default_rng(3).integers(0, 256, (31, 40, 3), dtype=np.uint8)
     assert torch.equal(run(Preprocessing(24), picture[None], opset), Preprocessing(24).prepare(picture))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.2,), (0.3,)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))])
+def test_volumes_of_the_networks_size_are_normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    volumes = np.random.default_rng(4).integers(0, 256, (2, 4, 6, 5), dtype=np.uint8)
+    preprocessing = Preprocessing((4, 6, 5), mean, std)
+    expected = torch.cat([preprocessing.prepare(volume) for volume in volumes])
+    assert expected.shape == (2, len(mean), 4, 6, 5)
+    torch.testing.assert_close(run(preprocessing, volumes), expected)
+    torch.testing.assert_close(preprocess(preprocessing)(torch.from_numpy(volumes)), expected)
+    with pytest.raises(ExportError, match="not \\(4, 6, 6\\)"):
+        preprocessing.prepare(np.zeros((4, 6, 6), dtype=np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from hscc.errors import TrainingError
 from hscc.networks.backbones import build
 from hscc.training import loop
 from hscc.training.augmentation import Augmentation
@@ -203,3 +205,10 @@ def test_the_start_is_kept_where_training_only_harms(tmp_path: Path) -> None:
         _ignore,
     )
     assert all(torch.equal(value, before[key]) for key, value in trained.state_dict().items())
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_no_result(tmp_path: Path) -> None:
+    model = build("smallcnn", 4)
+    nn.init.constant_(next(model.parameters()), math.nan)
+    with pytest.raises(TrainingError):
+        fit(model, LOSS, partial(_next, [0.5]), _views(), RECIPE, tmp_path / "c", _ignore)

@@ -97,7 +97,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="[NETWORK] FILE...",
-            help="Images as JPEG, PNG or DICOM; before them, a file of `hscc export` (.hscc, .onnx).",
+            help="Images as JPEG, PNG, DICOM, NIfTI or NumPy; before them, a file of `hscc export` (.hscc, .onnx).",
         ),
     ],
     which: Which = "champion",

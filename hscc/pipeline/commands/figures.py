@@ -41,21 +41,28 @@ def run(workspace: Path = Path(".")) -> list[Path]:
 def stale(workspace: Path = Path(".")) -> dict[Path, str]:
     """Find the documents that disagree with the reports, with the text that agrees."""
     found = {}
-    for path, folder in layout.DOCUMENTS.items():
+    for path, (folder, protocols) in _documents(workspace).items():
         if not (workspace / path).is_file():
             raise ArtifactError(f"{path} does not exist; run in the folder of the repository.")
-        blocks = _blocks(workspace, folder)
+        blocks = _blocks(workspace, folder, protocols)
         text = (workspace / path).read_text(encoding="utf-8")
         if (filled := fill(text, blocks, str(path))) != text:
             found[path] = filled
     return found
 
 
-def _blocks(workspace: Path, folder: Path) -> dict[str, Callable[[], str]]:
+def _documents(workspace: Path) -> dict[Path, tuple[Path, Path]]:
+    """Folders of the reports of each document, and of those of other split protocols; an example has its own."""
+    pages = [path.relative_to(workspace) for path in sorted((workspace / layout.EXAMPLES).glob("*/README.md"))]
+    examples = {page: (page.parent / "reports", page.parent / layout.PROTOCOLS) for page in pages}
+    return {path: (folder, layout.PROTOCOLS) for path, folder in layout.DOCUMENTS.items()} | examples
+
+
+def _blocks(workspace: Path, folder: Path, protocols: Path) -> dict[str, Callable[[], str]]:
     """Blocks by name, printed from a folder of reports at most once."""
     grid = workspace / folder / layout.TRADEOFF_JSON.name
     reports = Reports(
-        read_protocols(workspace / folder / layout.RESULTS_JSON.name, workspace / layout.PROTOCOLS),
+        read_protocols(workspace / folder / layout.RESULTS_JSON.name, workspace / protocols),
         read_structure_grid(grid) if grid.is_file() else None,
     )
     return {name: cache(partial(block, reports)) for name, block in BLOCKS.items()}

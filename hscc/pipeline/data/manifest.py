@@ -92,7 +92,7 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     Returns
     -------
     frame : pandas.DataFrame
-        One row per image, sorted by path: the first ten of `COLUMNS`, `DEPTH` of volumes, fault (see `ImageFacts`),
+        One row per image, sorted by path: the first ten of `COLUMNS`, of volumes `DEPTH` and fault (see `ImageFacts`),
         and `SUBJECT` where the spec has groups.
     thumbnails : numpy.ndarray
         uint8, (N, 256) of pictures and (N, 768) of volumes, row i of image i; zeros where it cannot be decoded.
@@ -107,7 +107,7 @@ def scan(root: Path, spec: DataSpec) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     columns = {field: [getattr(fact, field) for fact in facts] for field in ImageFacts._fields[:-1]}
     frame = listed.loc[:, ["path", "label", "official_split"]].assign(**columns)
     if spec.pictures:
-        frame = frame.drop(columns=DEPTH)
+        frame = frame.drop(columns=[DEPTH, "fault"])
     if spec.has_groups:
         frame[SUBJECT] = listed[SUBJECT]
     if spec.masks is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,9 @@ def _noise(bench: Bench, runtime: str) -> dict[str, ClockNoise]:
 
 
 def _is_phantom(root: Path, frame: pd.DataFrame) -> bool:
-    with Image.open(root / frame["path"].iloc[0]) as image:
+    with suppress(OSError), Image.open(root / frame["path"].iloc[0]) as image:
         return image.info.get("comment") == COMMENT
+    return False  # phantoms are JPEG files
 
 
 def _write(

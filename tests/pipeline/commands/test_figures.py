@@ -83,3 +83,17 @@ def test_a_damaged_report_writes_nothing(workspace: Path) -> None:
     with pytest.raises(ArtifactError, match=r"README\.md does not exist"):
         run(workspace)
     assert (workspace / "docs/results.md").read_text() == before
+
+
+def test_the_page_of_an_example_is_printed_from_its_own_reports(workspace: Path) -> None:
+    run(workspace)
+    page = workspace / "examples/lungs/README.md"
+    (page.parent / "reports").mkdir(parents=True)
+    page.write_text("<!-- figures: results -->\n<!-- end -->\n")
+    (page.parent / "reports/results.json").write_text(write_record(results_of(network("tucker"))))
+
+    assert run(workspace) == [Path("examples/lungs/README.md")]
+
+    text = page.read_text()
+    assert "Tucker" in text
+    assert "HSCC" not in text

@@ -19,10 +19,17 @@ from hscc.pipeline.validation.suite import class_checks, image_checks, split_che
 from tests.pipeline.specs import BRAIN, changed
 
 GROUPED = changed(group="[0-9]+")
+VOLUMES = changed(image_size=[16, 16, 16])
 LIMITS = ValidateParams(min_side=64, max_side=4096, modes=("L", "RGB"), min_per_class=20, max_imbalance=3)
 CHECKS = {
     check.id: check
-    for check in (*image_checks(LIMITS, GROUPED), *class_checks(LIMITS), *split_checks(GROUPED), *stratum_checks())
+    for check in (
+        *image_checks(LIMITS, VOLUMES),
+        *image_checks(LIMITS, GROUPED),
+        *class_checks(LIMITS),
+        *split_checks(GROUPED),
+        *stratum_checks(),
+    )
 }
 
 
@@ -79,6 +86,13 @@ def test_every_warning_is_described():
 
 def test_what_passed_is_no_finding():
     assert find([Outcome(check, True, ()) for check in CHECKS.values()], EVIDENCE) == []
+
+
+def test_mixed_depth():
+    evidence = faulty(spec=VOLUMES)
+    depth = [30, 40] + [32] * (len(evidence.frame) - 2)
+    finding = DESCRIBE["mixed_depth"](["a", "b"], replace(evidence, frame=evidence.frame.assign(depth=depth)))[1]
+    assert finding == f"{len(depth) - 2} volumes have 32 slices, 2 others 30 to 40."
 
 
 def test_copies():

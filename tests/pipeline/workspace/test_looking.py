@@ -115,6 +115,10 @@ def _deep(root: Path) -> None:
     folders(root, ["patient1", "patient2"], ["ill", "healthy"])
 
 
+def _masks(root: Path) -> None:
+    folders(root, ["images", "masks"], ["training", "test"])
+
+
 def _stems(root: Path) -> None:
     for name in ("a", "b"):
         draw(root / f"images/{name}.png")
@@ -136,6 +140,7 @@ def _damaged(root: Path) -> None:
         (_one_class, "only"),
         (_unlabelled, "0 images|3 images"),
         (_deep, "patient1"),
+        (_masks, "--spec"),
         (_stems, "images/a.png"),
         (_damaged, "a/x.png"),
     ],
