@@ -12,8 +12,10 @@ from PIL import Image
 from torch import nn
 
 from hscc.export.to_onnx import write_onnx
+from hscc.networks.storage import ModelCard
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network
+from hscc.pipeline.data.loading import normalisation_of
 from hscc.pipeline.data.manifest import group_near_copies, scan
 from hscc.pipeline.data.splits import assign_splits
 from hscc.pipeline.params import Params
@@ -124,10 +126,8 @@ def test_training_and_evaluation_count_alike(
     workspace: Path, params: Params, manifest: pd.DataFrame, networks: list[Network]
 ) -> None:
     task, assessment = task_of(params), assessment_of(params, manifest, workspace)
-    card = type("Card", (), {
-        "sides": (SIDE, SIDE), "channels": 3, "classes": params.data.classes,
-        "normalisation": params.data.normalisation,
-    })  # fmt: skip
+    data = params.data
+    card = ModelCard("unet", data.classes, data.image_size, "official", 0, 3, normalisation_of(data))
     _, val = task.splits(manifest, card, "official", workspace)
     found = task.scores(val)(Red(1.2).eval())
     rows = assessment.rows("official", "val")
