@@ -27,6 +27,7 @@ from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES, runtime_of
 MODELS = layout.SCRATCH / "models"
 NETWORKS = (".hscc", ".onnx")  # endings of files that `hscc export` writes
 AUTO = "auto"
+_HEATMAP, _MASK = "-heatmap.png", "-mask.png"  # endings of files
 _COLUMNS = 4  # classes with a column of their own
 
 
@@ -183,7 +184,9 @@ def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
 
     Of many classes the most probable ones alone are shown: the JSON has all.
     """
-    caption = "\n".join([*(f"heat map: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE])
+    caption = "\n".join(
+        [*(f"{_kind(answer.heatmap)}: {answer.heatmap}" for answer in answers if answer.heatmap), NOTICE]
+    )
     title = str(source) if isinstance(source, Path) else f"{source.name}, version {source.number}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
@@ -199,6 +202,10 @@ def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
         percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
         table.add_row(answer.name, answer.names[answer.label], *percentages)
     return table
+
+
+def _kind(path: str) -> str:
+    return "mask" if path.endswith(_MASK) else "heat map"
 
 
 def _most_probable(answer: Answer) -> str:
@@ -218,6 +225,7 @@ def _classify(picture: Picture, network: Network) -> Answer:
 def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -> Answer:
     (found,) = network.probabilities([picture.pixels])
     if found.ndim > 1:
+        target = target.with_name(target.name.replace(_HEATMAP, _MASK))
         write_mask(found, picture.pixels.shape[:2], target)
         return replace(answer, heatmap=str(target))
     heat = occlusion(network.probabilities, picture.pixels, network.classes.index(answer.label))
@@ -228,4 +236,4 @@ def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -
 def _targets(files: Sequence[Path], folder: Path) -> list[Path]:
     stems = [path.stem for path in files]
     names = [stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems, 1)]
-    return [folder / f"{name}-heatmap.png" for name in names]
+    return [folder / f"{name}{_HEATMAP}" for name in names]
