@@ -278,7 +278,7 @@ class DataSpec(Section):
     group: Annotated[str, AfterValidator(_pattern)] | None
     classes: tuple[Label, ...]
     channels: Literal[1, 3]
-    window: tuple[float, float] | None = None
+    window: tuple[float, float] | None
     image_size: Side | Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
     normalisation: NormalisationParams
     augmentation: AugmentationParams

@@ -1,6 +1,7 @@
 """The schema of ``params.yaml``: unknown and missing keys are errors, values have bounds and never change.
 
-No key has a default here: what holds is what the file states.
+No key has a default here: what holds is what the file states. A key that means something for one kind of data or task
+alone, such as `data.masks`, may be left out elsewhere.
 """
 
 from __future__ import annotations

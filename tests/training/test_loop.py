@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 
 from hscc.errors import TrainingError
 from hscc.networks.backbones import build
+from hscc.networks.normalisation import Normalisation
 from hscc.training import loop
 from hscc.training.augmentation import Augmentation
 from hscc.training.checkpoint import identity_of
@@ -212,3 +214,15 @@ def test_a_loss_that_is_no_number_is_an_error_and_no_result(tmp_path: Path) -> N
     nn.init.constant_(next(model.parameters()), math.nan)
     with pytest.raises(TrainingError):
         fit(model, LOSS, partial(_next, [0.5]), _views(), RECIPE, tmp_path / "c", _ignore)
+
+
+def test_volumes_are_trained_in_fp32_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "pick_device", lambda: torch.device("cpu"))
+    used: list[str] = []
+    monkeypatch.setattr(loop, "autocast", lambda precision, device: used.append(precision) or nullcontext())
+    volumes = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 16), dtype=np.uint8)
+    split = Split(volumes, np.arange(8), np.arange(8) % 2, Normalisation((0.5,), (0.5,)))
+    recipe = replace(RECIPE, epochs=1, precision="bf16")
+    with pytest.warns(UserWarning, match="computing in fp32"):
+        fit(build("resnet10_3d", 2), LOSS, partial(_next, [0.5]), Views(split, 4, 0), recipe, tmp_path / "c", _ignore)
+    assert set(used) == {"fp32"}

@@ -77,25 +77,36 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
         Choice("data.classes", sorted(counts), f"images of each: {shown}{', ...' if len(counts) > 8 else ''}"),
         *picture_choices(pictures),
         Choice("data.protocol", protocol, why),
-        *_texts(found, images.subject),
+        *about(found, images.subject),
         Choice(
             "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
         ),
         Choice("train.protocols", [protocol]),
-        _score(counts),
+        score_of(counts),
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
     ]
     return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, pictures.damaged)))
 
 
-def _score(counts: Mapping[str, int]) -> Choice:
+def score_of(counts: Mapping[str, int]) -> Choice:
     """Score that networks are judged by: one that the largest class does not decide alone."""
     ratio = max(counts.values()) / min(counts.values())
     if ratio <= _BALANCED:
         return Choice("evaluate.score", "accuracy")
     why = f"the largest class is {ratio:.0f} times the smallest"
     return Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other")
+
+
+def of_split(official: Mapping[str, str | None] | None, images: Sequence[str]) -> list[Choice]:
+    """Propose the official split that the top folders of images are named as."""
+    if official is None:
+        return [Choice("data.official", None, "no folders are named as training and test")]
+    counts = Counter(path.split("/")[0] for path in images)
+    shown = ", ".join(f"{name} {counts[name]}" for name in official.values() if name is not None)
+    return [
+        Choice("data.official", official, f"the top folders are named as a split ({shown})", "is it what others use")
+    ]
 
 
 def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:
@@ -128,7 +139,16 @@ def _copies(found: Survey, images: Labelled) -> tuple[int, int]:
     return copied, tested
 
 
-def _texts(found: Survey, subject: str) -> list[Choice]:
+def about(found: Survey, subject: str) -> list[Choice]:
+    """Texts and names that the folder's name stands in for.
+
+    Parameters
+    ----------
+    found : Survey
+        The data.
+    subject : str
+        What images of one group have in common, such as patient; "" where nothing is known.
+    """
     title = re.sub(r"[-_]+", " ", found.root.name).strip() or "images"
     slug = re.sub(r"[^a-z0-9]+", "-", found.root.name.lower()).strip("-") or "images"
     return [

@@ -8,9 +8,6 @@ from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataErr
 from hscc.pipeline.workspace.split_names import find_official
 from hscc.pipeline.workspace.survey import Survey
 
-_PICTURES = {"image", "images", "img", "imgs"}  # names of folders beside those of masks
-_MASKS = ("mask", "manual", "segmentation", "annotation", "groundtruth", "labels")
-
 
 def propose_folders(found: Survey) -> Proposal | None:
     """Read classes and official split off the folders; None where images lie in no folder.
@@ -23,12 +20,6 @@ def propose_folders(found: Survey) -> Proposal | None:
     inside = [path for path in found.images if "/" in path]
     if not inside:
         return None
-    names = {part.lower() for path in found.files for part in path.split("/")[:-1]}
-    if names & _PICTURES and any(word in name for name in names for word in _MASKS):
-        raise UnsuitableDataError(
-            f"{found.root} seems to have masks ({', '.join(sorted(names)[:5])}), whose spec is not proposed; "
-            "write one with data.task segmentation, as in docs/data.md, and pass it with --spec."
-        )
     official = find_official({path.split("/")[0] for path in inside})
     depth = 1 if official else 0
     folders = [path.split("/")[:-1] for path in inside]

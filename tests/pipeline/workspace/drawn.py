@@ -27,3 +27,33 @@ def folders(
             for index in range(count):
                 draw(root / top / name / f"{name}{top}({index}).png", colour=colour)
     return root
+
+
+def with_masks(root: Path, tops: Iterable[str] = ("",), *, count: int = 4, field: bool = False) -> Path:
+    """Pictures in ``images``, masks in ``1st_manual`` named by the picture's number, fields of view in ``mask``."""
+    square = np.zeros((48, 48), dtype=np.uint8)
+    square[8:-8, 8:-8] = 255
+    stroke = square * (np.arange(48) == 24)[:, None]
+    for top in tops:
+        for index in range(count):
+            draw(root / top / f"images/{index}_{top}scan.png", colour=True)
+            masks = {f"1st_manual/{index}_manual1.png": stroke}
+            if field:
+                masks[f"mask/{index}_{top}scan_mask.png"] = square
+            for name, pixels in masks.items():
+                path = root / top / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+def arrays(path: Path, shape: tuple[int, ...], splits: Iterable[str] = ("train", "val", "test")) -> Path:
+    """An archive of twelve images of two classes per split."""
+    rng = np.random.default_rng(0)
+    held: dict[str, np.ndarray] = {}
+    for split in splits:
+        held[f"{split}_images"] = rng.integers(0, 256, (12, *shape), dtype=np.uint8)
+        held[f"{split}_labels"] = np.arange(12)[:, None] % 2
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **held)
+    return path

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 from hscc.errors import DataError
 from hscc.pipeline.workspace.looking import propose
-from tests.pipeline.workspace.drawn import draw, folders
+from tests.pipeline.workspace.drawn import arrays, draw, folders, with_masks
 
 
 def test_folders_of_a_split_and_of_classes(tmp_path: Path) -> None:
@@ -151,3 +152,45 @@ def test_data_that_is_of_no_use_is_refused_in_one_sentence(make, named: str, tmp
         propose(tmp_path / "data")
     message = str(raised.value)
     assert message.endswith(".") and "\n" not in message
+
+
+@pytest.mark.parametrize("tops", [("",), ("training", "test")])
+def test_masks_are_found_by_the_number_in_front_and_fields_of_view_beside_them(
+    tmp_path: Path, tops: tuple[str, ...]
+) -> None:
+    root = with_masks(tmp_path / "eyes", tops, field=True)
+    values = propose(root)[1].values
+    masks = values["data.masks"]
+    assert isinstance(masks, dict)
+    pattern = re.compile(masks["images"])
+    images = sorted(path.relative_to(root).as_posix() for path in root.glob("**/images/*.png"))
+    for image in images:
+        found = pattern.search(image)
+        assert found is not None
+        number = Path(image).name.split("_")[0]
+        assert (root / found.expand(masks["mask"])).name == f"{number}_manual1.png"
+        assert (root / found.expand(masks["field"])).name == f"{Path(image).stem}_mask.png"
+    assert masks["values"] == {"background": 0, "foreground": 255}
+    assert values["data.task"] == "segmentation" and values["train.backbone"] == "unet"
+    assert values["data.image_size"] == 48 and values["evaluate.score"] == "dice"
+    assert (values["data.official"] is None) == (len(tops) == 1)
+
+
+def test_a_mask_that_is_missing_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    root = with_masks(tmp_path)
+    (root / "1st_manual/2_manual1.png").unlink()
+    with pytest.raises(DataError, match="1st_manual"):
+        propose(root)
+
+
+def test_arrays_of_volumes_and_of_pictures(tmp_path: Path) -> None:
+    arrays(tmp_path / "deep/set.npz", (16, 20, 24))
+    values = propose(tmp_path / "deep")[1].values
+    assert values["data.layout"] == "arrays" and values["data.image_size"] == [16, 20, 24]
+    assert values["data.official"] == {"train": "train", "val": "val", "test": "test"}
+    assert values["data.classes"] == ["class_0", "class_1"] and values["train.backbone"] == "resnet10_3d"
+    assert values["data.normalisation.mean"] == [pytest.approx(0.5, abs=0.01)]
+    arrays(tmp_path / "flat/set.npz", (28, 28, 3), ("train", "test"))
+    flat = propose(tmp_path / "flat")[1].values
+    assert (flat["data.channels"], flat["data.image_size"]) == (3, 28)
+    assert "data.normalisation.mean" not in flat
