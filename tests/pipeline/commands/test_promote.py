@@ -238,11 +238,11 @@ def test_a_served_file_that_is_damaged_is_not_served(three_versions: Path, tmp_p
 
 
 def test_json_images_are_base64() -> None:
-    picture = _picture({"image": base64.b64encode(uniform()).decode()}, "row 0")
+    picture = _picture({"image": base64.b64encode(uniform()).decode()}, "row 0", None)
     assert picture.grey.shape == (100, 100)
     for row in ({"image": "no base64!"}, {"image": None}, {"pixels": [[1, 2], [3]]}, {"pixels": [[0, 300]]}):
         with pytest.raises(DataError, match="row 0"):
-            _picture(row, "row 0")
+            _picture(row, "row 0", None)
 
 
 def _folder_of_version(registered: Path) -> Path:

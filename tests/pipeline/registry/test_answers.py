@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,10 +29,14 @@ MANIFEST = pd.DataFrame({"path": list("abcd"), "sha256": ["11", "22", "11", "33"
 
 def test_images_are_named_by_their_bytes_and_copies_are_distinguished(tmp_path: Path) -> None:
     frame = evidence_frame(PREDICTIONS, MANIFEST, "hscc-macs6-seed0", "grouped")
-    assert frame.to_dict("list") == {
+    facts = {
         "sha256": ["11", "11", "22"], "copy": [0, 1, 0], "group": [5, 5, 6], "label": list("xxy"),
         "predicted": list("xyy"), "dense": list("xxx"),
     }  # fmt: skip
+    assert frame[list(facts)].to_dict("list") == facts
+    chances = frame[[f"{whose}p_{name}" for whose in ("", "dense_") for name in "xy"]]
+    assert (frame["predicted"] == chances[["p_x", "p_y"]].idxmax(axis=1).str[-1]).all()
+    np.testing.assert_allclose(chances.sum(axis=1), 2)
     frame.to_csv(tmp_path / "evidence.csv", index=False)
     pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.csv"), frame)
 

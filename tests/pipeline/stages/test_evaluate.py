@@ -136,7 +136,7 @@ def test_every_network_the_parameters_name_has_a_row_and_no_other(evaluated: Pat
 def test_csv_and_json_hold_the_same_table(evaluated: Path) -> None:
     table = pd.read_csv(evaluated / layout.RESULTS_CSV)
     rows = read_rows(evaluated).values()
-    np.testing.assert_allclose(table["macro_f1"], [row.macro_f1.value for row in rows], rtol=1e-5)
+    np.testing.assert_allclose(table["macro_f1"], [row.scores["macro_f1"].value for row in rows], rtol=1e-5)
     assert {
         "method", "budget_macs", "budget_params", "budget_latency", "seed", "protocol", "precision", "macs", "params",
         "macs_ratio", "params_ratio", "size_bytes", "accuracy", "accuracy_se", "accuracy_low", "macro_f1",
@@ -155,12 +155,12 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated: Path) -> N
         assert len(answers) == rows[name].n_test == 24
         assert (answers["predicted"] == answers["label"]).mean() == pytest.approx(rows[name].primary.value)
         assert f1_score(answers["label"], answers["predicted"], average="macro") == pytest.approx(
-            rows[name].macro_f1.value
+            rows[name].scores["macro_f1"].value
         )
         brier = (
             np.square(probabilities - (answers["label"].to_numpy()[:, None] == np.array(CLASSES))).sum(axis=1).mean()
         )
-        assert brier == pytest.approx(rows[name].brier.value)
+        assert brier == pytest.approx(rows[name].scores["brier"].value)
         images = resample(answers["group"].to_numpy(), 100, 0)
         correct = (answers["predicted"] == answers["label"]).to_numpy(float)
         assert standard_error(resampled_mean(correct, images)) == pytest.approx(rows[name].primary.se)

@@ -147,7 +147,7 @@ def save(folder: Path, volumes: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda volumes: np.where(volumes > 209, np.nan, volumes), r"NaN or infinite values in: a\.npz#.*repair"),
+        (lambda volumes: np.where(volumes > 200, np.nan, volumes), r"NaN or infinite values in: a\.npz#.*repair"),
         (lambda volumes: volumes.astype(np.int16), r"pixel mode not one of uint8"),
         (lambda volumes: volumes[:, :4], r"depth not 8 to 4096 pixels"),
         (lambda volumes: volumes[:, 0], r"no volumes of three axes: a\.npz#test/0"),
