@@ -137,7 +137,7 @@ def limits(results: Results) -> str:
             f"{score(row.primary)} %, {alike}."
         )
     elsewhere = [found for found in results.rows if found.is_dense and found.protocol == "official"]
-    if elsewhere:
+    if elsewhere and results.protocol != "official":
         said.append(
             "On images of another origin (the official test folder) even the dense network has "
             f"{score(elsewhere[0].primary)} %."
