@@ -222,5 +222,5 @@ def pick_device() -> torch.device:
 
 @backbone("unet")
 def unet(classes: int) -> nn.Module:
-    """U-Net for segmentation: 1.9 M parameters; sides must be multiples of 16."""
+    """U-Net for segmentation: 1.8 M parameters; sides must be multiples of 16."""
     return UNet(classes)

@@ -24,7 +24,7 @@ class UNet(nn.Module):
 
     Notes
     -----
-    With the defaults it has 1.9 M parameters and 43 thousand multiply-accumulates per pixel.
+    With the defaults it has 1.8 M parameters and 45 thousand multiply-accumulates per pixel.
     """
 
     def __init__(self, classes: int, width: int = 16, depth: int = 4) -> None:

@@ -33,15 +33,16 @@ def git_commit(workspace: Path = Path(".")) -> str:
     ``-dirty`` is appended when tracked files other than what the graph itself writes (``dvc.lock``, ``reports/``)
     differ from it. `workspace` is any folder of the repository.
     """
-    commit = _git(workspace, "rev-parse", "HEAD")
+    commit = git(workspace, "rev-parse", "HEAD")
     if not commit:
         return UNKNOWN
     # ":/" is the whole repository, of which the workspace may be a folder; what is excluded is the workspace's own.
-    changed = _git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_THE_GRAPH)
+    changed = git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ":/", *_WRITTEN_BY_THE_GRAPH)
     return f"{commit}-dirty" if changed else commit
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints in a folder, without blanks around it; "" where it fails or is not installed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine

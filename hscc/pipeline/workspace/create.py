@@ -14,6 +14,7 @@ from hscc.errors import DataError, HSCCError
 from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.sources.pin import PIN, directory_hash, hash_files
+from hscc.pipeline.provenance import git
 
 GRAPH = "dvc.yaml"
 _BESIDE_CODE = "    deps:\n      - hscc\n"  # of the stage code, in a checkout
@@ -167,17 +168,9 @@ def run_dvc(folder: Path, *arguments: str) -> None:
 
 def _git_top(folder: Path) -> Path | None:
     """Top of the git repository that a folder belongs to; None where git would not see the folder."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    ignored = _git(folder, "check-ignore", str(folder.resolve()))
+    top = git(folder, "rev-parse", "--show-toplevel")
+    ignored = git(folder, "check-ignore", str(folder.resolve()))
     return Path(top).resolve() if top and not ignored else None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -16,6 +16,8 @@ from hscc.pipeline.data.formats.base import Format, Image, UnreadableError, Valu
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _ENDINGS = (".dcm", ".dicom", ".ima")
+# What pydicom and its decoders raise on damaged or unknown content.
+_DAMAGE = (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError)
 _GAP = 1.5  # of the usual distance of slices: a larger one lacks a slice
 
 
@@ -93,7 +95,7 @@ def _parsed(content: bytes, name: str, pixels: bool = True) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that violate the standard but do not matter here
             return dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
-    except (InvalidDicomError, AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (InvalidDicomError, *_DAMAGE) as error:
         raise _undecodable(name, error) from error
 
 
@@ -122,7 +124,7 @@ def _image(found: Any, name: str) -> Image:
             values = apply_modality_lut(stored, found)
             windowed = "WindowCenter" in found or "VOILUTSequence" in found
             shown = np.asarray(apply_voi_lut(values, found), dtype=np.float64) if windowed else None
-    except (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         raise _undecodable(name, error) from error
     return replace(
         described,
