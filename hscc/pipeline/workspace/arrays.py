@@ -12,7 +12,7 @@ from hscc.errors import DataError
 from hscc.pipeline.data.formats.npz import ARRAYS, labels_of, splits_of
 from hscc.pipeline.workspace.classification import about, score_of
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
-from hscc.pipeline.workspace.split_names import find_official
+from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
 
 _SAMPLE = 256  # rows that levels are measured on
@@ -54,12 +54,7 @@ def propose_arrays(found: Survey) -> Proposal | None:
         Choice("data.task", "classification"),
         Choice("data.layout", "arrays", f"{', '.join(files)} holds {len(labels)} labelled images, one per row"),
         Choice("data.table", None),
-        Choice(
-            "data.official",
-            official,
-            "the words before _images are a split" if official else "the arrays are no training and test split",
-            "is this the split that others use" if official else "",
-        ),
+        official_choice(official, "the words before _images are a split", "the arrays are no training and test split"),
         Choice("data.group", None),
         Choice("data.classes", classes, f"images of each: {shown}", "" if named else "what do the numbers mean"),
         Choice("data.channels", 1 if grey else 3, f"rows have shape {'x'.join(map(str, array.shape[1:]))}"),

@@ -98,17 +98,6 @@ def score_of(counts: Mapping[str, int]) -> Choice:
     return Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other")
 
 
-def of_split(official: Mapping[str, str | None] | None, images: Sequence[str]) -> list[Choice]:
-    """Propose the official split that the top folders of images are named as."""
-    if official is None:
-        return [Choice("data.official", None, "no folders are named as training and test")]
-    counts = Counter(path.split("/")[0] for path in images)
-    shown = ", ".join(f"{name} {counts[name]}" for name in official.values() if name is not None)
-    return [
-        Choice("data.official", official, f"the top folders are named as a split ({shown})", "is it what others use")
-    ]
-
-
 def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:
     if images.official is None:
         return "grouped", "there is no split of the data set's own; near-copies and groups stay together"

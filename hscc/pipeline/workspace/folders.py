@@ -5,7 +5,7 @@ from __future__ import annotations
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import Grouping, find_grouping
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
-from hscc.pipeline.workspace.split_names import find_official
+from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
 
 
@@ -41,12 +41,7 @@ def propose_folders(found: Survey) -> Proposal | None:
     layout = (
         Choice("data.layout", "folders", f"{len(paths)} images lie in one folder per class{above}"),
         Choice("data.table", None),
-        Choice(
-            "data.official",
-            official,
-            "the top folders are named as a split" if official else "no folders are named as training and test",
-            "is this the split that others use" if official else "",
-        ),
+        official_choice(official, "the top folders are named as a split", "no folders are named as training and test"),
         _group(grouping),
     )
     return propose_classification(

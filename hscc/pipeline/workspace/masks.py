@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from hscc.pipeline.workspace.classification import about, of_split
+from hscc.pipeline.workspace.classification import about
 from hscc.pipeline.workspace.pictures import look, picture_choices
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
-from hscc.pipeline.workspace.split_names import find_official
+from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import IMAGES, Survey
 
 _PICTURES = ("image", "images", "img", "imgs")  # names of folders beside those of masks
@@ -159,7 +159,9 @@ def _proposal(
     values = {"images": expression, "mask": masks.template, "field": field.template if field else None}
     named = f"{masks.folder} holds one mask per image, not 0 in {masks.share:.0%} of it"
     covered = f"; {field.folder} covers {field.share:.0%} and is taken as the field of view" if field else ""
-    tested = sum(path.split("/")[0] == official["test"] for path in images) if official else len(images) * 15 // 100
+    held = Counter(path.split("/")[0] for path in images)
+    shown = ", ".join(f"{name} {held[name]}" for name in (official or {}).values() if name is not None)
+    tested = held[official["test"] or ""] if official else len(images) * 15 // 100
     choices = [
         Choice("data.task", "segmentation", f"{len(images)} images have a mask each", comment="one mask per image"),
         Choice("data.layout", "folders"),
@@ -170,7 +172,9 @@ def _proposal(
             f"{named}{covered}",
             "are these the masks, and which class is which grey level",
         ),
-        *of_split(official, images),
+        official_choice(
+            official, f"the top folders are named as a split ({shown})", "no folders are named as training and test"
+        ),
         Choice("data.group", None),
         Choice("data.classes", classes, f"the masks hold the grey levels {', '.join(map(str, masks.levels))}"),
         *(choice for choice in picture_choices(pictures) if choice.key != "data.image_size"),

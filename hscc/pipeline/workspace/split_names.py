@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+from hscc.pipeline.workspace.proposal import Choice
 
 _NAMES = {
     "train": ("train", "training", "trn"),
@@ -36,3 +38,18 @@ def find_official(names: Collection[str]) -> dict[str, str | None] | None:
     if "test" not in found:
         return {"train": found["train"], "val": None, "test": found["val"]}
     return {"train": found["train"], "val": found.get("val"), "test": found["test"]}
+
+
+def official_choice(official: Mapping[str, str | None] | None, present: str, absent: str) -> Choice:
+    """Propose ``data.official``.
+
+    Parameters
+    ----------
+    official : mapping or None
+        From `find_official`.
+    present, absent : str
+        Why, where there is a split and where there is none.
+    """
+    if official is None:
+        return Choice("data.official", None, absent)
+    return Choice("data.official", official, present, "is this the split that others use")

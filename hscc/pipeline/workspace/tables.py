@@ -11,7 +11,7 @@ import pandas as pd
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import SUBJECTS, find_grouping
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
-from hscc.pipeline.workspace.split_names import find_official
+from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
 
 _FILES = 10  # tables that are tried
@@ -58,12 +58,7 @@ def propose_table(found: Survey) -> Proposal | None:
     layout = (
         Choice("data.layout", "table", f"{table.present} rows of {table.file} name images in the folder"),
         Choice("data.table", spec, "columns by their names and values", "is each the column that it should be"),
-        Choice(
-            "data.official",
-            official,
-            f"values of {split}" if official else "no column holds the names of a split",
-            "is this the split that others use" if official else "",
-        ),
+        official_choice(official, f"values of {split}", "no column holds the names of a split"),
         Choice(
             "data.group",
             None,
