@@ -84,8 +84,8 @@ class Task(ABC):
         """Augmented inputs, of the size that is evaluated, for fine-tuning; their steps begin with the inputs."""
 
     @abstractmethod
-    def loss(self) -> Loss:
-        """Loss of the baseline's training: a function, or `functools.partial` of one."""
+    def loss(self, train: Split) -> Loss:
+        """Loss of the baseline's training on a split: a function, or `functools.partial` of one."""
 
     @abstractmethod
     def scores(self, val: Split) -> Evaluate:

@@ -74,7 +74,7 @@ class Segmentation(Task):
         """See `Task`; whole images."""
         return Patches(as_map_split(train), batch_size, seed, augmentation_of(self.params.data))
 
-    def loss(self) -> Loss:
+    def loss(self, train: Split) -> Loss:
         """See `Task`."""
         return map_loss
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hscc.errors import DataError
 from hscc.pipeline.data.formats.npz import ARRAYS, labels_of, splits_of
-from hscc.pipeline.workspace.classification import about, score_of
+from hscc.pipeline.workspace.classification import about, importance_of
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
@@ -70,7 +70,7 @@ def propose_arrays(found: Survey) -> Proposal | None:
         Choice("validate.min_per_class", min(20, rarest)),
         Choice("train.protocols", [protocol]),
         Choice("train.backbone", "resnet10_3d" if volume else "resnet18" if min(sides) >= 64 else "smallcnn"),
-        score_of(counts),
+        *importance_of(counts),
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, tested))),
     ]

@@ -82,20 +82,27 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
             "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
         ),
         Choice("train.protocols", [protocol]),
-        score_of(counts),
+        *importance_of(counts),
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
     ]
     return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, pictures.damaged)))
 
 
-def score_of(counts: Mapping[str, int]) -> Choice:
-    """Score that networks are judged by: one that the largest class does not decide alone."""
+def importance_of(counts: Mapping[str, int]) -> list[Choice]:
+    """Score that networks are judged by, and weights in training, such that the largest class does not decide alone."""
     ratio = max(counts.values()) / min(counts.values())
     if ratio <= _BALANCED:
-        return Choice("evaluate.score", "accuracy")
+        return [Choice("evaluate.score", "accuracy")]
     why = f"the largest class is {ratio:.0f} times the smallest"
-    return Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other")
+    return [
+        Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other"),
+        Choice(
+            "train.class_weights",
+            "balanced",
+            comment="of the images in the training loss: equal, or balanced so that all classes count alike",
+        ),
+    ]
 
 
 def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:

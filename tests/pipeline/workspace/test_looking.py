@@ -33,6 +33,15 @@ def test_test_images_that_are_training_images_speak_against_the_official_split(t
     assert values["data.protocol"] == "grouped" and values["train.protocols"] == ["grouped"]
 
 
+def test_rare_classes_count_as_much_as_the_others(tmp_path: Path) -> None:
+    for index in range(30):
+        draw(tmp_path / f"{'rare' if index < 3 else 'usual'}/{index}.png")
+    values = propose(tmp_path)[1].values
+    assert (values["evaluate.score"], values["train.class_weights"]) == ("balanced_accuracy", "balanced")
+    even = propose(folders(tmp_path / "even", ["a", "b"]))[1].values
+    assert even["evaluate.score"] == "accuracy" and "train.class_weights" not in even
+
+
 def test_the_only_folder_is_looked_into(tmp_path: Path) -> None:
     folders(tmp_path / "download/set", ["a", "b"], colour=True)
     root, proposal = propose(tmp_path / "download")
