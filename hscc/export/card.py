@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from hscc.export.preprocessing import Preprocessing
-from hscc.outputs import Outputs
+from hscc.outputs import Kind, Outputs
 from hscc.plans import Plan
 
 NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
@@ -39,6 +39,8 @@ class DeploymentCard:
         Names of classes for a reader, where they differ.
     plausible : mapping of str to object
         What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
+    outputs : {"classes", "independent", "values"} or None
+        What the network's outputs are, see `hscc.Outputs`; None for what their shape says.
     window : (float, float) or None
         Values of 16-bit pictures, DICOM and volumes that become the levels 0 and 255; None where a file decides itself.
     """
@@ -60,6 +62,7 @@ class DeploymentCard:
     class_names: Mapping[str, str] = field(default_factory=dict)
     plausible: Mapping[str, object] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    outputs: Kind | None = None
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""
@@ -69,7 +72,8 @@ class DeploymentCard:
             "input": "image: uint8 (batch, slices, rows, columns), grey levels"
             if preprocessing.of_volumes
             else "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
-            "output": describe_output(Outputs("classes"), ()),
+            "output": describe_output(Outputs(self.outputs or "classes"), ()),
+            "outputs": kind_entry(self.outputs),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
             **{
@@ -86,6 +90,11 @@ def describe_output(output: Outputs, positions: Sequence[int]) -> str:
     name = "values" if output.kind == "values" else "probabilities"
     second = {"classes": "classes", "independent": "decisions", "values": "values"}[output.kind]
     return f"{name}: float32 ({', '.join(['batch', second, *map(str, positions)])})"
+
+
+def kind_entry(kind: Kind | None) -> str:
+    """Entry ``outputs`` of a card; "" for classes, which need none."""
+    return "" if kind in (None, "classes") else str(kind)
 
 
 def card_of(model: nn.Module, classes: int) -> DeploymentCard:

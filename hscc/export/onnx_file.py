@@ -19,7 +19,7 @@ from onnx_ir.passes.common import (
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.card import DeploymentCard, card_of, describe_output
+from hscc.export.card import DeploymentCard, card_of, describe_output, kind_entry
 from hscc.export.deployed import Bare, Run, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.export.preprocessing_graph import preprocessing_graph
@@ -118,7 +118,7 @@ def deploy_onnx(
     path : Path
         Target file, replaced atomically.
     card : DeploymentCard
-        Kept in the file's metadata.
+        Kept in the file's metadata. It says what the outputs are.
     preprocessing : Preprocessing, optional
         By default that of `Preprocessing.of` for the input that the network takes.
     pictures, tolerance
@@ -148,8 +148,9 @@ def deploy_onnx(
     def logits(inputs: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
 
-    graph = compose_deployed(bare, preprocessing)
-    return _write(graph, path, preprocessing, card, logits, pictures, tolerance, Outputs("classes"))
+    output = Outputs(card.outputs or "classes")
+    graph = compose_deployed(bare, preprocessing, output)
+    return _write(graph, path, preprocessing, card, logits, pictures, tolerance, output)
 
 
 def _write(
@@ -167,6 +168,8 @@ def _write(
     (last,) = graph.graph.output
     sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
     entries = {**card.entries(preprocessing), "output": describe_output(output, sizes)}
+    if kind := kind_entry(output.kind):
+        entries["outputs"] = kind
     helper.set_model_props(graph, entries)
     onnx.checker.check_model(graph, full_check=True)
     with replacing(path, shared=True) as partial:

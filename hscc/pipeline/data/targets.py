@@ -44,7 +44,7 @@ def read_labels(rows: pd.DataFrame, table: LabelTable, spec: DataSpec, path: str
     if spec.task == "regression":
         return _numbers(cells, rows[table.path], path)
     if spec.task != "multilabel":
-        return cells[table.labels[0]].tolist()
+        return list(cells[table.labels[0]])
     if table.separator is None:
         return _marked(cells, spec.classes, rows[table.path], path)
     listed = cells[table.labels[0]].tolist()
@@ -55,15 +55,14 @@ def read_labels(rows: pd.DataFrame, table: LabelTable, spec: DataSpec, path: str
 
 
 def _numbers(cells: pd.DataFrame, names: pd.Series[str], path: str) -> list[str]:
-    found = cells.apply(lambda column: pd.to_numeric(column, errors="coerce"))
-    for column in map(str, cells):
-        wrong = (cells[column] != "").to_numpy() & ~np.isfinite(found[column].to_numpy(np.float64))
+    found = {str(name): pd.to_numeric(cells[name], errors="coerce").to_numpy(np.float64) for name in cells}
+    for column, numbers in found.items():
+        wrong = (cells[column] != "").to_numpy() & ~np.isfinite(numbers)
         _refuse(names[wrong], f"{path}: column {column} holds no number for", "write one, or remove the rows")
-    texts = found.to_numpy(np.float64)
     empty = (cells == "").any(axis=1)
     return [
         "" if lacks else SEPARATOR.join(f"{value:.12g}" for value in row)
-        for row, lacks in zip(texts, empty, strict=True)
+        for row, lacks in zip(np.stack(list(found.values()), axis=1).tolist(), empty, strict=True)
     ]
 
 

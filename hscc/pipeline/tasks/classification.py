@@ -27,6 +27,7 @@ class Classification(Task):
 
     name = "classification"
     outputs = Outputs("classes")
+    served_as = "class"
     batch = EVALUATION_BATCH
     keeps_answers = True
 
@@ -51,7 +52,7 @@ class Classification(Task):
         """See `Task`."""
         return Views(train, batch_size, seed, augmentation_of(self.params.data))
 
-    def loss(self) -> Loss:
+    def loss(self, train: Split) -> Loss:
         """See `Task`."""
         return partial(cross_entropy, label_smoothing=self.params.train.label_smoothing)
 

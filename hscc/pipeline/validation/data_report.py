@@ -63,9 +63,7 @@ def gather_report(outcomes: Sequence[Outcome], findings: Sequence[Finding], evid
             label: _counts(frame.loc[has_label(frame, label, spec), "official_split"], parts) for label in spec.strata
         },
         splits={
-            protocol: {
-                split: _count_labels(frame[frame[f"split_{protocol}"] == split], spec) for split in SPLITS
-            }
+            protocol: {split: _count_labels(frame[frame[f"split_{protocol}"] == split], spec) for split in SPLITS}
             for protocol in spec.protocols
         },
         near_copies=NearCopies(threshold=evidence.near_duplicate, at=tuple(evidence.near_copies)),
