@@ -1,8 +1,8 @@
 """Scores of networks that answer several labels, each present or not, or values; for any weights of the images.
 
 A score takes answers and truth of N images and weights, shape (B, N), and gives one figure for each row of the weights.
-What is undefined for a label (its area without an image that has it, say) is NaN there and left out of the mean over the
-labels, which is NaN where nothing is left.
+What is undefined for a label (its area without an image that has it, say) is NaN there and left out of the mean over
+the labels, which is NaN where nothing is left.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ There are three forms, and only this module distinguishes them:
 
 - *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size, or volumes (N, slices, rows,
   columns) of one size in, probabilities out;
-- *bare*, ONNX: float32 (N, 3, S, S) in, logits of classes out; of grey images, as early versions were: their preprocessing is done
-  here;
+- *bare*, ONNX: float32 (N, 3, S, S) in, logits of classes out; of grey images, as early versions were: their
+  preprocessing is done here;
 - *engine*: float32 in, logits or values out; the preprocessing that its card describes is done here.
 """
 

@@ -21,7 +21,6 @@ from hscc.pipeline.statistics.metrics import ECE_BINS, confidence_bins
 from hscc.pipeline.statistics.predictions import Form, form_of, logits_of, predictions_of
 from hscc.pipeline.statistics.schema import NetworkRow, Results
 
-
 _NOT_MEASURED: dict[Form, str] = {"maps": "segmentations", "labels": "several labels per image", "values": "values"}
 
 
