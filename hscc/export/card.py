@@ -40,7 +40,8 @@ class DeploymentCard:
     plausible : mapping of str to object
         What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
     outputs : {"classes", "independent", "values"} or None
-        What the network's outputs are, see `hscc.Outputs`; None for what their shape says.
+        What the network's outputs are, see `hscc.Outputs`; None for what their shape says. Not written for
+        classes.
     window : (float, float) or None
         Values of 16-bit pictures, DICOM and volumes that become the levels 0 and 255; None where a file decides itself.
     """
@@ -73,7 +74,7 @@ class DeploymentCard:
             if preprocessing.of_volumes
             else "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
             "output": describe_output(Outputs(self.outputs or "classes"), ()),
-            "outputs": kind_entry(self.outputs),
+            "outputs": "" if self.outputs in (None, "classes") else str(self.outputs),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
             **{
@@ -90,11 +91,6 @@ def describe_output(output: Outputs, positions: Sequence[int]) -> str:
     name = "values" if output.kind == "values" else "probabilities"
     second = {"classes": "classes", "independent": "decisions", "values": "values"}[output.kind]
     return f"{name}: float32 ({', '.join(['batch', second, *map(str, positions)])})"
-
-
-def kind_entry(kind: Kind | None) -> str:
-    """Entry ``outputs`` of a card; "" for classes, which need none."""
-    return "" if kind in (None, "classes") else str(kind)
 
 
 def card_of(model: nn.Module, classes: int) -> DeploymentCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from onnx_ir.passes.common import (
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.card import DeploymentCard, card_of, describe_output, kind_entry
+from hscc.export.card import DeploymentCard, card_of, describe_output
 from hscc.export.deployed import Bare, Run, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.export.preprocessing_graph import preprocessing_graph
@@ -167,9 +168,8 @@ def _write(
         raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
     (last,) = graph.graph.output
     sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
-    entries = {**card.entries(preprocessing), "output": describe_output(output, sizes)}
-    if kind := kind_entry(output.kind):
-        entries["outputs"] = kind
+    entries = replace(card, outputs=output.kind).entries(preprocessing)
+    entries["output"] = describe_output(output, sizes)
     helper.set_model_props(graph, entries)
     onnx.checker.check_model(graph, full_check=True)
     with replacing(path, shared=True) as partial:

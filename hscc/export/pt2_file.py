@@ -6,13 +6,14 @@ import json
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from hscc.errors import ExportError
-from hscc.export.card import DeploymentCard, card_of, describe_output, kind_entry
+from hscc.export.card import DeploymentCard, card_of, describe_output
 from hscc.export.deployed import Deployed, Run, dynamic_axes, example, prepare, verify
 from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.files import replacing
@@ -68,9 +69,8 @@ def export_pt2(
         )
         _, number, *positions = program.module()(pixels[:1]).shape
         card = card or card_of(model, number)
-        entries = {**card.entries(preprocessing), "output": describe_output(output, positions)}
-        if kind := kind_entry(output.kind):
-            entries["outputs"] = kind
+        entries = replace(card, outputs=output.kind).entries(preprocessing)
+        entries["output"] = describe_output(output, positions)
         _tidy(program)
         with replacing(path, shared=True) as partial:
             torch.export.save(program, partial, extra_files={CARD: json.dumps(entries, indent=1)})

@@ -45,9 +45,7 @@ def test_a_label_that_no_image_has_is_left_out_of_the_mean() -> None:
 
 @settings(max_examples=10)
 @given(seeds, st.floats(-1e4, 1e4), st.floats(0.1, 1e3))
-def test_scores_of_values_are_those_of_scikit_learn_in_any_unit(
-    seed: int, origin: float, unit: float
-) -> None:
+def test_scores_of_values_are_those_of_scikit_learn_in_any_unit(seed: int, origin: float, unit: float) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(20, 2))
     answers = truth + 0.3 * rng.normal(size=truth.shape)
