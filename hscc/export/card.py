@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from hscc.export.preprocessing import Preprocessing
-from hscc.outputs import Outputs
+from hscc.outputs import Kind, Outputs
 from hscc.plans import Plan
 
 NOTICE = "Research software, not a medical device: not for diagnosis or treatment."
@@ -39,6 +39,9 @@ class DeploymentCard:
         Names of classes for a reader, where they differ.
     plausible : mapping of str to object
         What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
+    outputs : {"classes", "independent", "values"} or None
+        What the network's outputs are, see `hscc.Outputs`; None for what their shape says. Not written for
+        classes.
     window : (float, float) or None
         Values of 16-bit pictures, DICOM and volumes that become the levels 0 and 255; None where a file decides itself.
     """
@@ -60,6 +63,7 @@ class DeploymentCard:
     class_names: Mapping[str, str] = field(default_factory=dict)
     plausible: Mapping[str, object] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    outputs: Kind | None = None
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""
@@ -69,7 +73,8 @@ class DeploymentCard:
             "input": "image: uint8 (batch, slices, rows, columns), grey levels"
             if preprocessing.of_volumes
             else "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
-            "output": describe_output(Outputs("classes"), ()),
+            "output": describe_output(Outputs(self.outputs or "classes"), ()),
+            "outputs": "" if self.outputs in (None, "classes") else str(self.outputs),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
             **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def deploy_onnx(
     path : Path
         Target file, replaced atomically.
     card : DeploymentCard
-        Kept in the file's metadata.
+        Kept in the file's metadata. It says what the outputs are.
     preprocessing : Preprocessing, optional
         By default that of `Preprocessing.of` for the input that the network takes.
     pictures, tolerance
@@ -148,8 +149,9 @@ def deploy_onnx(
     def logits(inputs: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
 
-    graph = compose_deployed(bare, preprocessing)
-    return _write(graph, path, preprocessing, card, logits, pictures, tolerance, Outputs("classes"))
+    output = Outputs(card.outputs or "classes")
+    graph = compose_deployed(bare, preprocessing, output)
+    return _write(graph, path, preprocessing, card, logits, pictures, tolerance, output)
 
 
 def _write(
@@ -166,7 +168,8 @@ def _write(
         raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
     (last,) = graph.graph.output
     sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
-    entries = {**card.entries(preprocessing), "output": describe_output(output, sizes)}
+    entries = replace(card, outputs=output.kind).entries(preprocessing)
+    entries["output"] = describe_output(output, sizes)
     helper.set_model_props(graph, entries)
     onnx.checker.check_model(graph, full_check=True)
     with replacing(path, shared=True) as partial:

@@ -6,6 +6,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,7 +69,8 @@ def export_pt2(
         )
         _, number, *positions = program.module()(pixels[:1]).shape
         card = card or card_of(model, number)
-        entries = {**card.entries(preprocessing), "output": describe_output(output, positions)}
+        entries = replace(card, outputs=output.kind).entries(preprocessing)
+        entries["output"] = describe_output(output, positions)
         _tidy(program)
         with replacing(path, shared=True) as partial:
             torch.export.save(program, partial, extra_files={CARD: json.dumps(entries, indent=1)})

@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hscc.networks.image_size import sides_of
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 
 Protocol = Literal["grouped", "pooled", "official"]
-IMAGE_LABEL = "images"  # the label of images whose pixels have classes
+Task = Literal["classification", "segmentation", "multilabel", "regression"]
+IMAGE_LABEL = "images"  # what images are counted as that are of no class, but have masks or values
+NO_LABEL = "none"  # what images are counted as that have none of several labels
+SEPARATOR = "|"  # between labels or values of one image in manifest and tables
 SPLITS: tuple[str, ...] = ("train", "val", "test", "excluded")
 
 _LABEL = re.compile(r"[\w.\- /]+")  # what MLflow takes in names of metrics, less the colon
@@ -58,19 +61,32 @@ class LabelTable(Section):
         Below ``data/``; ``.csv`` or ``.parquet``.
     path : str
         Column of the images' paths, relative to ``data/``.
-    label : str
-        Column of the classes.
+    label : str or tuple of str
+        Column of the classes. Several labels per image: one column of 0 and 1 (or false and true) for each of
+        ``data.classes``, or one column of lists. Values: one column of numbers each.
     split : str or None
         Column of the official split.
     group : str or None
         Column of what must stay together: patient, lesion. Empty where it is not known: such an image is its own group.
+    separator : str or None
+        Between the labels of a list; None where `label` is no column of lists.
+    no_label : str or None
+        What such a column says of an image with none of the labels, such as "No Finding", or "" for an empty cell;
+        None where each has one.
     """
 
     file: Annotated[str, AfterValidator(_inside)]
     path: Text
-    label: Text
+    label: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
     split: Text | None
     group: Text | None
+    separator: Text | None = None
+    no_label: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Columns of labels or values."""
+        return (self.label,) if isinstance(self.label, str) else self.label
 
     @field_validator("file")
     @classmethod
@@ -270,7 +286,7 @@ class Remark(Section):
 class DataSpec(Section):
     """Section ``data``; each key is explained in ``params.yaml``."""
 
-    task: Literal["classification", "segmentation"]
+    task: Task
     layout: Literal["folders", "table", "arrays"]
     table: LabelTable | None
     masks: MaskSpec | None = None
@@ -292,9 +308,14 @@ class DataSpec(Section):
     remarks: tuple[Remark, ...]
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """Labels by which images are counted: the classes, or one for all images where an image is of no class."""
+        return self.classes if self.task in ("classification", "multilabel") else (IMAGE_LABEL,)
+
+    @property
     def strata(self) -> tuple[str, ...]:
-        """Labels by which images are counted and split: the classes, or one where each image has pixels of several."""
-        return self.classes if self.masks is None else (IMAGE_LABEL,)
+        """Labels by which images are split, see `hscc.pipeline.data.targets.strata_of`."""
+        return (*self.counted, NO_LABEL) if self.task == "multilabel" else self.counted
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -328,8 +349,13 @@ class DataSpec(Section):
 
     @field_validator("classes")
     @classmethod
-    def _several_named_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(classes) < 2:
+    def _several_named_once(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        task = info.data.get("task")
+        if not classes:
+            raise ValueError("name the outputs of the network")
+        if task == "multilabel" and NO_LABEL in classes:
+            raise ValueError(f"{NO_LABEL} is what images without a label are called; give the label another name")
+        if len(classes) < 2 and task not in ("multilabel", "regression"):
             raise ValueError("a classifier tells two classes or more apart; name them all")
         twice = next((name for index, name in enumerate(classes) if name in classes[:index]), None)
         if twice is not None:
@@ -356,6 +382,8 @@ class DataSpec(Section):
             raise ValueError(
                 "task segmentation needs the section masks, and other tasks null there; change one of them"
             )
+        if self.table is not None or self.task in ("multilabel", "regression"):
+            self._labels_of_a_table()
         if self.masks is not None:
             if self.layout != "folders":
                 raise ValueError("task segmentation needs layout folders; masks.images says which files are images")
@@ -369,3 +397,19 @@ class DataSpec(Section):
         if unknown:
             raise ValueError(f"texts.classes names {unknown[0]!r}, which classes lacks; correct one of them")
         return self
+
+    def _labels_of_a_table(self) -> None:
+        if self.table is None:
+            raise ValueError(f"task {self.task} needs layout table; name the file and its columns in table")
+        columns, named = self.table.labels, len(self.classes)
+        listed = isinstance(self.table.label, str) and self.table.separator is not None
+        if self.table.separator is not None and (self.task != "multilabel" or not listed):
+            raise ValueError("table.separator is for task multilabel with one column of lists; set it to null")
+        if self.table.no_label is not None and not listed:
+            raise ValueError("table.no_label is for a column of lists, which has table.separator; set it to null")
+        if self.task == "classification" and len(columns) > 1:
+            raise ValueError("table.label names several columns, which is for tasks multilabel and regression")
+        if self.task == "multilabel" and not listed and isinstance(self.table.label, str) and named > 1:
+            raise ValueError("table.label is one column; give table.separator, or a list with one column per label")
+        if self.task in ("multilabel", "regression") and not listed and len(columns) != named:
+            raise ValueError(f"table.label names {len(columns)} columns and classes {named}; name one for each")

@@ -44,6 +44,8 @@ OWN: dict[Kind, tuple[str, ...]] = {
 TASK_SCORES: dict[str, tuple[str, ...]] = {  # by which networks of a task can be judged; the usual one first
     "classification": ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"),
     "segmentation": ("dice", "iou", "sensitivity", "specificity", "pixel_roc_auc"),
+    "multilabel": ("roc_auc", "average_precision", "macro_f1", "label_accuracy"),
+    "regression": ("r2",),
 }
 REGISTRIES: dict[Kind, tuple[str, str]] = {  # where the objects are: module and attribute
     "method": ("hscc.methods", "METHODS"),

@@ -345,9 +345,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _does_what_the_task_allows(self) -> Params:
-        if self.data.task == "segmentation":
-            if self.train.sizes:
-                raise ValueError("train.sizes is for task classification; set it to [], and train.patch if you like")
+        task = self.data.task
+        if task == "segmentation" and self.train.sizes:
+            raise ValueError("train.sizes is for whole images; set it to [], and train.patch if you like")
+        if task != "segmentation" and self.train.patch is not None:
+            raise ValueError("train.patch is for task segmentation; remove it, or set it to null")
+        if task != "classification":
             if self.train.label_smoothing:
                 raise ValueError("train.label_smoothing is for task classification; set it to 0")
             if self.train.class_weights != "equal":
@@ -355,9 +358,7 @@ class Params(Section):
             if self.tradeoff.enabled:
                 raise ValueError("tradeoff is for task classification; set tradeoff.enabled to false")
             if self.evaluate.metrics:
-                raise ValueError("evaluate.metrics has metrics of classifiers; set it to [] for task segmentation")
-        elif self.train.patch is not None:
-            raise ValueError("train.patch is for task segmentation; remove it, or set it to null")
+                raise ValueError(f"evaluate.metrics has metrics of classifiers; set it to [] for task {task}")
         return self
 
     @model_validator(mode="after")

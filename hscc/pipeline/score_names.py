@@ -1,7 +1,8 @@
 """Names of scores for a reader.
 
 Every score is a fraction of which more is better. It is shown in percent, and a difference of two in points
-(hundredths), the area under a ROC curve included.
+(hundredths), the area under a ROC curve included. Errors (ECE, Brier score, MAE, RMSE) are shown as they are, and
+networks are not judged by them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ _LABELS = {
     "pixel_roc_auc": "pixel ROC AUC",
     "dice": "Dice",
     "iou": "IoU",
+    "r2": "R²",
+    "mae": "MAE",
+    "rmse": "RMSE",
     "ece": "ECE",
     "brier": "Brier score",
 }

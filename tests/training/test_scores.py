@@ -11,6 +11,7 @@ from hscc.pipeline.known_names import TASK_SCORES
 from hscc.pipeline.statistics.metrics import METRICS
 from hscc.training.map_scores import MAP_SCORES
 from hscc.training.scores import SCORES
+from hscc.training.target_scores import LABEL_SCORES
 
 
 @settings(max_examples=30, deadline=None)
@@ -27,5 +28,6 @@ def test_training_and_evaluation_have_the_same_scores(seed: int, classes: int) -
 
 def test_the_names_in_params_are_those_of_the_scores() -> None:
     assert {name: set(scores) for name, scores in TASK_SCORES.items()} == {
-        "classification": set(SCORES), "segmentation": set(MAP_SCORES),
+        "classification": set(SCORES), "segmentation": set(MAP_SCORES), "multilabel": set(LABEL_SCORES),
+        "regression": {"r2"},  # of the others less is better
     }  # fmt: skip

@@ -19,6 +19,7 @@ from hscc.export.preprocessing import Picture, Preprocessing
 from hscc.export.pt2_file import export_pt2
 from hscc.files import file_sha256
 from hscc.networks.storage import ModelCard, load_dense
+from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network, read_baseline, read_cell
 from hscc.pipeline.cell_spec import Precision, parse_cell
@@ -28,6 +29,7 @@ from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.deployment import PHANTOM, about_data, preprocessing_of, sample_pictures, scores_of
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.schema import NetworkRow, read_results
+from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import data_hash, git_commit
 from hscc.storage import load
 from hscc.training.images import to_input
@@ -154,7 +156,7 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
         if pt2:
             archive = out.with_suffix(".pt2")
             differences[archive] = export_pt2(
-                subject.model, archive, subject.preprocessing, subject.card, pictures=pictures
+                subject.model, archive, subject.preprocessing, subject.card, pictures=pictures, output=_output(subject)
             )
     for path, difference in differences.items():
         if subject.calibration and path == out:
@@ -167,7 +169,10 @@ def write(subject: Subject, pictures: list[Picture], out: Path, pt2: bool) -> No
 def _write(subject: Subject, pictures: list[Picture], out: Path) -> float:
     preprocessing = subject.preprocessing
     if out.suffix == ".onnx":
-        return export_onnx(subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network)
+        return export_onnx(
+            subject.model, out, preprocessing, subject.card, pictures=pictures, network=subject.network,
+            output=_output(subject),
+        )  # fmt: skip
     shape = preprocessing.input_shape
     if subject.calibration:
         done = export_engine(
@@ -180,6 +185,11 @@ def _write(subject: Subject, pictures: list[Picture], out: Path) -> float:
     return export_engine(
         subject.model, out, preprocessing, subject.card, input_shape=shape, images=images
     ).difference  # fmt: skip
+
+
+def _output(subject: Subject) -> Outputs | None:
+    kind = subject.card.outputs
+    return None if kind is None else Outputs(kind)
 
 
 def _tell_int8(done: EngineExport) -> None:
@@ -219,6 +229,7 @@ def _subject(network: Network, dense: nn.Module, origin: ModelCard, params: Para
         network_sha256=digest,
         scores=scores_of(found) if found else {},
         notice=NOTICE + PHANTOM * phantom,
+        outputs=task_of(params).outputs.kind,
         **about_data(params.data),
     )
     return Subject(model, network.model, preprocessing_of(origin), card)

@@ -12,10 +12,12 @@ from rich.table import Table
 
 from hscc.errors import ParamsError
 from hscc.export.card import NOTICE
+from hscc.outputs import Kind
 from hscc.pipeline import layout
-from hscc.pipeline.data_spec import DataSpec
+from hscc.pipeline.data_spec import NO_LABEL, SEPARATOR, DataSpec
 from hscc.pipeline.params import Params
 from hscc.pipeline.registry.versions import Version, fetch_engine_file, fetch_network, resolve
+from hscc.pipeline.serving.decisions import decided
 from hscc.pipeline.serving.heatmap import occlusion, write_overlay
 from hscc.pipeline.serving.masks import shares_of_classes, write_mask
 from hscc.pipeline.serving.network import Network
@@ -40,13 +42,16 @@ class Answer:
     name : str
         The picture.
     label : str
-        The most probable class; of a segmentation that of most pixels.
+        The most probable class; of a segmentation that of most pixels; of several labels those that are present, with a
+        bar between them; "" for values.
     probabilities : mapping of str to float
-        Of every class; of a segmentation its share of the pixels.
+        Of every class or label; of a segmentation its share of the pixels; or the values.
     names : mapping of str to str
         Names of the classes for a reader.
     heatmap : str or None
         File that shows which part of the picture decided it; of a segmentation its mask.
+    kind : {"classes", "independent", "values"}
+        What `probabilities` holds: of classes, of labels, or values.
     """
 
     name: str
@@ -54,6 +59,22 @@ class Answer:
     probabilities: Mapping[str, float]
     names: Mapping[str, str]
     heatmap: str | None = None
+    kind: Kind = "classes"
+
+    @property
+    def text(self) -> str:
+        """`label` for a reader."""
+        return ", ".join(self.names.get(part, part) for part in self.label.split(SEPARATOR))
+
+    def record(self) -> dict[str, object]:
+        """All that a program may want to know."""
+        found = {name: value for name, value in asdict(self).items() if name not in ("names", "kind")}
+        if self.kind == "independent":
+            found["label"] = [] if self.label == NO_LABEL else self.label.split(SEPARATOR)
+            return {"labels" if name == "label" else name: value for name, value in found.items()}
+        if self.kind == "values":
+            return {"name": self.name, "values": self.probabilities}
+        return found
 
 
 def run(
@@ -161,6 +182,8 @@ def _classify_all(
     answers = [_classify(picture, network) for picture in pictures]
     if heatmaps is not None and network.sides is not None:
         raise ParamsError("heat maps are drawn of pictures, and the network takes volumes; leave --heatmap out.")
+    if heatmaps is not None and network.kind == "values":
+        raise ParamsError("heat maps are drawn of probabilities, and the network gives values; leave --heatmap out.")
     if heatmaps is not None:
         targets = _targets(files, heatmaps)
         jobs = track(zip(pictures, answers, targets, strict=True), "drawing heat maps", len(pictures))
@@ -174,7 +197,7 @@ def as_json(answers: Sequence[Answer], source: Version | Path) -> str:
     document = {
         **known,
         "notice": NOTICE,
-        "answers": [{name: value for name, value in asdict(answer).items() if name != "names"} for answer in answers],
+        "answers": [answer.record() for answer in answers],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
@@ -190,17 +213,28 @@ def as_table(answers: Sequence[Answer], source: Version | Path) -> Table:
     title = str(source) if isinstance(source, Path) else f"{source.name}, version {source.number}"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("file", overflow="fold")
-    table.add_column("class")
+    kind = answers[0].kind
+    if kind == "values":
+        return _table_of_values(table, answers)
+    table.add_column("class" if kind == "classes" else "labels")
     if len(answers[0].probabilities) > _COLUMNS:
         table.add_column("most probable, %")
         for answer in answers:
-            table.add_row(answer.name, answer.names[answer.label], _most_probable(answer))
+            table.add_row(answer.name, answer.text, _most_probable(answer))
         return table
     for name in answers[0].probabilities:
         table.add_column(f"{answers[0].names[name]} %", justify="right", no_wrap=True)
     for answer in answers:
         percentages = [f"{100 * value:.1f}" for value in answer.probabilities.values()]
-        table.add_row(answer.name, answer.names[answer.label], *percentages)
+        table.add_row(answer.name, answer.text, *percentages)
+    return table
+
+
+def _table_of_values(table: Table, answers: Sequence[Answer]) -> Table:
+    for name in answers[0].probabilities:
+        table.add_column(answers[0].names[name], justify="right", no_wrap=True)
+    for answer in answers:
+        table.add_row(answer.name, *(f"{value:.5g}" for value in answer.probabilities.values()))
     return table
 
 
@@ -219,7 +253,7 @@ def _classify(picture: Picture, network: Network) -> Answer:
         (found,) = shares_of_classes(found[None])
     probabilities = {name: float(value) for name, value in zip(network.classes, found, strict=True)}
     names = {name: network.class_name(name) for name in network.classes}
-    return Answer(picture.name, network.classes[int(found.argmax())], probabilities, names)
+    return Answer(picture.name, decided(found, network.classes, network.kind), probabilities, names, kind=network.kind)
 
 
 def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -> Answer:
@@ -228,7 +262,7 @@ def _explain(picture: Picture, answer: Answer, network: Network, target: Path) -
         target = target.with_name(target.name.replace(_HEATMAP, _MASK))
         write_mask(found, picture.pixels.shape[:2], target)
         return replace(answer, heatmap=str(target))
-    heat = occlusion(network.probabilities, picture.pixels, network.classes.index(answer.label))
+    heat = occlusion(network.probabilities, picture.pixels, int(found.argmax()))
     write_overlay(picture.pixels, heat, target)
     return replace(answer, heatmap=str(target))
 

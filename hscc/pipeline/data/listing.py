@@ -13,6 +13,7 @@ from hscc.errors import DataError
 from hscc.pipeline.data.formats.known import images_in
 from hscc.pipeline.data.formats.npz import labels_of, names_of, splits_of
 from hscc.pipeline.data.masks import list_masked
+from hscc.pipeline.data.targets import read_labels
 from hscc.pipeline.data_spec import DataSpec, LabelTable
 
 SUBJECT = "subject"  # patient, lesion: images of one never cross a split
@@ -48,7 +49,7 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
         frame = _of_arrays(root, files, spec)
     else:
         images = images_in(root, files, volumes=not spec.pictures)
-        frame = _of_folders(images, spec) if spec.table is None else _of_table(root, images, spec.table)
+        frame = _of_folders(images, spec) if spec.table is None else _of_table(root, images, spec.table, spec)
     if spec.group is not None:
         pattern = re.compile(spec.group)
         frame[SUBJECT] = [_subject(pattern, path) for path in frame["path"]]
@@ -110,13 +111,15 @@ def _of_arrays(root: Path, files: Sequence[str], spec: DataSpec) -> pd.DataFrame
     return pd.concat(parts).assign(**{SUBJECT: ""}).sort_values("path", ignore_index=True)
 
 
-def _of_table(root: Path, files: Sequence[str], table: LabelTable) -> pd.DataFrame:
+def _of_table(root: Path, files: Sequence[str], table: LabelTable, spec: DataSpec) -> pd.DataFrame:
     path = root / table.file
     read = _read_table(path, table)
     frame = pd.DataFrame({"path": [PurePosixPath(name).as_posix() for name in read[table.path]]})
-    for name, column in (("label", table.label), ("official_split", table.split), (SUBJECT, table.group)):
+    frame["label"] = read_labels(read, table, spec, str(path))
+    for name, column in (("official_split", table.split), (SUBJECT, table.group)):
         frame[name] = "" if column is None else read[column].str.strip().to_numpy()
-    _refuse(frame.loc[frame["label"] == "", "path"], f"{path} gives no {table.label} to", "fill in the column")
+    named = " or ".join(table.labels)
+    _refuse(frame.loc[frame["label"] == "", "path"], f"{path} gives no {named} to", "fill in the column")
     _refuse(frame.loc[frame["path"].duplicated(), "path"], f"{path} lists twice", "leave one row of each")
     absent = frame.loc[~frame["path"].isin(set(files)), "path"]
     _refuse(absent, f"{root} does not hold what {path} names:", "add the files, correct the paths, or remove the rows")
@@ -139,8 +142,8 @@ def _read_table(path: Path, table: LabelTable) -> pd.DataFrame:
             read = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a table ({error}); write it as {path.suffix[1:]} again.") from error
-    for key in ("path", "label", "split", "group"):
-        column = getattr(table, key)
+    asked = [("path", table.path), *(("label", name) for name in table.labels)]
+    for key, column in (*asked, ("split", table.split), ("group", table.group)):
         if column is not None and column not in read:
             raise DataError(
                 f"{path} has no column {column!r}, only {', '.join(map(str, read.columns))}; correct data.table.{key} "

@@ -78,3 +78,8 @@ def balanced_sample(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt
             if queue and len(chosen) < count:
                 chosen.append(int(queue.pop()))
     return np.sort(np.asarray(chosen, dtype=np.int64))
+
+
+def random_sample(images: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw positions without replacement, all where there are fewer; ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(images)[:count])

@@ -23,13 +23,16 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from hscc.errors import DataError
+from hscc.pipeline.data.targets import strata_of
 from hscc.pipeline.data_spec import DataSpec, OfficialSplit
 
 EXCLUDED = "excluded"
 
 
 def assign_splits(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
-    """Add the split of every image under every protocol.
+    """Add the split of every image under every protocol; where it says class, an image of several labels has one.
+
+    See `hscc.pipeline.data.targets.strata_of`.
 
     Parameters
     ----------
@@ -51,13 +54,14 @@ def assign_splits(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     DataError
         If a class has too few images for a stratified draw.
     """
-    usable = frame["decodable"].to_numpy(dtype=bool) & frame["label"].isin(spec.strata).to_numpy(dtype=bool)
+    counted = frame.assign(label=strata_of(frame, spec))
+    usable = frame["decodable"].to_numpy(dtype=bool) & counted["label"].isin(spec.strata).to_numpy(dtype=bool)
     agreed = usable & ~frame["conflict"].to_numpy(dtype=bool)
     settings = (spec.train_fraction, spec.val_fraction, spec.seed, spec.strata)
     return frame.assign(
-        split_grouped=grouped_split(frame, agreed, *settings),
-        split_pooled=pooled_split(frame, usable, *settings),
-        split_official=official_split(frame, agreed, *settings, spec.official) if spec.official else EXCLUDED,
+        split_grouped=grouped_split(counted, agreed, *settings),
+        split_pooled=pooled_split(counted, usable, *settings),
+        split_official=official_split(counted, agreed, *settings, spec.official) if spec.official else EXCLUDED,
     )
 
 

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
-from hscc.pipeline.registry.answers import CHANCE, DENSE_CHANCE, IMAGE
+from hscc.pipeline.registry.answers import CHANCE, DENSE_CHANCE, DENSE_NUMBER, IMAGE, NUMBER
 from hscc.pipeline.registry.versions import PHANTOM_TAG
 from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.bootstrap import Draws, Resampled, bootstrap_weights, interval
 from hscc.pipeline.statistics.metrics import METRICS
+from hscc.pipeline.statistics.predictions import TRUTH
+from hscc.training.target_scores import LABEL_SCORES, VALUE_SCORES, label_scores, over_outputs, value_scores
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def judge(challenger: Standing, champion: Standing | None, rules: Rules) -> list
         _images(challenger, rules),
         _protocol(challenger, rules),
         _score(challenger, champion, rules),
-        _map_recall(challenger, rules) if "value" in challenger.evidence else _recall(challenger, rules),
+        *_recalls(challenger, rules),
         *_costs(challenger.figures, rules),
     ]
 
@@ -150,7 +153,7 @@ _OTHER = "other_"  # before the columns of what the challenger is compared with
 
 
 def _is_dense(name: str) -> bool:
-    return name.startswith((DENSE_CHANCE, "dense_value"))
+    return name.startswith((DENSE_CHANCE, DENSE_NUMBER, "dense_value"))
 
 
 def _resampled(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -> Resampled | None:
@@ -158,6 +161,8 @@ def _resampled(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -
     if "value" in pairs:  # of segmentations
         value = f"{prefix}value"
         return Resampled.mean(pairs[value], weights) if value in pairs else None
+    if any(name.startswith(TRUTH) for name in map(str, pairs)):
+        return _of_targets(pairs, prefix, weights, rules)
     if rules.score == "accuracy":
         return Resampled.mean(pairs[f"{prefix}predicted"] == pairs["label"], weights)
     columns = [f"{prefix}{CHANCE}{name}" for name in rules.classes]
@@ -165,6 +170,20 @@ def _resampled(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -
         return None
     labels = pd.Categorical(pairs["label"], categories=rules.classes).codes.astype(np.int64)
     return Resampled.of(METRICS[rules.score](labels, pairs[columns].to_numpy(np.float64), weights))
+
+
+def _of_targets(pairs: pd.DataFrame, prefix: str, weights: Draws, rules: Rules) -> Resampled | None:
+    """Primary score of labels, from their log odds, or of values."""
+    kind = CHANCE if any(name.startswith(CHANCE) for name in map(str, pairs)) else NUMBER
+    truth, answers = ([f"{first}{name}" for name in rules.classes] for first in (TRUTH, prefix + kind))
+    if not {*truth, *answers}.issubset(pairs):
+        return None
+    found, true = (pairs[names].to_numpy(np.float64) for names in (answers, truth))
+    if kind == CHANCE:
+        figures = label_scores(logit(found), true, weights)[LABEL_SCORES[rules.score]]
+    else:
+        figures = value_scores(found, true, weights)[VALUE_SCORES[rules.score]]
+    return Resampled.of(over_outputs(figures))
 
 
 def _images(challenger: Standing, rules: Rules) -> Finding:
@@ -197,6 +216,16 @@ def _score(challenger: Standing, champion: Standing | None, rules: Rules) -> Fin
     return Finding(name, short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.2f}")
 
 
+def _recalls(challenger: Standing, rules: Rules) -> list[Finding]:
+    """Judge the recall of each class, pixels' class or label; values have none."""
+    columns = set(map(str, challenger.evidence))
+    if any(name.startswith(NUMBER) for name in columns):
+        return []
+    if "value" in columns or any(name.startswith(TRUTH) for name in columns):
+        return [_known_recall(challenger, rules)]
+    return [_recall(challenger, rules)]
+
+
 def _recall(challenger: Standing, rules: Rules) -> Finding:
     found = challenger.evidence
     untested = [name for name in rules.classes if name not in set(found["label"])]
@@ -211,8 +240,8 @@ def _recall(challenger: Standing, rules: Rules) -> Finding:
     return Finding("recall", short <= 0, text if short <= 0 else f"{text}, missed by {100 * short:.1f} points")
 
 
-def _map_recall(challenger: Standing, rules: Rules) -> Finding:
-    """Judge the recall of each class over all pixels of the test images, as they were evaluated."""
+def _known_recall(challenger: Standing, rules: Rules) -> Finding:
+    """Judge the recall of each label, or of each class over all pixels, of the test images, as they were evaluated."""
     recalls = {name: challenger.figures.get(f"recall_{name}") for name in rules.classes}
     untested = [name for name, value in recalls.items() if value is None]
     if untested:

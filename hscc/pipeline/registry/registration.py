@@ -60,8 +60,8 @@ class Candidate:
         What the served version runs in: ``auto``, ``engine`` or ``onnxruntime``.
     grey : bool
         Whether it was made for grey pictures, which may be sent as rows of levels too.
-    of_maps : bool
-        Whether it answers with a mask, a class for each pixel.
+    served_as : str or None
+        First column of its answers: ``class``, ``labels`` or ``mask``; None where there are values only.
     volume : tuple of int or None
         Slices, rows and columns of the volumes that it was made for; None for pictures.
     """
@@ -75,7 +75,7 @@ class Candidate:
     classes: tuple[str, ...]
     runtime: str = "auto"
     grey: bool = True
-    of_maps: bool = False
+    served_as: str | None = "class"
     volume: tuple[int, ...] | None = None
 
 
@@ -125,7 +125,7 @@ def log_version(candidate: Candidate, name: str, uri: str, run_id: str) -> str:
                 ENGINE_TAG: hashes.get(ENGINE_TAG),
                 "runtime": candidate.runtime,
             },
-            signature=signature(candidate.classes, candidate.grey, candidate.of_maps),
+            signature=signature(candidate.classes, candidate.grey, candidate.served_as),
             input_example=input_example(candidate.volume),
             pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
             metadata={"classes": list(candidate.classes), **hashes},
@@ -181,24 +181,26 @@ def input_example(volume: tuple[int, ...] | None = None) -> pd.DataFrame:
     return pd.DataFrame({"image": [buffer.getvalue()]})
 
 
-def signature(classes: tuple[str, ...], grey: bool = True, of_maps: bool = False) -> ModelSignature:
+def signature(classes: tuple[str, ...], grey: bool = True, served_as: str | None = "class") -> ModelSignature:
     """Input and output of a version for the names of its outputs.
 
     Input ``image`` (bytes of a file) or, for grey images, ``pixels`` (rows of levels); output ``class``, one
     probability per class, and ``notice``. Of a segmentation: ``mask`` (bytes of a PNG file), the share of the pixels of
-    each class, and ``notice``.
+    each class, and ``notice``. Of several labels: ``labels`` (those that are present, with a bar between them), one
+    probability per label, and ``notice``; of values these, and ``notice``.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array
 
+    decided = DataType.binary if served_as == "mask" else DataType.string
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.binary, "image", required=not grey),
         *([ColSpec(Array(Array(DataType.long)), "pixels", required=False)] if grey else []),
     ]
     probabilities = [ColSpec(DataType.double, name) for name in classes]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.binary, "mask") if of_maps else ColSpec(DataType.string, "class"),
+        *([] if served_as is None else [ColSpec(decided, served_as)]),
         *probabilities,
         ColSpec(DataType.string, "notice"),
     ]

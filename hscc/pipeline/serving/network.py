@@ -4,9 +4,9 @@ There are three forms, and only this module distinguishes them:
 
 - *whole*, ONNX: preprocessing inside; uint8 (N, rows, columns, channels) of any size, or volumes (N, slices, rows,
   columns) of one size in, probabilities out;
-- *bare*, ONNX: float32 (N, 3, S, S) in, logits out; of grey images, as early versions were: their preprocessing is done
-  here;
-- *engine*: float32 in, logits out; the preprocessing that its card describes is done here.
+- *bare*, ONNX: float32 (N, 3, S, S) in, logits of classes out; of grey images, as early versions were: their
+  preprocessing is done here;
+- *engine*: float32 in, logits or values out; the preprocessing that its card describes is done here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from PIL import Image
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
-from hscc.errors import ArtifactError, DataError, ExportError
+from hscc.errors import ArtifactError, CompressionError, DataError, ExportError
 from hscc.export.preprocessing import Preprocessing
 from hscc.files import file_sha256
+from hscc.outputs import Kind, Outputs
 from hscc.pipeline.data.formats.levels import Window, resize_volume
 from hscc.pipeline.data_spec import Plausible
 from hscc.pipeline.serving.plausibility import refuse_implausible
@@ -66,6 +67,8 @@ class Network:
         What a picture must be like; None where the file does not say.
     sides : tuple of int or None
         Slices, rows and columns of the volumes that it takes, to which others are resized; None for pictures.
+    kind : {"classes", "independent", "values"}
+        What it gives: probabilities of classes, of labels that are each there or not, or values.
     window : (float, float) or None
         Values that become black and white; None where a picture's own file decides.
 
@@ -101,9 +104,10 @@ class Network:
             self.classes = tuple(json.loads(card.get("classes", "[]"))) or tuple(classes or ())
             self.class_names: Mapping[str, str] = dict(json.loads(card.get("class_names", "{}")))
             self.subject = str(card.get("subject", ""))
+            self.kind: Kind = Outputs(card.get("outputs", "classes")).kind  # type: ignore[arg-type]  # checked there
             self.window: Window | None = tuple(json.loads(card["window"])) if "window" in card else None
             self.limits = Plausible.model_validate_json(card["plausible"]) if "plausible" in card else None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, CompressionError) as error:
             raise ArtifactError(f"{path} has a damaged card ({error}); export it again with `hscc export`.") from error
         if not self.classes:
             raise ArtifactError(f"{path} does not name its classes; export it with `hscc export`.")
@@ -136,7 +140,7 @@ class Network:
         Returns
         -------
         ndarray of float64, shape (N, C)
-            In the order of `classes`; each row sums to 1.
+            In the order of `classes`; of classes each row sums to 1. Of values these.
         """
         return self._classify(images)
 
@@ -168,7 +172,7 @@ def _open_engine_file(path: Path, threads: int) -> tuple[Classify, Mapping[str, 
         raise ArtifactError(
             f"{path} does not say how pictures become its input; export it with `hscc export`, or with a preprocessing."
         ) from error
-    return partial(_in_engine, session, preprocessing), card
+    return partial(_in_engine, session, preprocessing, card.get("outputs", "classes")), card
 
 
 def _whole(session: Session, images: Sequence[Levels]) -> Probabilities:
@@ -191,12 +195,15 @@ def _bare(session: Session, side: int, images: Sequence[Levels]) -> Probabilitie
     return _shares(session(as_input(np.stack(resized))))
 
 
-def _in_engine(session: Session, preprocessing: Preprocessing, images: Sequence[Levels]) -> Probabilities:
-    return _shares(session(np.concatenate([preprocessing.prepare(image).numpy() for image in images])))
+def _in_engine(session: Session, preprocessing: Preprocessing, kind: str, images: Sequence[Levels]) -> Probabilities:
+    return _shares(session(np.concatenate([preprocessing.prepare(image).numpy() for image in images])), kind)
 
 
-def _shares(logits: npt.NDArray[np.float32]) -> Probabilities:
-    found: Probabilities = softmax(logits.astype(np.float64), axis=1)
+def _shares(outputs: npt.NDArray[np.float32], kind: str = "classes") -> Probabilities:
+    numbers: Probabilities = outputs.astype(np.float64)
+    if kind == "values":
+        return numbers
+    found: Probabilities = expit(numbers) if kind == "independent" else softmax(numbers, axis=1)
     return found
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from hscc.errors import ArtifactError, DataError, HSCCError
 from hscc.export.card import NOTICE
-from hscc.pipeline.serving.masks import mask_png, shares_of_classes
+from hscc.pipeline.serving.decisions import answer_table
 from hscc.pipeline.serving.network import Network
 from hscc.pipeline.serving.reading import Picture, decode_picture
 from hscc.timing.runtimes import ENGINE, ONNXRUNTIME, RUNTIMES
@@ -72,7 +71,9 @@ class ServedNetwork(PythonModel):
         -------
         pandas.DataFrame
             ``class``, one column per class with its probability, and ``notice``. Of a segmentation: ``mask``, a PNG
-            file of the network's size, one column per class with its share of the pixels, and ``notice``.
+            file of the network's size, one column per class with its share of the pixels, and ``notice``. Of several
+            labels: ``labels``, those of a probability of at least one half with a bar between them, and one column per
+            label; of values one column per value.
 
         Raises
         ------
@@ -90,12 +91,7 @@ class ServedNetwork(PythonModel):
             found = self._network.probabilities([picture.pixels for picture in pictures])
         except HSCCError as error:
             raise Refusal.invalid_parameter_value(str(error)) from error
-        if found.ndim > 2:
-            answer = pd.DataFrame(shares_of_classes(found), columns=list(self._network.classes))
-            answer.insert(0, "mask", [mask_png(probabilities) for probabilities in found])
-        else:
-            answer = pd.DataFrame(found, columns=list(self._network.classes))
-            answer.insert(0, "class", [self._network.classes[index] for index in found.argmax(axis=1)])
+        answer = answer_table(found, self._network.classes, self._network.kind)
         answer["notice"] = NOTICE
         return answer
 

@@ -101,7 +101,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
             epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, task, train, tuning, cell.seed)
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)
-            tuned = distil(small, epochs, evaluate, recipe, task.outputs, checkpoint, on_epoch, identity)
+            tuned = distil(small, epochs, evaluate, recipe, calibration.outputs, checkpoint, on_epoch, identity)
             trained, after = {"learning_rate": tuned.learning_rate, "share": tuned.share}, tuned.after
             print(
                 f"{cell.name} fine-tuned at {tuned.learning_rate:g}, {tuned.share:.0%} kept  {task.short(after)}",

@@ -59,7 +59,7 @@ from hscc.pipeline.insight.schema import (
 )
 from hscc.pipeline.insight.similarity import by_class, pearson
 from hscc.pipeline.params import Params
-from hscc.pipeline.statistics.predictions import logits_of, network_rows, read_predictions
+from hscc.pipeline.statistics.predictions import Form, form_of, logits_of, network_rows, read_predictions
 from hscc.pipeline.statistics.schema import network_name, write_record
 from hscc.pipeline.tracking import data_hash, git_commit, stage_run
 from hscc.training.images import to_input
@@ -100,7 +100,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Material:
-    """Inputs of all parts of the stage; `logits` of the test images by network, or `masks`, as the task has it."""
+    """Inputs of all parts of the stage; `logits` of the test images by network, or `masks`, as `form` has it."""
 
     params: Params
     classes: tuple[str, ...]
@@ -112,6 +112,7 @@ class _Material:
     logits: dict[str, Logits]
     kept: pd.DataFrame
     masks: npt.NDArray[np.uint8] | None
+    form: Form
     sweep: tuple[ClusterCount, ...]
 
     @property
@@ -140,7 +141,7 @@ def run(params: Params, workspace: Path = Path(".")) -> None:
     material = _gather(params, workspace)
     with stage_run("insight", protocol, params.insight.model_dump(), {"protocol": protocol}, workspace) as tracked:
         structure = _structure(material)
-        answers = _of_labels(material) if material.masks is None else _of_maps(material, material.masks)
+        answers = _answers_in_pictures(material)
         pictures = structure.pictures | answers.pictures
         found = Insight(
             protocol=protocol,
@@ -182,15 +183,16 @@ def _gather(params: Params, workspace: Path) -> _Material:
     test = images("test")
     names = (network_name(None, protocol), *(cell.name for cell in opened))
     answers = {name: _answers_of(kept, name, test) for name in names}
+    form = form_of(kept)
     masks = _masks(params, manifest, pixels, workspace)
-    logits = {} if masks is not None else {name: logits_of(found) for name, found in answers.items()}
+    logits = {name: logits_of(found) for name, found in answers.items()} if form == "classes" else {}
     for cell in opened:
         cell.model.to(pick_device())
     folded = fold_batch_norms(dense).to(pick_device())  # as its cells are, so that the same layer does the same
     splits = (images("train"), images("val"), test)
     sweep = tuple(ClusterCount.model_validate(counts) for counts in list_clusters(params, workspace))
     cells = {cell.name: cell for cell in opened}
-    return _Material(params, params.data.classes, *splits, folded, cells, logits, kept, masks, sweep)
+    return _Material(params, params.data.classes, *splits, folded, cells, logits, kept, masks, form, sweep)
 
 
 def _masks(
@@ -232,7 +234,7 @@ def _structure(material: _Material) -> _Structure:
     shown = next((cell for cell in cells if cell.has_regions), cells[0])
     train = material.train
     layers, pictures = rank_rows(shown.maps, mean_image(train.pixels, train.rows))
-    if material.masks is None:
+    if material.form == "classes":
         images, importance, importance_index, drawn = _importance(material, shown)
     else:
         images, importance, importance_index, drawn = 0, [], [], {}
@@ -281,7 +283,14 @@ class _Answers(NamedTuple):
     overlays: tuple[MapOverlay, ...] = ()
 
 
-def _of_labels(material: _Material) -> _Answers:
+def _answers_in_pictures(material: _Material) -> _Answers:
+    """Show what compression changed, where it can be shown: not of several labels or values."""
+    if material.form == "classes":
+        return _of_classes(material)
+    return _Answers({}) if material.masks is None else _of_maps(material, material.masks)
+
+
+def _of_classes(material: _Material) -> _Answers:
     """Where each image has a class: what the networks look at, and the images with another answer."""
     cams, flips = _cams(material), _flips(material)
     return _Answers(cams.pictures | flips.pictures, cams.maps, flips.counts, flips.images)

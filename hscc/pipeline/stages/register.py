@@ -138,7 +138,7 @@ def _candidate(row: NetworkRow, results: Results, params: Params, workspace: Pat
         classes=results.classes,
         runtime=params.register_.runtime,
         grey=params.data.channels == 1 and params.data.pictures,
-        of_maps=task_of(params).answer_shape != (len(results.classes),),
+        served_as=task_of(params).served_as,
         volume=None if params.data.pictures else params.data.sides,
     )
 
@@ -204,6 +204,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         network_sha256=candidate.sha256,
         scores=scores_of(row),
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
+        outputs=task_of(params).outputs.kind,
         **about_data(params.data),
     )
     pictures = sample_pictures(workspace, params.data, row.protocol)

@@ -21,7 +21,7 @@ from hscc.pipeline.report.html.sources import (
     read_registered,
     read_runs,
 )
-from hscc.pipeline.statistics.predictions import is_of_maps, read_predictions
+from hscc.pipeline.statistics.predictions import form_of, read_predictions
 from hscc.pipeline.statistics.results import to_csv
 from hscc.pipeline.statistics.robustness import read_protocols
 from hscc.pipeline.statistics.structure_schema import read_structure_grid
@@ -76,7 +76,7 @@ def _read(params: Params, workspace: Path, run_id: str) -> Material:
 def _reliability(material: Material) -> pd.DataFrame:
     results = material.results
     networks = {"dense": results.dense(), "recommended": results.chosen()}
-    if is_of_maps(material.predictions):
+    if form_of(material.predictions) != "classes":
         return pd.DataFrame(columns=["confidence", *networks])
     bins = {name: bins_of(row, material.predictions, results.classes) for name, row in networks.items()}
     return reliability_frame(bins)

@@ -73,7 +73,9 @@ def run(params: Params, workspace: Path = Path("."), *, protocol: str) -> None:
         views = task.training(train)
         recipe = _recipe(params.train, views.settled, task.column)
         if params.train.epochs:
-            history = fit(model, task.loss(train), task.scores(val), views, recipe, checkpoint, on_epoch)
+            learner = task.learner(model, train)
+            history = fit(learner, task.loss(train), task.scores(val), views, recipe, checkpoint, on_epoch)
+            model = task.learnt(learner)
         else:  # the network as it came
             history = [_as_it_is(model, task, train, val)]
             on_epoch(0, history[0])

@@ -14,7 +14,7 @@ from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, Floats, class_scores, kl_divergence
 from hscc.pipeline.statistics.schema import Comparison
 
-UNJUDGED = ("ece", "brier", "agreement")  # scores that are not compared between networks
+UNJUDGED = ("ece", "brier", "mae", "rmse", "agreement")  # scores that are not compared between networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,8 @@ class Evidence:
         Of `METRICS`; ``kl`` from its dense network in nats; ``agreement``, the share of images to which both give the
         same class.
     by_class : dict of str to (dict of str to Resampled)
-        Precision, recall and F1, by score and then by class name.
+        Precision, recall and F1, by score and then by class name; of labels and values what
+        `hscc.training.target_scores` has of each.
     correct : ndarray of bool, shape (N,), or None
         Which images it has right; None where an image is not just right or wrong.
     images : int
@@ -93,7 +94,7 @@ def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
     """
     paired = {name: (found - second.scores[name]).estimate() for name, found in first.scores.items()}
     kl = paired.pop("kl")
-    f1, other = first.by_class["f1"], second.by_class["f1"]
+    f1, other = (each.by_class.get("f1", {}) for each in (first, second))
     p_value = None
     if first.primary == "accuracy" and first.correct is not None and second.correct is not None:
         p_value = mcnemar(first.correct, second.correct)

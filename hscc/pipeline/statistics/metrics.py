@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 
 from hscc.pipeline.statistics.bootstrap import Draws, Ints, resampled_mean
 from hscc.plugins import Registry
+from hscc.training.target_scores import roc_area
 
 Floats = npt.NDArray[np.floating]
 
@@ -65,7 +66,7 @@ def macro_f1(labels: Ints, probabilities: Floats, weights: Draws) -> Draws:
 
 def roc_auc(labels: Ints, probabilities: Floats, weights: Draws) -> Draws:
     """Mean over the classes of the area under the one-against-the-rest ROC curve; NaN where a class has no image."""
-    areas = [_area(labels == index, probabilities[:, index], weights) for index in range(probabilities.shape[1])]
+    areas = [roc_area(labels == index, probabilities[:, index], weights) for index in range(probabilities.shape[1])]
     mean: Draws = np.mean(areas, axis=0)
     return mean
 
@@ -137,17 +138,3 @@ def _margins(counts: Draws) -> tuple[Draws, Draws, Draws]:
 
 def _ratio(above: Draws, below: Draws) -> Draws:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-
-
-def _area(positive: npt.NDArray[np.bool_], scores: Floats, weights: Draws) -> Draws:
-    """Mann-Whitney form of the area: the share of (positive, negative) pairs in the right order, ties counting half."""
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    ties = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # where each run of equal scores starts
-    above = np.add.reduceat(weights[:, order] * positive[order], ties, axis=1)
-    below = np.add.reduceat(weights[:, order] * ~positive[order], ties, axis=1)
-    lower = np.cumsum(below, axis=1) - below
-    pairs = above.sum(axis=1) * below.sum(axis=1)
-    ordered = (above * (lower + below / 2)).sum(axis=1)
-    area: Draws = np.divide(ordered, pairs, out=np.full_like(ordered, np.nan), where=pairs > 0)
-    return area

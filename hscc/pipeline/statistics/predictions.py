@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,12 @@ NETWORK = "network"
 LOGIT = "logit_"
 PIXELS = "pixels_"  # before a true and a predicted class, with a bar between them: of a segmentation
 
+LABEL_LOGIT, VALUE = "label_logit_", "value_"  # before a label or value: what a network answered
+TRUTH = "true_"  # likewise: what the table says
+
 Logits = npt.NDArray[np.float32]
+Form = Literal["classes", "maps", "labels", "values"]
+_FORMS: dict[str, Form] = {LOGIT: "classes", PIXELS: "maps", LABEL_LOGIT: "labels", VALUE: "values"}
 
 
 def predictions_frame(
@@ -127,6 +133,47 @@ def predictions_frame(
             protocol=network.protocol, label=rows["label"], group=rows["group"], network=network.name
         )
         parts.append(pd.concat([images_of_protocol, logit_columns], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def target_frame(
+    images: Mapping[str, pd.DataFrame],
+    truth: Mapping[str, npt.NDArray[np.float32]],
+    answers: Mapping[Network, Logits],
+    names: Sequence[str],
+    column: str,
+) -> pd.DataFrame:
+    """Tabulate answers of several numbers, one row per image and network.
+
+    Parameters
+    ----------
+    images : mapping of str to pandas.DataFrame
+        As for `predictions_frame`.
+    truth : mapping of str to ndarray of float32, shape (N, K)
+        By protocol, what each should be.
+    answers : mapping of Network to ndarray of float32, shape (N, K)
+        For each of its protocol's test images.
+    names : sequence of str
+        Of the K numbers.
+    column : str
+        `LABEL_LOGIT` or `VALUE`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``path``, ``protocol``, ``label``, ``group``, ``network``, ``true_<name>`` and ``<column><name>`` in float32.
+    """
+    parts = []
+    for network, values in answers.items():
+        rows = images[network.protocol]
+        known = rows[["path"]].assign(
+            protocol=network.protocol, label=rows["label"], group=rows["group"], network=network.name
+        )
+        numbers = [
+            pd.DataFrame(found, columns=[f"{prefix}{name}" for name in names], index=rows.index)
+            for prefix, found in ((TRUTH, truth[network.protocol]), (column, values))
+        ]
+        parts.append(pd.concat([known, *numbers], axis=1))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -161,7 +208,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ArtifactError(f"{path} is not a Parquet table; run `hscc evaluate` again.") from error
-    if not {*IMAGE, NETWORK}.issubset(frame) or not any(name.startswith((LOGIT, PIXELS)) for name in frame.columns):
+    if not {*IMAGE, NETWORK}.issubset(frame) or not any(name.startswith(tuple(_FORMS)) for name in frame.columns):
         raise ArtifactError(f"{path} is not a table of predictions of this version; run `hscc evaluate` again.")
     return frame
 
@@ -197,9 +244,14 @@ def network_rows(frame: pd.DataFrame, network: str) -> pd.DataFrame:
     return found
 
 
-def is_of_maps(frame: pd.DataFrame) -> bool:
-    """Whether the table is of segmentations, with counts of pixels in the place of logits."""
-    return any(name.startswith(PIXELS) for name in frame.columns)
+def form_of(frame: pd.DataFrame) -> Form:
+    """What the table has of each image: logits of classes, counts of pixels, logits of labels, or values."""
+    return next(form for prefix, form in _FORMS.items() if any(name.startswith(prefix) for name in frame.columns))
+
+
+def numbers_of(rows: pd.DataFrame, prefix: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Numbers of some rows of `target_frame`, shape (N, K)."""
+    return rows[[f"{prefix}{name}" for name in names]].to_numpy(np.float32)
 
 
 def pixel_confusion(rows: pd.DataFrame, classes: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -131,7 +131,7 @@ def _columns(name: str, value: Any, served: str) -> dict[str, Any]:
             figures.pop("score")  # the row says it
             return {name: figures.pop("against"), **{f"{name}_{key}": figure for key, figure in figures.items()}}
         case ClassScores():
-            scores = {"precision": value.precision, "recall": value.recall, "f1": value.f1}
+            scores = {"precision": value.precision, "recall": value.recall, "f1": value.f1, **value.scores}
             return _merge(_columns(f"{score}_{value.name}", estimate, served) for score, estimate in scores.items())
         case Record() if "batch" in type(value).model_fields:
             return _at_batch(dict(value), served)

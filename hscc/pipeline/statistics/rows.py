@@ -22,6 +22,7 @@ from hscc.pipeline.statistics.schema import (
     asked,
 )
 
+_OF_CLASSES = ("precision", "recall", "f1")
 _OF_DENSE = ("kl", "agreement")  # scores with the dense network as the truth
 
 
@@ -94,9 +95,14 @@ def build_rows(
 
 def _classes(evidence: Evidence) -> tuple[ClassScores, ...]:
     scores = evidence.by_class
+    names = next(iter(scores.values()))
     return tuple(
-        ClassScores(name=name, **{score: figures[name].estimate() for score, figures in scores.items()})
-        for name in scores["f1"]
+        ClassScores(
+            name=name,
+            **{score: scores[score][name].estimate() for score in _OF_CLASSES if score in scores},
+            scores={score: each[name].estimate() for score, each in scores.items() if score not in _OF_CLASSES},
+        )
+        for name in names
     )
 
 

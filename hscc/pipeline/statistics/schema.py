@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hscc.budgets.budget import Budget
 from hscc.errors import ArtifactError
@@ -96,12 +103,26 @@ class Comparison(Scored):
 
 
 class ClassScores(Record):
-    """One class of one network."""
+    """One class, label or value of one network.
+
+    Attributes
+    ----------
+    precision, recall, f1 : Estimate
+        Undefined for values.
+    scores : dict of str to Estimate
+        Others; empty, and left out of files, for classes.
+    """
 
     name: str
-    precision: Estimate
-    recall: Estimate
-    f1: Estimate
+    precision: Estimate = Estimate(value=None)
+    recall: Estimate = Estimate(value=None)
+    f1: Estimate = Estimate(value=None)
+    scores: dict[str, Estimate] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if name != "scores" or value}
 
 
 class AskedBudget(Record):

@@ -44,6 +44,8 @@ class Task(ABC):
         As in ``data.task``.
     outputs : Outputs
         What counts of the networks' answers.
+    served_as : str or None
+        Column of a served answer before those of ``data.classes``: what was decided; None where there are values only.
     batch : int
         Images at a time where nothing else is asked for.
     keeps_answers : bool
@@ -54,6 +56,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     outputs: ClassVar[Outputs]
+    served_as: ClassVar[str | None]
     batch: ClassVar[int]
     keeps_answers: ClassVar[bool]
 
@@ -86,6 +89,14 @@ class Task(ABC):
     @abstractmethod
     def loss(self, train: Split) -> Loss:
         """Loss of the baseline's training on a split: a function, or `functools.partial` of one."""
+
+    def learner(self, model: nn.Module, train: Split) -> nn.Module:
+        """Make of a new network what is trained in its place; by default the network itself."""
+        return model
+
+    def learnt(self, learner: nn.Module) -> nn.Module:
+        """Return the network of a trained `learner`, with the same answers."""
+        return learner
 
     @abstractmethod
     def scores(self, val: Split) -> Evaluate:

@@ -27,6 +27,7 @@ class Classification(Task):
 
     name = "classification"
     outputs = Outputs("classes")
+    served_as = "class"
     batch = EVALUATION_BATCH
     keeps_answers = True
 

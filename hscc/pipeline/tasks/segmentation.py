@@ -14,7 +14,7 @@ from hscc.networks.storage import ModelCard
 from hscc.outputs import Outputs
 from hscc.pipeline import layout
 from hscc.pipeline.data.images import rows_of
-from hscc.pipeline.data.loading import augmentation_of, read_images
+from hscc.pipeline.data.loading import augmentation_of, random_sample, read_images
 from hscc.pipeline.data.masks import load_masks
 from hscc.pipeline.data_spec import MaskSpec
 from hscc.pipeline.tasks.base import Task, TrainingViews
@@ -34,6 +34,7 @@ class Segmentation(Task):
 
     name = "segmentation"
     outputs = Outputs("classes")
+    served_as = "mask"
     batch = BATCH
     keeps_answers = False
 
@@ -90,8 +91,3 @@ class Segmentation(Task):
     def sample(self, split: Split, count: int, seed: int) -> npt.NDArray[np.int64]:
         """See `Task`; drawn at random."""
         return random_sample(len(split), count, seed)
-
-
-def random_sample(images: int, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw positions without replacement, all where there are fewer; ascending."""
-    return np.sort(np.random.default_rng(seed).permutation(images)[:count])

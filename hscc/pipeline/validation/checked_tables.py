@@ -11,6 +11,7 @@ import pandas as pd
 
 from hscc.pipeline.data.listing import SUBJECT
 from hscc.pipeline.data.manifest import DEPTH
+from hscc.pipeline.data.targets import has_label, strata_of
 from hscc.pipeline.data_spec import DataSpec
 
 ACTIVE_SPLITS = ("train", "val", "test")
@@ -39,7 +40,7 @@ def image_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
             "path": frame["path"],
             "path_ignoring_case": frame["path"].str.casefold(),
             "folder": frame["official_split"],
-            "label": frame["label"],
+            "label": strata_of(frame, spec),
             "decodable": decodable if spec.pictures else frame["fault"] != "damaged",
             **({} if spec.pictures else _of_volumes(frame, decodable)),
             "width": frame["width"].where(decodable),
@@ -76,12 +77,13 @@ def folder_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
         One row per class and part: path (such as Training/no_tumor) and images.
     """
     decodable = frame[frame["decodable"]]
+    held = {label: has_label(decodable, label, spec) for label in spec.counted}
     if spec.official:
-        held = (decodable["official_split"] + "/" + decodable["label"]).value_counts()
-        paths = [f"{part}/{label}" for part in spec.official.names for label in spec.strata]
+        of_part = {part: decodable["official_split"] == part for part in spec.official.names}
+        counts = {f"{part}/{label}": held[label] & of_part[part] for part in of_part for label in held}
     else:
-        held, paths = decodable["label"].value_counts(), list(spec.strata)
-    return pd.DataFrame({"path": paths, "images": [int(held.get(path, 0)) for path in paths]})
+        counts = held
+    return pd.DataFrame({"path": list(counts), "images": [int(found.sum()) for found in counts.values()]})
 
 
 def class_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
@@ -93,11 +95,11 @@ def class_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
         One row per class: path (the class name), images, and imbalance (images of the largest class
         over its own; infinite for a class without images).
     """
-    held = frame.loc[frame["decodable"], "label"].value_counts()
-    images = pd.Series([int(held.get(label, 0)) for label in spec.strata], dtype=float)
+    decodable = frame[frame["decodable"]]
+    images = pd.Series([int(has_label(decodable, label, spec).sum()) for label in spec.counted], dtype=float)
     imbalance = images.max() / images.where(images > 0)
     return pd.DataFrame(
-        {"path": spec.strata, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
+        {"path": spec.counted, "images": images.astype("int64"), "imbalance": imbalance.fillna(float("inf"))}
     )
 
 
@@ -131,11 +133,12 @@ def stratum_table(frame: pd.DataFrame, spec: DataSpec) -> pd.DataFrame:
     pandas.DataFrame
         One row per stratum: path (such as official/test/no_tumor) and images.
     """
+    known = {label: has_label(frame, label, spec) for label in spec.counted}
     rows = [
-        (f"{protocol}/{split}/{label}", int(((frame[f"split_{protocol}"] == split) & (frame["label"] == label)).sum()))
+        (f"{protocol}/{split}/{label}", int(((frame[f"split_{protocol}"] == split) & held).sum()))
         for protocol in spec.protocols
         for split in ACTIVE_SPLITS
-        for label in spec.strata
+        for label, held in known.items()
     ]
     return pd.DataFrame(rows, columns=["path", "images"])
 

@@ -19,6 +19,7 @@ from hscc.pipeline.data.report import (
     Range,
     Sizes,
 )
+from hscc.pipeline.data.targets import has_label
 from hscc.pipeline.data_spec import SPLITS, DataSpec
 from hscc.pipeline.validation.near_copies import Evidence
 from hscc.pipeline.validation.runner import Outcome
@@ -58,11 +59,11 @@ def gather_report(outcomes: Sequence[Outcome], findings: Sequence[Finding], evid
             )
             for outcome in outcomes
         ),
-        classes={label: _counts(frame.loc[frame["label"] == label, "official_split"], parts) for label in spec.strata},
+        classes={
+            label: _counts(frame.loc[has_label(frame, label, spec), "official_split"], parts) for label in spec.strata
+        },
         splits={
-            protocol: {
-                split: _counts(frame.loc[frame[f"split_{protocol}"] == split, "label"], spec.strata) for split in SPLITS
-            }
+            protocol: {split: _count_labels(frame[frame[f"split_{protocol}"] == split], spec) for split in SPLITS}
             for protocol in spec.protocols
         },
         near_copies=NearCopies(threshold=evidence.near_duplicate, at=tuple(evidence.near_copies)),
@@ -95,6 +96,10 @@ def print_summary(report: DataReport, spec: DataSpec, console: Console) -> None:
 
 def _counts(values: pd.Series[str], names: Sequence[str]) -> dict[str, int]:
     return {name: int((values == name).sum()) for name in names} | {"all": len(values)}
+
+
+def _count_labels(frame: pd.DataFrame, spec: DataSpec) -> dict[str, int]:
+    return {name: int(has_label(frame, name, spec).sum()) for name in spec.strata} | {"all": len(frame)}
 
 
 def _image_summary(frame: pd.DataFrame) -> ImageSummary:

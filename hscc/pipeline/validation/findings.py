@@ -9,6 +9,7 @@ import pandas as pd
 
 from hscc.pipeline.data.manifest import DEPTH
 from hscc.pipeline.data.report import Finding, NearCopyCounts
+from hscc.pipeline.data.targets import has_label, strata_of
 from hscc.pipeline.data_spec import DataSpec
 from hscc.pipeline.validation.near_copies import Evidence
 from hscc.pipeline.validation.runner import Outcome
@@ -160,9 +161,10 @@ def _contradicting_labels(paths: Sequence[str], evidence: Evidence) -> Text:
 
 
 def _imbalance(paths: Sequence[str], evidence: Evidence) -> Text:
-    counts = evidence.frame["label"].value_counts()
     spec = evidence.spec
     name = spec.texts.name
+    held = {label: int(has_label(evidence.frame, label, spec).sum()) for label in spec.counted}
+    counts = pd.Series(held).sort_values(ascending=False, kind="stable")
     official = (
         f"; the official test split has those of the {_parts(spec)[1]} {spec.place}, less what is left out"
         if spec.official
@@ -220,7 +222,7 @@ def _thin_splits(paths: Sequence[str], evidence: Evidence) -> Text:
     name = evidence.spec.texts.name
     for path in paths:
         protocol, split, label = path.split("/", 2)
-        held = (evidence.frame[f"split_{protocol}"] == split) & (evidence.frame["label"] == label)
+        held = (evidence.frame[f"split_{protocol}"] == split) & has_label(evidence.frame, label, evidence.spec)
         thin.setdefault(f"{protocol} {split}", []).append(f"{int(held.sum())} {name(label)}")
     counts = "; ".join(f"{place}: {', '.join(classes)}" for place, classes in thin.items())
     return (
@@ -286,15 +288,16 @@ def _shares(evidence: Evidence, paths: Sequence[str]) -> str:
     chosen = frame["path"].isin(paths)
     return ", ".join(
         f"{int(part.sum())} of {len(part)} {evidence.spec.texts.name(str(label))}"
-        for label, part in chosen.groupby(frame["label"])
+        for label, part in chosen.groupby(strata_of(frame, evidence.spec))
         if part.any()
     )
 
 
 def _counts(evidence: Evidence, frame: pd.DataFrame) -> str:
     """Count each class of the official test images in the frame, zeros included."""
-    labels = sorted(set(_testing(evidence)["label"]))
-    return ", ".join(f"{int((frame['label'] == label).sum())} {evidence.spec.texts.name(label)}" for label in labels)
+    spec = evidence.spec
+    labels = sorted(label for label in spec.strata if has_label(_testing(evidence), label, spec).any())
+    return ", ".join(f"{int(has_label(frame, label, spec).sum())} {spec.texts.name(label)}" for label in labels)
 
 
 def _number(count: int, noun: str) -> str:

@@ -67,14 +67,38 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
             f"{found.root} would have {len(counts)} classes ({images.kind}), such as {next(iter(counts))!r}; write a "
             "CSV file with the columns path and label and put it there."
         )
+    classes = Choice("data.classes", sorted(counts), f"images of each: {counted(counts)}")
+    return proposed(found, images, classes, min(counts.values()), importance_of(counts))
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Say how many images there are of each class or label."""
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:8])
+    return f"{shown}{', ...' if len(counts) > 8 else ''}"
+
+
+def proposed(
+    found: Survey, images: Labelled, classes: Choice, rarest: int, judged: Sequence[Choice]
+) -> Proposal:  # fmt: skip
+    """Propose what does not depend on the kind of labels.
+
+    Parameters
+    ----------
+    found, images
+        The data.
+    classes : Choice
+        ``data.classes``.
+    rarest : int
+        Images of the rarest class.
+    judged : sequence of Choice
+        By which networks are judged, and what else follows from the kind of labels.
+    """
     pictures = look(found.root, images.paths)
     protocol, why = _protocol(found, images)
-    rarest = min(counts.values())
     testing = sum(split == images.official["test"] for split in images.splits) if images.official else 0
-    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:8])
     choices = [
         *images.layout,
-        Choice("data.classes", sorted(counts), f"images of each: {shown}{', ...' if len(counts) > 8 else ''}"),
+        classes,
         *picture_choices(pictures),
         Choice("data.protocol", protocol, why),
         *about(found, images.subject),
@@ -82,7 +106,7 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
             "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
         ),
         Choice("train.protocols", [protocol]),
-        *importance_of(counts),
+        *judged,
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hscc.errors import DataError
 from hscc.pipeline.data.listing import list_images
+from hscc.pipeline.data.targets import has_label
 from hscc.pipeline.data_spec import DataSpec
 
 
@@ -28,8 +29,9 @@ def check_given_spec(root: Path, spec: DataSpec, file: Path) -> None:
         If the layout does not fit, or a class or a part of the split is in one of the two only.
     """
     images = list_images(root, spec)
-    if spec.task == "classification":  # the classes of masks are levels of pixels
-        found = images["label"].unique().tolist()
+    if spec.counted == spec.classes:  # the classes of masks are levels of pixels, those of values their names
+        found = [label for label in spec.classes if has_label(images, label, spec).any()]
+        found += [] if spec.task == "multilabel" else sorted(set(images["label"]) - set(found))
         _same(found, spec.classes, "class", f"data.classes of {file}", root)
     if spec.official is not None:
         parts = images["official_split"].unique().tolist()

@@ -13,6 +13,7 @@ from hscc.pipeline.workspace.groups import SUBJECTS, find_grouping
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
+from hscc.pipeline.workspace.targets import Targets, find_labels, find_values, propose_targets
 
 _FILES = 10  # tables that are tried
 _LARGEST = 500_000_000  # bytes
@@ -47,13 +48,16 @@ def propose_table(found: Survey) -> Proposal | None:
     columns = [name for name in map(str, rows) if name != table.path]
     split, official = _split(rows, columns)
     group = _named(columns, SUBJECTS)
-    label = _label(rows, [name for name in columns if name not in (split, group)])
-    if label is None:
+    others = [name for name in columns if name not in (split, group)]
+    label = _label(rows, others)
+    targets = _targets(rows, others, label)
+    if label is None and targets is None:
         raise UnsuitableDataError(
             f"{found.root / table.file} has no column with 2 to {_MOST_LABELS} different labels (columns: "
             f"{', '.join(columns)}); add a column named label."
         )
-    spec = {"file": table.file, "path": table.path, "label": label, "split": split, "group": group}
+    named = [label] if targets is None and label is not None else _columns_of(targets)
+    spec = {"file": table.file, "path": table.path, "label": named[0], "split": split, "group": group}
     grouping = find_grouping(rows[table.path].tolist()) if group is None else None
     layout = (
         Choice("data.layout", "table", f"{table.present} rows of {table.file} name images in the folder"),
@@ -69,19 +73,17 @@ def propose_table(found: Survey) -> Proposal | None:
             "" if grouping is None else "if so, set it",
         ),
     )
-    return propose_classification(
-        found,
-        Labelled(
-            kind=f"labels in {table.file}",
-            paths=tuple(rows[table.path]),
-            labels=tuple(rows[label].str.strip()),
-            splits=tuple(rows[split].str.strip()) if split else ("",) * len(rows),
-            layout=layout,
-            official=official,
-            subject=next((word for word in SUBJECTS if group and word in group.lower()), ""),
-            warnings=_warnings(table, label),
-        ),
+    labelled = Labelled(
+        kind=f"labels in {table.file}",
+        paths=tuple(rows[table.path]),
+        labels=tuple(rows[named[0]].str.strip()) if targets is None else ("",) * len(rows),
+        splits=tuple(rows[split].str.strip()) if split else ("",) * len(rows),
+        layout=layout,
+        official=official,
+        subject=next((word for word in SUBJECTS if group and word in group.lower()), ""),
+        warnings=_warnings(table, () if targets and targets.columns.get("no_label") == "" else named),
     )
+    return propose_classification(found, labelled) if targets is None else propose_targets(found, labelled, targets)
 
 
 def _read(found: Survey, file: str, images: set[str]) -> _Table | None:
@@ -136,6 +138,23 @@ def _label(rows: pd.DataFrame, columns: Sequence[str]) -> str | None:
     return named or min(usable, key=lambda name: kinds[name], default=None)
 
 
+def _targets(rows: pd.DataFrame, columns: Sequence[str], label: str | None) -> Targets | None:
+    """Several labels per image, or values; None where a column is named as one label, or a value would be a guess."""
+    found = find_labels(rows, columns)
+    if label is None:
+        return found or find_values(rows, columns)
+    named = label.lower() in _LABELS or (_named([label], _LABELS) is not None and label not in _columns_of(found))
+    return None if named and label not in _columns_of(found, lists_only=True) else found
+
+
+def _columns_of(targets: Targets | None, lists_only: bool = False) -> list[str]:
+    """Columns of labels; with `lists_only` none of 0 and 1."""
+    label = targets.columns["label"] if targets is not None else []
+    if isinstance(label, str):
+        return [label]
+    return list(label) if isinstance(label, list) and not lists_only else []
+
+
 def _named(columns: Sequence[str], words: Sequence[str]) -> str | None:
     """Column whose name is one of some words, or holds one."""
     for test in (str.__eq__, str.__contains__):
@@ -146,13 +165,14 @@ def _named(columns: Sequence[str], words: Sequence[str]) -> str | None:
     return None
 
 
-def _warnings(table: _Table, label: str) -> tuple[str, ...]:
+def _warnings(table: _Table, labels: Sequence[str]) -> tuple[str, ...]:
     absent = len(table.rows) - table.present
     found = []
     if absent:
         found.append(f"{absent} rows of {table.file} name images that are not there; add the files or remove the rows")
-    if (table.rows[label].str.strip() == "").any():
-        found.append(f"{table.file} leaves {label} empty in some rows; fill them in")
+    for label in labels:
+        if (table.rows[label].str.strip() == "").any():
+            found.append(f"{table.file} leaves {label} empty in some rows; fill them in")
     if table.rows[table.path].duplicated().any():
         found.append(f"{table.file} names some images twice; leave one row of each")
     return tuple(found)

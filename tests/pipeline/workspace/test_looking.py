@@ -203,3 +203,43 @@ def test_arrays_of_volumes_and_of_pictures(tmp_path: Path) -> None:
     flat = propose(tmp_path / "flat")[1].values
     assert (flat["data.channels"], flat["data.image_size"]) == (3, 28)
     assert "data.normalisation.mean" not in flat
+
+
+def table(folder: Path, **columns: list[str]) -> dict[str, object]:
+    """Propose for 24 pictures and a table with these columns, repeated."""
+    for index in range(24):
+        draw(folder / f"images/{index}.png")
+    cells = {name: [values[index % len(values)] for index in range(24)] for name, values in columns.items()}
+    pd.DataFrame({"path": [f"images/{index}.png" for index in range(24)], **cells}).to_csv(
+        folder / "labels.csv", index=False
+    )
+    return propose(folder)[1].values
+
+
+def test_columns_of_0_and_1_are_labels_of_which_an_image_may_have_several(tmp_path: Path) -> None:
+    values = table(tmp_path, patient=["p", "q", "r"], cyst=["0", "1"], **{"mass (any)": ["1", "1", "0"]})
+    assert values["data.task"] == "multilabel" and values["evaluate.score"] == "roc_auc"
+    assert values["data.classes"] == ["cyst", "mass any"]
+    assert values["data.table"] == {
+        "file": "labels.csv", "path": "path", "label": ["cyst", "mass (any)"], "split": None, "group": "patient",
+    }  # fmt: skip
+    assert values["train.label_smoothing"] == 0 and values["validate.min_per_class"] == 12
+
+
+def test_a_column_of_lists_is_several_labels(tmp_path: Path) -> None:
+    values = table(tmp_path, **{"Finding Labels": ["Mass|Edema", "Mass", "No Finding", "Edema"], "sex": ["0", "1"]})
+    assert values["data.classes"] == ["Edema", "Mass"]
+    found = values["data.table"]
+    assert isinstance(found, dict)
+    assert (found["label"], found["separator"], found["no_label"]) == ("Finding Labels", "|", "No Finding")
+
+
+def test_one_named_class_stays_a_class_beside_columns_of_0_and_1(tmp_path: Path) -> None:
+    values = table(tmp_path, diagnosis=["ill", "well"], male=["0", "1", "1"], smoker=["0", "0", "1"])
+    assert "data.task" not in values and values["data.classes"] == ["ill", "well"]
+
+
+def test_numbers_are_values(tmp_path: Path) -> None:
+    values = table(tmp_path, boneage=[str(40 + 1.5 * index) for index in range(24)], number=list(map(str, range(24))))
+    assert values["data.task"] == "regression" and values["data.classes"] == ["boneage"]
+    assert values["evaluate.score"] == "r2"

@@ -62,6 +62,7 @@ def _mean_row(same: Sequence[NetworkRow]) -> NetworkRow:
             precision=_mean([each.precision for each in found]),
             recall=_mean([each.recall for each in found]),
             f1=_mean([each.f1 for each in found]),
+            scores={name: _mean([each.scores[name] for each in found]) for name in found[0].scores},
         )
         for found in zip(*(row.classes for row in same), strict=True)
     )

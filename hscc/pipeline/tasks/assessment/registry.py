@@ -10,9 +10,11 @@ from hscc.pipeline.params import Params
 from hscc.pipeline.tasks.assessment.base import AnyAssessment
 from hscc.pipeline.tasks.assessment.classification import ClassificationAssessment
 from hscc.pipeline.tasks.assessment.segmentation import SegmentationAssessment
+from hscc.pipeline.tasks.assessment.targets import MultilabelAssessment, RegressionAssessment
 
 _ASSESSMENTS: dict[str, type[AnyAssessment]] = {
-    each.name: each for each in (ClassificationAssessment, SegmentationAssessment)
+    each.name: each
+    for each in (ClassificationAssessment, SegmentationAssessment, MultilabelAssessment, RegressionAssessment)
 }
 
 

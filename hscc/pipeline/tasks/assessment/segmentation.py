@@ -16,13 +16,12 @@ import torch
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network
-from hscc.pipeline.data.loading import normalisation_of, read_images
+from hscc.pipeline.data.loading import normalisation_of, random_sample, read_images
 from hscc.pipeline.data.masks import load_masks
 from hscc.pipeline.statistics.bootstrap import Draws, Resampled
 from hscc.pipeline.statistics.comparisons import Evidence
 from hscc.pipeline.statistics.predictions import PIXELS, as_input, run_session
 from hscc.pipeline.tasks.assessment.base import Assessment
-from hscc.pipeline.tasks.segmentation import random_sample
 from hscc.timing.sessions import open_session
 from hscc.training.map_scores import MAP_SCORES, MapCounts, count_maps, of_each_image
 from hscc.training.maps import classes_of, map_divergence

@@ -18,8 +18,10 @@ from hscc.pipeline.report.html.section import Absent, Section
 from hscc.pipeline.report.html.svg import GRID, MUTED, STYLE, Drawing, LegendEntry, series_colour, to_svg
 from hscc.pipeline.report.table import Line, Measure, Table, cells_of, columns_of, measure, with_error
 from hscc.pipeline.statistics.metrics import ECE_BINS, confidence_bins
-from hscc.pipeline.statistics.predictions import is_of_maps, logits_of, predictions_of
+from hscc.pipeline.statistics.predictions import Form, form_of, logits_of, predictions_of
 from hscc.pipeline.statistics.schema import NetworkRow, Results
+
+_NOT_MEASURED: dict[Form, str] = {"maps": "segmentations", "labels": "several labels per image", "values": "values"}
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,9 @@ def bins_of(row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str]) 
 
 def calibration_section(results: Results, predictions: pd.DataFrame) -> Section | Absent:
     """Lay out reliability diagram, expected calibration error and Brier score of the dense and the chosen network."""
-    if is_of_maps(predictions):
-        return Absent("Calibration", "it is not measured for segmentations.")
+    form = form_of(predictions)
+    if form != "classes":
+        return Absent("Calibration", f"it is not measured for {_NOT_MEASURED[form]}.")
     dense, chosen = results.dense(), results.chosen()
     networks = {network_label(row): bins_of(row, predictions, results.classes) for row in (dense, chosen)}
     drawing = reliability_drawing(networks, "Reliability")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -18,9 +19,20 @@ from hscc.pipeline.report.html.series import Mark, key_of, marks
 from hscc.pipeline.report.html.svg import INK, PAPER, STYLE, Drawing, LegendEntry, series_colour, to_svg
 from hscc.pipeline.report.table import Column, Line, Table, with_error
 from hscc.pipeline.report.tables.seed_means import mean_over_seeds
-from hscc.pipeline.statistics.predictions import is_of_maps, network_rows, pixel_confusion, predictions_of
+from hscc.pipeline.score_names import score_label
+from hscc.pipeline.statistics.predictions import (
+    TRUTH,
+    VALUE,
+    Form,
+    form_of,
+    network_rows,
+    numbers_of,
+    pixel_confusion,
+    predictions_of,
+)
 from hscc.pipeline.statistics.schema import ClassScores, Estimate, NetworkRow, Results
 
+_WORDS: dict[Form, str] = {"classes": "class", "maps": "class", "labels": "label", "values": "value"}
 _SCORES: tuple[tuple[str, Callable[[ClassScores], Estimate]], ...] = (
     ("precision", lambda found: found.precision),
     ("recall", lambda found: found.recall),
@@ -29,20 +41,29 @@ _SCORES: tuple[tuple[str, Callable[[ClassScores], Estimate]], ...] = (
 
 
 def classes_section(results: Results, predictions: pd.DataFrame, texts: Texts) -> Section:
-    """Lay out F1 of the methods at the chosen network's budget, and all scores of the dense and the chosen network."""
+    """Lay out F1 of the methods at the chosen network's budget, and all scores of the dense and the chosen network.
+
+    Of labels and values what there is of it.
+    """
+    form = form_of(predictions)
     dense, chosen = results.dense(), results.chosen()
     beside = [row for row in results.compressed() if row.budget == chosen.budget and row.role != "control"]
     rows = [mean.row for mean in mean_over_seeds([dense, *beside], results.seeds)]
-    title = f"F1 of each class, dense and at {budget_label(chosen.budget.ratios)}"
+    title = f"F1 of each {_WORDS[form]}, dense and at {budget_label(chosen.budget.ratios)}"
     names = [texts.name(label) for label in results.classes]
-    drawing = f1_drawing(rows, names, title)
+    if form == "values":
+        drawing = values_drawing((dense, chosen), predictions, results.classes, names)
+    else:
+        drawing = f1_drawing(rows, names, title)
+    confused = (dense, chosen) if form in ("classes", "maps") else ()
     content = {
         "drawing": drawing,
-        "table": _table([dense, chosen], names),
-        "matrices": [_matrix(row, predictions, results.classes, names) for row in (dense, chosen)],
+        "table": _table([dense, chosen], names, _WORDS[form]),
+        "matrices": [_matrix(row, predictions, results.classes, names) for row in confused],
         "classes": names,
     }
-    return Section("classes", "Class by class", content, (drawing,))
+    word = _WORDS[form].capitalize()
+    return Section("classes", f"{word} by {_WORDS[form]}", content, (drawing,))
 
 
 def f1_drawing(rows: Sequence[NetworkRow], classes: Sequence[str], title: str) -> Drawing:
@@ -72,6 +93,26 @@ def f1_drawing(rows: Sequence[NetworkRow], classes: Sequence[str], title: str) -
     return Drawing("f1", title, svg, tuple(_entry(row, known[key_of(row)]) for row in rows))
 
 
+def values_drawing(
+    rows: Sequence[NetworkRow], predictions: pd.DataFrame, values: Sequence[str], names: Sequence[str]
+) -> Drawing:
+    """Draw each network's values against the true ones, one panel per value; the diagonal is what is right."""
+    colours = [series_colour(known.series) for known in marks(rows).values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.9, 3.4 * len(values)), layout="constrained")
+        for axes, value, name in zip(figure.subplots(len(values), squeeze=False)[:, 0], values, names, strict=True):
+            for row, colour in zip(rows, colours, strict=True):
+                found = network_rows(predictions, row.name)
+                true, given = (numbers_of(found, prefix, [value])[:, 0] for prefix in (TRUTH, VALUE))
+                axes.plot(true, given, linestyle="", marker=".", markersize=4, alpha=0.6, color=colour)
+                axes.plot([true.min(), true.max()], [true.min(), true.max()], color=INK, linewidth=0.8)
+            axes.set_xlabel(f"{name}, true")
+            axes.set_ylabel("by the network")
+    said = f"Values of {' and '.join(network_label(row) for row in rows)} against the true ones"
+    legend = tuple(_entry(row, mark) for row, mark in zip(rows, marks(rows).values(), strict=True))
+    return Drawing("values", "Values against the true ones", to_svg(figure, "values", said), legend)
+
+
 def _entry(row: NetworkRow, mark: Mark) -> LegendEntry:
     return LegendEntry(network_label(row), mark.series, "■" if mark.fill == "full" else "□")
 
@@ -81,22 +122,31 @@ def _bar(mark: Mark) -> dict[str, Any]:
     return {"facecolor": colour if mark.fill == "full" else PAPER, "edgecolor": colour, "linewidth": 1.0}
 
 
-def _table(networks: Sequence[NetworkRow], classes: Sequence[str]) -> Table:
-    columns = tuple(Column(f"{label}, {network_label(row)}") for label, _ in _SCORES for row in networks)
+def _table(networks: Sequence[NetworkRow], classes: Sequence[str], word: str) -> Table:
+    others = networks[0].classes[0].scores
+    scores = [] if word == "value" else list(_SCORES)
+    scores += [(score_label(name), partial(_other, name)) for name in others if name != "label_accuracy"]
+    columns = tuple(Column(f"{label}, {network_label(row)}") for label, _ in scores for row in networks)
     lines = tuple(
         Line(
             name,
-            tuple(with_error(score(row.classes[place]), 2) for _, score in _SCORES for row in networks),
+            tuple(with_error(score(row.classes[place]), 2) for _, score in scores for row in networks),
         )
         for place, name in enumerate(classes)
     )
-    return Table("Precision, recall and F1 of each class, ± one standard error", "class", columns, lines)
+    named = [label for label, _ in scores]
+    said = f"{', '.join(named[:-1])} and {named[-1]}"
+    return Table(f"{said[0].upper()}{said[1:]} of each {word}, ± one standard error", word, columns, lines)
+
+
+def _other(name: str, found: ClassScores) -> Estimate:
+    return found.scores[name]
 
 
 def _matrix(
     row: NetworkRow, predictions: pd.DataFrame, classes: Sequence[str], names: Sequence[str]
 ) -> Mapping[str, Any]:
-    if is_of_maps(predictions):
+    if form_of(predictions) == "maps":
         counts = pixel_confusion(network_rows(predictions, row.name), classes)
     else:
         found = predictions_of(predictions, row.name)
