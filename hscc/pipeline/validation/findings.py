@@ -225,9 +225,10 @@ def _thin_splits(paths: Sequence[str], evidence: Evidence) -> Text:
         held = (evidence.frame[f"split_{protocol}"] == split) & has_label(evidence.frame, label, evidence.spec)
         thin.setdefault(f"{protocol} {split}", []).append(f"{int(held.sum())} {name(label)}")
     counts = "; ".join(f"{place}: {', '.join(classes)}" for place, classes in thin.items())
+    kind = "label" if evidence.spec.task == "multilabel" else "class"
     return (
-        "Too few images of a class to judge it by",
-        f"Fewer than {MIN_PER_STRATUM} images of a class in a split ({counts}). With so few, the share of them that a "
+        f"Too few images of a {kind} to judge it by",
+        f"Fewer than {MIN_PER_STRATUM} images of a {kind} in a split ({counts}). With so few, the share of them that a "
         "network gets right is uncertain by 10 points and more; without any it cannot be known.",
         "The split is kept as it is; do not compare networks on these classes under that protocol.",
     )

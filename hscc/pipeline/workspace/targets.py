@@ -112,7 +112,8 @@ def _listed(cells: pd.Series[str], column: str) -> Targets | None:
     }
     nothing = next((name for name in sorted(alone) if name.lower() in _NOTHING), None)
     names = tuple(sorted(name for name in held if name != nothing))
-    if not _LEAST <= len(names) <= _MOST or not all(_NAME.fullmatch(name) for name in names):
+    usual = _LEAST <= len(names) <= min(_MOST, len(cells) // 3)  # else it is a remark
+    if not usual or not all(_NAME.fullmatch(name) for name in names):
         return None
     empty = "" if (cells == "").any() else None
     return Targets(
