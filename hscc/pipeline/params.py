@@ -73,9 +73,17 @@ def _known_backbone(name: str) -> str:
     return name
 
 
+def in_mlflow(weights: str) -> bool:
+    """Whether ``train.weights`` is an address in MLflow."""
+    return weights.startswith(("models:/", "runs:/"))
+
+
 def _weights(name: str) -> str:
-    if name not in ("none", "imagenet") and PurePath(name).suffix not in WEIGHT_FILES:
-        raise ValueError(f"write none, imagenet, or a file that ends in {', '.join(WEIGHT_FILES)}")
+    if name not in ("none", "imagenet") and PurePath(name).suffix not in WEIGHT_FILES and not in_mlflow(name):
+        raise ValueError(
+            f"write none, imagenet, a file that ends in {', '.join(WEIGHT_FILES)}, or an address in MLflow that "
+            "begins with models:/ or runs:/"
+        )
     return name
 
 
@@ -144,13 +152,13 @@ class TrainParams(Section):
     seed: Seed
 
     @property
-    def weights_file(self) -> str | None:
-        """File of weights that were trained elsewhere, relative to the workspace; None without one."""
+    def given_weights(self) -> str | None:
+        """Weights that were trained elsewhere, see `hscc.pipeline.tracking.weights`; None without any."""
         return None if self.weights in ("none", "imagenet") else self.weights
 
     @model_validator(mode="after")
     def _trains_or_takes(self) -> TrainParams:
-        if self.epochs == 0 and self.weights_file is None:
+        if self.epochs == 0 and self.given_weights is None:
             raise ValueError("epochs 0 takes a network as it is, which needs its file in weights; name it, or train")
         return self
 
@@ -423,7 +431,7 @@ class OwnCode:
     modules : tuple of str
         Plugins, and the module of ``train.backbone`` if that is ``module:function``.
     weights : str or None
-        The file of ``train.weights``, relative to the workspace.
+        What ``train.weights`` names, if that is a file or an address.
     """
 
     modules: tuple[str, ...]
@@ -444,7 +452,8 @@ def read_own_code(path: Path = Path("params.yaml")) -> OwnCode:
     module, _, function = str(train.get("backbone", "")).partition(":")
     weights = str(train.get("weights", ""))
     modules = [*map(str, loaded.get("plugins") or ()), *([module] if function else [])]
-    return OwnCode(tuple(modules), weights if PurePath(weights).suffix in WEIGHT_FILES else None)
+    given = PurePath(weights).suffix in WEIGHT_FILES or in_mlflow(weights)
+    return OwnCode(tuple(modules), weights if given else None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

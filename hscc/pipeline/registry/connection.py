@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,8 +13,6 @@ from hscc.pipeline.tracking.store import StoreDown, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_STORE = "MLFLOW_TRACKING_URI"
 
 
 class RegistryError(HSCCError):
@@ -51,20 +48,6 @@ def registry_errors(uri: str, doing: str = "read") -> Iterator[None]:
             yield
     except StoreDown as error:
         raise RegistryError(
-            f"the MLflow registry {redact(uri)} cannot be {doing} ({error}); start it, free it, or correct {_STORE}."
+            f"the MLflow registry {redact(uri)} cannot be {doing} ({error}); start it, free it, or correct "
+            "MLFLOW_TRACKING_URI."
         ) from error
-
-
-@contextmanager
-def global_store(uri: str) -> Iterator[None]:
-    """Point MLflow's global state at a store, for the calls that take no address, and back."""
-    telemetry.switch_off()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ten bars of 1/1 say nothing
-    import mlflow
-
-    before = os.environ.get(_STORE)  # set_tracking_uri sets it too
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]

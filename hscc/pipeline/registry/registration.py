@@ -24,8 +24,9 @@ from PIL import Image, ImageDraw
 
 import hscc
 from hscc.files import file_sha256
-from hscc.pipeline.registry.connection import connect, global_store, registry_errors
+from hscc.pipeline.registry.connection import connect, registry_errors
 from hscc.pipeline.registry.versions import DEPLOYED, DEPLOYED_TAG, ENGINE_FILE, ENGINE_TAG, HASH_TAG
+from hscc.pipeline.tracking.store import global_store
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

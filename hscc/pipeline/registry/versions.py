@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hscc.files import file_sha256, replacing
-from hscc.pipeline.registry.connection import RegistryError, connect, global_store, registry_errors
+from hscc.pipeline.registry.connection import RegistryError, connect, registry_errors
+from hscc.pipeline.tracking.store import global_store
 
 if TYPE_CHECKING:
     from hscc.pipeline.registry.promotion_policy import Standing

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from hscc.errors import ParamsError
 from hscc.files import file_sha256, replacing
 from hscc.pipeline import layout
 from hscc.pipeline.code_identity import stage_code, stage_names
 from hscc.pipeline.params import read_own_code
+from hscc.pipeline.tracking.weights import weights_file
 
 
 def run(workspace: Path = Path(".")) -> None:
@@ -28,12 +28,7 @@ def run(workspace: Path = Path(".")) -> None:
     finally:
         sys.path.pop(0)
     if own.weights is not None:
-        weights = workspace / own.weights
-        if not weights.is_file():
-            raise ParamsError(
-                f"train.weights in params.yaml names {weights}, which does not exist; correct one of them."
-            )
-        found["train"]["train.weights"] = file_sha256(weights)
+        found["train"]["train.weights"] = file_sha256(weights_file(own.weights, workspace))
     for stage, hashes in found.items():
         with replacing(workspace / layout.code(stage)) as partial:
             partial.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from hscc.pipeline.params import Params, TrainParams
 from hscc.pipeline.tasks.base import Task
 from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import stage_run
+from hscc.pipeline.tracking.weights import weights_file
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split
 from hscc.training.loop import Recipe, fit
@@ -122,11 +123,11 @@ def _as_it_is(model: nn.Module, task: Task, train: Split, val: Split) -> Row:
 
 def _new_model(params: Params, task: Task, workspace: Path) -> tuple[nn.Module, bool]:
     torch.manual_seed(params.train.seed)
-    name, weights = params.train.backbone, params.train.weights_file
+    name, weights = params.train.backbone, params.train.given_weights
     model = build(name, len(params.data.classes))
     check_answer(model, name, params.data.input_shape, task.answer_shape)
     if weights is not None:
-        load_weights(model, workspace / weights)
+        load_weights(model, weights_file(weights, workspace))
         return model, True
     if ":" not in name:  # a network of the user's own starts as its builder made it
         initialise(model)

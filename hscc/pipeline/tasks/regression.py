@@ -50,7 +50,7 @@ class Regression(TargetTask):
     def learner(self, model: nn.Module, train: Split) -> nn.Module:
         """See `Task`; the network with mean and deviation behind it."""
         mean, deviation = self._moments(train)
-        if self.params.train.weights_file is not None:
+        if self.params.train.given_weights is not None:
             model = self._folded(model, 1 / deviation, -mean / deviation)
         self._folded(model, deviation, mean)  # what cannot be folded is refused before it is trained
         return Scaled(model, deviation.tolist(), mean.tolist())

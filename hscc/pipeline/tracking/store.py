@@ -127,6 +127,21 @@ def run_page(client: MlflowClient, run_id: str, workspace: Path = Path(".")) -> 
 
 
 @contextmanager
+def global_store(uri: str) -> Iterator[None]:
+    """Point MLflow's global state at a store, for the calls that take no address, and back."""
+    telemetry.switch_off()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ten bars of 1/1 say nothing
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # set_tracking_uri sets it too
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
+
+
+@contextmanager
 def store_errors() -> Iterator[None]:
     """Turn every way in which a store can fail into `StoreDown`, without the tracebacks that its clients log.
 

@@ -21,7 +21,6 @@ from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.commands import export, predict, promote
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
-from hscc.pipeline.registry.connection import global_store
 from hscc.pipeline.stages import (
     bench,
     calibrate,
@@ -39,6 +38,7 @@ from hscc.pipeline.statistics.predictions import read_predictions
 from hscc.pipeline.statistics.schema import read_results
 from hscc.pipeline.tasks.registry import task_of
 from hscc.pipeline.tracking import tracking_uri
+from hscc.pipeline.tracking.store import global_store
 from tests.pipeline.committed import committed
 from tests.pipeline.drawn_targets import SIDE, write
 from tests.pipeline.specs import BRAIN
