@@ -57,7 +57,7 @@ def test_everything_but_the_lock_is_a_range() -> None:
 
 # What may need more than the core, longest path first; everything else is the core's.
 ROOMS = {
-    "hscc/networks/backbones.py": ("pipeline",),  # torchvision's networks
+    "hscc/networks/backbones.py": ("pipeline", "imagenet"),  # torchvision's and timm's networks
     "hscc/export/engine_node.py": ("onnx", "openvino"),
     "hscc/partitions/regions.py": ("slic",),
     "hscc/budgets/layer_graphs.py": ("onnx",),

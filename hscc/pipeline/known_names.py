@@ -34,6 +34,7 @@ OWN: dict[Kind, tuple[str, ...]] = {
         "resnet50",
         "densenet121",
         "mobilenet_v2",
+        "efficientnet_lite0",
         "smallcnn",
         "resnet10_3d",
         "unet",

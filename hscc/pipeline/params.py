@@ -136,6 +136,7 @@ class TrainParams(Section):
     warm_up: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["equal", "balanced"] = "equal"
     patience: Count
     sizes: tuple[Annotated[int, Field(ge=16)], ...]
     patch: Annotated[int, Field(ge=16)] | None = None
@@ -352,6 +353,8 @@ class Params(Section):
         if task != "classification":
             if self.train.label_smoothing:
                 raise ValueError("train.label_smoothing is for task classification; set it to 0")
+            if self.train.class_weights != "equal":
+                raise ValueError("train.class_weights is for task classification; remove it, or set it to equal")
             if self.tradeoff.enabled:
                 raise ValueError("tradeoff is for task classification; set tradeoff.enabled to false")
             if self.evaluate.metrics:

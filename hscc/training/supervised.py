@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,12 +15,33 @@ from hscc.training.scores import SCORES
 from hscc.training.views import Step
 
 
-def cross_entropy(model: nn.Module, step: Step, *, label_smoothing: float) -> tuple[torch.Tensor, Row]:
-    """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss, and the accuracy."""
+def cross_entropy(
+    model: nn.Module, step: Step, *, label_smoothing: float, class_weights: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Row]:
+    """Cross-entropy with label smoothing (Szegedy et al., 2016) as the loop's loss, and the accuracy.
+
+    Images count by the weight of their class, shape (classes,), where there are weights.
+    """
     inputs, labels = step
     logits = model(inputs)
     accuracy = float((logits.argmax(1) == labels).float().mean())
-    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing), {"train_accuracy": accuracy}
+    weights = None if class_weights is None else class_weights.to(logits.device)
+    loss = F.cross_entropy(logits.float(), labels, weights, label_smoothing=label_smoothing)
+    return loss, {"train_accuracy": accuracy}
+
+
+def balanced_weights(labels: npt.NDArray[np.int64], classes: int) -> torch.Tensor:
+    """Weights, shape (classes,), by which all classes together count alike: N / (classes times a class's images).
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        Class index of each image; a class without any gets the weight of a single image.
+    classes : int
+        Number of classes.
+    """
+    counts = np.bincount(labels, minlength=classes).clip(min=1)
+    return torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32))
 
 
 @torch.no_grad()

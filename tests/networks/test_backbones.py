@@ -57,6 +57,17 @@ def test_imagenet_weights_are_optional() -> None:
         assert load_imagenet(build("smallcnn", 4), "smallcnn") is False
 
 
+def test_imagenet_weights_come_with_a_package() -> None:
+    torch.manual_seed(0)
+    model = build("efficientnet_lite0", 7)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert load_imagenet(model, "efficientnet_lite0")
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert {"classifier.weight", "classifier.bias"} <= same  # another number of classes
+    assert not [name for name in same if name.endswith("conv.weight") or "conv_p" in name]
+    assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
 def test_dense_network_round_trip(tmp_path: Path) -> None:
     model = build("smallcnn", 4).eval()
     save_dense(model, CARD, tmp_path / "m.safetensors")

@@ -73,6 +73,11 @@ class Claim:
     verdict: str
 
 
+def on_the_papers_classes(results: Results) -> bool:
+    """Whether results are of images of the paper's classes, so that its figures say something beside them."""
+    return HARD_CLASS in results.classes
+
+
 def paper_table(results: Results) -> Table:
     """Tabulate the paper's figures and, under the pooled protocol, those of the same methods at each budget."""
     own = [row for row in _first_seed(results) if row.method in (*COMPARED_WITH, *SUBJECTS)]
@@ -195,7 +200,7 @@ def _better_f1(results: Results) -> Iterator[Claim]:
     """Judge macro F1, F1 of the class that the paper names, and of the class that is hardest for the dense network."""
     dense = results.dense()
     hardest = min(dense.classes, key=lambda found: found.f1.value or 0.0).name
-    hard = [HARD_CLASS] if HARD_CLASS in results.classes else []
+    hard = [HARD_CLASS] if on_the_papers_classes(results) else []
     classes = list(dict.fromkeys([*hard, hardest]))
     first = {(row.method, row.budget): row for row in _first_seed(results)}
     for row in _at_the_papers_cost(results):

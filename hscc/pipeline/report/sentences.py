@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from hscc.pipeline.names import budget_label, method_label, network_label
-from hscc.pipeline.report.paper_claims import PAPER
+from hscc.pipeline.report.paper_claims import PAPER, on_the_papers_classes
 from hscc.pipeline.report.tables.results_table import best_other
 from hscc.pipeline.report.wording import (
     REFUTED,
@@ -126,9 +126,8 @@ def limits(results: Results) -> str:
     said = ["**What this does not show.** " + setting(results)]
     low, high = (0.0 if end is None else 100 * end for end in (_to_dense(row).low, _to_dense(row).high))
     said.append(
-        f"A loss of {max(-low, 0.0):.1f} points is as compatible with these images as a gain of {max(high, 0.0):.1f}, "
-        f"and the network was picked among {len(results.candidates())} by requirements of which one is its "
-        f"{score_label(row.score)} on these very images."
+        f"{_ends(low, high)}, and the network was picked among {len(results.candidates())} by requirements of which "
+        f"one is its {score_label(row.score)} on these very images."
     )
     if other is not None:
         alike = "with overlapping intervals" if _overlap(row.primary, other.primary) else "beyond the intervals"
@@ -145,6 +144,15 @@ def limits(results: Results) -> str:
     runtime = RUNTIME_NAMES.get(results.runtime, results.runtime)
     said.append(f"Times are of one processor, {results.machine.processor}, in {runtime} on {results.threads} threads.")
     return " ".join(said)
+
+
+def _ends(low: float, high: float) -> str:
+    """Say what both ends of an interval of a difference, in points, have in common: a loss, a gain, or either."""
+    if low < 0 < high:
+        return f"A loss of {-low:.1f} points is as compatible with these images as a gain of {high:.1f}"
+    if high <= 0:
+        return f"A loss of {-low:.1f} points is as compatible with these images as one of {-high:.1f}"
+    return f"A gain of {low:.1f} points is as compatible with these images as one of {high:.1f}"
 
 
 def findings(results: Results) -> list[str]:
@@ -256,10 +264,8 @@ def _chosen(results: Results) -> str:
     in_int8 = ""
     if small is not None:
         in_int8 = f" In int8 it is a file of {small.size_bytes / 1e6:.1f} MB: {points(_to_dense(small))} points."
-    return (
-        f"**{kind}.** {gain(results)}{in_int8} The paper turns {PAPER.flops_ratio:.1f}× fewer FLOPs into "
-        f"{PAPER.speedup:.2f}×."
-    )
+    paper = f" The paper turns {PAPER.flops_ratio:.1f}× fewer FLOPs into {PAPER.speedup:.2f}×."
+    return f"**{kind}.** {gain(results)}{in_int8}{paper if on_the_papers_classes(results) else ''}"
 
 
 def _latency_budgets(candidates: Sequence[NetworkRow]) -> str | None:
@@ -347,11 +353,12 @@ def _protocols(rows: Sequence[NetworkRow]) -> str:
 
 
 def _one_image(results: Results) -> str:
-    """Say what an image weighs in accuracy, in units of the paper's gain."""
+    """Say what an image weighs in accuracy, on the paper's data beside the paper's gain."""
     if results.score != "accuracy":
         return ""
     images = results.dense().n_test
-    return (
-        f"**One image is {100 / images:.2f} points** on {images} test images: the paper's gain of "
-        f"{100 * PAPER.gain:.2f} points is {PAPER.gain * PAPER.images:.0f} images of {PAPER.images}."
-    )
+    said = f"**One image is {100 / images:.2f} points** on {images} test images"
+    if not on_the_papers_classes(results):
+        return f"{said}."
+    gained = PAPER.gain * PAPER.images
+    return f"{said}: the paper's gain of {100 * PAPER.gain:.2f} points is {gained:.0f} images of {PAPER.images}."

@@ -88,7 +88,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, train: Split) -> Loss:
-        """Loss of the baseline's training: a function, or `functools.partial` of one."""
+        """Loss of the baseline's training on a split: a function, or `functools.partial` of one."""
 
     def learner(self, model: nn.Module, train: Split) -> nn.Module:
         """Make of a new network what is trained in its place; by default the network itself."""

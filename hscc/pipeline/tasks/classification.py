@@ -18,7 +18,7 @@ from hscc.training.agreement import agreement, split_logits
 from hscc.training.finetuning import Evaluate
 from hscc.training.images import EVALUATION_BATCH, Split
 from hscc.training.loop import Loss
-from hscc.training.supervised import cross_entropy, score
+from hscc.training.supervised import balanced_weights, cross_entropy, score
 from hscc.training.views import Epochs, Views
 
 
@@ -53,8 +53,12 @@ class Classification(Task):
         return Views(train, batch_size, seed, augmentation_of(self.params.data))
 
     def loss(self, train: Split) -> Loss:
-        """See `Task`."""
-        return partial(cross_entropy, label_smoothing=self.params.train.label_smoothing)
+        """See `Task`; with the weights of ``train.class_weights``."""
+        settings = self.params.train
+        if settings.class_weights == "equal":
+            return partial(cross_entropy, label_smoothing=settings.label_smoothing)
+        weights = balanced_weights(train.labels, len(self.params.data.classes))
+        return partial(cross_entropy, label_smoothing=settings.label_smoothing, class_weights=weights)
 
     def scores(self, val: Split) -> Evaluate:
         """See `Task`."""

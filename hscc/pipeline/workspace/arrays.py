@@ -10,10 +10,11 @@ import numpy as np
 
 from hscc.errors import DataError
 from hscc.pipeline.data.formats.npz import ARRAYS, labels_of, splits_of
-from hscc.pipeline.workspace.classification import about, score_of
+from hscc.pipeline.workspace.classification import about, importance_of
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
+from hscc.pipeline.workspace.volumes import volume_settings
 
 _SAMPLE = 256  # rows that levels are measured on
 _FULL = {"uint8": 255.0, "uint16": 65535.0}  # the level that is scaled to 1
@@ -69,23 +70,13 @@ def propose_arrays(found: Survey) -> Proposal | None:
         Choice("validate.modes", [array.dtype.name]),
         Choice("validate.min_per_class", min(20, rarest)),
         Choice("train.protocols", [protocol]),
-        Choice("train.backbone", "resnet10_3d" if volume else "resnet18" if min(sides) >= 64 else "smallcnn"),
-        score_of(counts),
+        Choice("train.backbone", "resnet18" if min(sides) >= 64 else "smallcnn"),
+        *importance_of(counts),
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, tested))),
     ]
     if volume:
-        choices += [
-            Choice("train.batch_size", 16),
-            Choice("train.learning_rate", 1.0e-3),
-            Choice("calibrate.images", min(256, len(labels) // 2)),
-            Choice("calibrate.cells", 2),
-            Choice("calibrate.batch_size", 16),
-            Choice("compress.refit.images", min(128, len(labels) // 2)),
-            Choice("compress.finetune.batch_size", 16),
-            Choice("quantise.images", min(64, len(labels) // 2)),
-            Choice("bench.batches", [1, 8]),
-        ]
+        choices += volume_settings(len(labels))
     return Proposal(f"arrays of {'volumes' if volume else 'pictures'}", tuple(choices))
 
 

@@ -6,9 +6,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from hscc.files import file_sha256
-from hscc.pipeline.workspace.pictures import look, picture_choices
+from hscc.pipeline.data.formats.known import format_of
+from hscc.pipeline.workspace.pictures import Appearance
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.survey import Survey
 
@@ -48,13 +49,13 @@ class Labelled:
     warnings: tuple[str, ...] = ()
 
 
-def propose_classification(found: Survey, images: Labelled) -> Proposal:
+def propose_classification(found: Survey, images: Labelled, appearance: Appearance) -> Proposal:
     """Propose all that follows from labelled images.
 
     Raises
     ------
     UnsuitableDataError
-        If there is one class, or more than a classifier could have, or no image can be opened.
+        If there is one class, or more than a classifier could have.
     """
     counts = Counter(images.labels)
     if len(counts) < 2:
@@ -68,7 +69,7 @@ def propose_classification(found: Survey, images: Labelled) -> Proposal:
             "CSV file with the columns path and label and put it there."
         )
     classes = Choice("data.classes", sorted(counts), f"images of each: {counted(counts)}")
-    return proposed(found, images, classes, min(counts.values()), (score_of(counts),))
+    return proposed(found, images, appearance, classes, min(counts.values()), importance_of(counts))
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -78,13 +79,13 @@ def counted(counts: Mapping[str, int]) -> str:
 
 
 def proposed(
-    found: Survey, images: Labelled, classes: Choice, rarest: int, judged: Sequence[Choice]
-) -> Proposal:  # fmt: skip
+    found: Survey, images: Labelled, appearance: Appearance, classes: Choice, rarest: int, judged: Sequence[Choice]
+) -> Proposal:
     """Propose what does not depend on the kind of labels.
 
     Parameters
     ----------
-    found, images
+    found, images, appearance
         The data.
     classes : Choice
         ``data.classes``.
@@ -93,15 +94,15 @@ def proposed(
     judged : sequence of Choice
         By which networks are judged, and what else follows from the kind of labels.
     """
-    pictures = look(found.root, images.paths)
     protocol, why = _protocol(found, images)
     testing = sum(split == images.official["test"] for split in images.splits) if images.official else 0
     choices = [
         *images.layout,
         classes,
-        *picture_choices(pictures),
+        *appearance.choices,
         Choice("data.protocol", protocol, why),
         *about(found, images.subject),
+        Choice("data.texts.image", appearance.image),
         Choice(
             "validate.min_per_class", min(20, rarest), f"the rarest class has {rarest} images" if rarest < 20 else ""
         ),
@@ -110,16 +111,23 @@ def proposed(
         Choice("promote.protocol", protocol),
         Choice("promote.min_images", max(2, min(100, testing or len(images.paths) * 15 // 100))),
     ]
-    return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, pictures.damaged)))
+    return Proposal(images.kind, tuple(choices), (*images.warnings, *_warnings(images, appearance.damaged)))
 
 
-def score_of(counts: Mapping[str, int]) -> Choice:
-    """Score that networks are judged by: one that the largest class does not decide alone."""
+def importance_of(counts: Mapping[str, int]) -> list[Choice]:
+    """Score that networks are judged by, and weights in training, such that the largest class does not decide alone."""
     ratio = max(counts.values()) / min(counts.values())
     if ratio <= _BALANCED:
-        return Choice("evaluate.score", "accuracy")
+        return [Choice("evaluate.score", "accuracy")]
     why = f"the largest class is {ratio:.0f} times the smallest"
-    return Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other")
+    return [
+        Choice("evaluate.score", "balanced_accuracy", why, "is every class as important as any other"),
+        Choice(
+            "train.class_weights",
+            "balanced",
+            comment="of the images in the training loss: equal, or balanced so that all classes count alike",
+        ),
+    ]
 
 
 def _protocol(found: Survey, images: Labelled) -> tuple[str, str]:
@@ -142,14 +150,23 @@ def _copies(found: Survey, images: Labelled) -> tuple[int, int]:
     for path, split in zip(images.paths, images.splits, strict=True):
         if split in (images.official["train"], images.official["test"]):
             place = int(split == images.official["test"])
-            sizes[(found.root / path).stat().st_size][place].append(path)
+            sizes[_bytes(found.root / path)][place].append(path)
             tested += place
     copied = 0
     for training, testing in sizes.values():
         if training and testing:
-            known = {file_sha256(found.root / path) for path in training}
-            copied += sum(file_sha256(found.root / path) in known for path in testing)
+            known = {_digest(found.root / path) for path in training}
+            copied += sum(_digest(found.root / path) in known for path in testing)
     return copied, tested
+
+
+def _bytes(image: Path) -> int:
+    """Bytes of a file, or of all slices in a folder."""
+    return sum(file.stat().st_size for file in image.iterdir()) if image.is_dir() else image.stat().st_size
+
+
+def _digest(image: Path) -> str:
+    return format_of(image).content(image)[1]
 
 
 def about(found: Survey, subject: str) -> list[Choice]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import Grouping, find_grouping
+from hscc.pipeline.workspace.pictures import picture_appearance
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
@@ -15,9 +18,34 @@ def propose_folders(found: Survey) -> Proposal | None:
     Raises
     ------
     UnsuitableDataError
-        If the folders are deeper than split and class, or there is one class.
+        If the folders are deeper than split and class, there is one class, or no image can be opened.
     """
-    inside = [path for path in found.images if "/" in path]
+    images = by_folders(found, found.images, "one folder per class")
+    if images is None:
+        return None
+    return propose_classification(found, images, picture_appearance(found.root, images.paths))
+
+
+def by_folders(found: Survey, images: Sequence[str], kind: str, volumes: bool = False) -> Labelled | None:
+    """Read classes and official split off the folders of some images; None where they lie in none.
+
+    Parameters
+    ----------
+    found : Survey
+        The data.
+    images : sequence of str
+        Files, or folders of DICOM slices, relative to the root.
+    kind : str
+        Of data, in words.
+    volumes : bool
+        Whether the images are volumes.
+
+    Raises
+    ------
+    UnsuitableDataError
+        If the folders are deeper than split and class.
+    """
+    inside = [path for path in images if "/" in path]
     if not inside:
         return None
     official = find_official({path.split("/")[0] for path in inside})
@@ -33,29 +61,30 @@ def propose_folders(found: Survey) -> Proposal | None:
         )
     kept = [(path, parts) for path, parts in zip(inside, folders, strict=True) if len(parts) == depth + 1]
     paths = tuple(path for path, _ in kept)
-    stray = sorted(set(found.files) - set(paths))
+    stray = sorted(path for path in found.files if not {path, path.rpartition("/")[0]} & set(paths))
     named = ", ".join(stray[:3]) + (f" and {len(stray) - 3} more" if len(stray) > 3 else "")
     warnings = (f"{named} {'lies' if len(stray) == 1 else 'lie'} in no class folder or are no images; move them away",)
     grouping = find_grouping(paths)
     above = f" below {' and '.join(sorted({parts[0] for _, parts in kept}))}" if official else ""
     layout = (
-        Choice("data.layout", "folders", f"{len(paths)} images lie in one folder per class{above}"),
+        Choice(
+            "data.layout",
+            "folders",
+            f"{len(paths)} {'volumes' if volumes else 'images'} lie in one folder per class{above}",
+        ),
         Choice("data.table", None),
         official_choice(official, "the top folders are named as a split", "no folders are named as training and test"),
         _group(grouping),
     )
-    return propose_classification(
-        found,
-        Labelled(
-            kind="one folder per class",
-            paths=paths,
-            labels=tuple(parts[depth] for _, parts in kept),
-            splits=tuple(parts[0] if official else "" for _, parts in kept),
-            layout=layout,
-            official=official,
-            subject=grouping.word if grouping else "",
-            warnings=warnings if stray else (),
-        ),
+    return Labelled(
+        kind=kind,
+        paths=paths,
+        labels=tuple(parts[depth] for _, parts in kept),
+        splits=tuple(parts[0] if official else "" for _, parts in kept),
+        layout=layout,
+        official=official,
+        subject=grouping.word if grouping else "",
+        warnings=warnings if stray else (),
     )
 
 

@@ -12,10 +12,11 @@ from hscc.pipeline.workspace.masks import propose_masks
 from hscc.pipeline.workspace.proposal import Proposal, UnsuitableDataError
 from hscc.pipeline.workspace.survey import Survey, survey
 from hscc.pipeline.workspace.tables import propose_table
+from hscc.pipeline.workspace.volumes import propose_volumes
 
 Proposer = Callable[[Survey], Proposal | None]
 
-KINDS: tuple[Proposer, ...] = (propose_table, propose_arrays, propose_masks, propose_folders)
+KINDS: tuple[Proposer, ...] = (propose_table, propose_arrays, propose_masks, propose_volumes, propose_folders)
 """One function per kind of data, tried in order; the first that does not return None says what is proposed."""
 
 
@@ -47,6 +48,6 @@ def propose(folder: Path) -> tuple[Path, Proposal]:
     endings = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in found.files)
     most = ", ".join(f"{count} with {ending}" for ending, count in endings.most_common(3))
     raise UnsuitableDataError(
-        f"{found.root} holds no pictures (of {len(found.files)} files, {most}); for DICOM or NIfTI write a spec as in "
-        "docs/data.md and pass it with --spec, else convert them to PNG."
+        f"{found.root} holds no images (of {len(found.files)} files, {most}); write a spec as in docs/data.md and pass "
+        "it with --spec, or convert them to PNG."
     )

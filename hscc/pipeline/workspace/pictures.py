@@ -12,12 +12,18 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from hscc.pipeline.data.formats.base import Image as Values
+from hscc.pipeline.data.formats.base import UnreadableError
+from hscc.pipeline.data.formats.dicom import Dicom
+from hscc.pipeline.data.formats.levels import to_levels
 from hscc.pipeline.workspace.proposal import Choice, UnsuitableDataError
 
 HEADERS = 20_000  # files whose header is read, at most, evenly spaced
 SAMPLE = 96  # files that are decoded
+DICOM = 500  # DICOM files, which are read whole
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)
 _GREY = 1.0  # mean spread of red, green and blue below which a picture is grey, 0 to 255
 _DARK = 50  # grey level below which the border is dark
@@ -44,11 +50,22 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Headers of many images and pixels of some; files that could not be opened."""
+    """Headers of many images and pixels of some; files that could not be opened; what DICOM files say of themselves."""
 
     headers: tuple[Header, ...]
     pixels: tuple[Pixels, ...]
     damaged: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What the images themselves decide of a spec, the files that could not be read, and the word for an image."""
+
+    choices: tuple[Choice, ...]
+    damaged: tuple[str, ...]
+    image: str = "image"
 
 
 def look(root: Path, paths: Sequence[str]) -> Pictures:
@@ -59,16 +76,42 @@ def look(root: Path, paths: Sequence[str]) -> Pictures:
     UnsuitableDataError
         If none can be opened.
     """
-    chosen, few = _spaced(paths, HEADERS), _spaced(paths, SAMPLE)
+    dicom = [path for path in paths if Dicom().takes(root / path)]
+    held = set(dicom)
+    others = [path for path in paths if path not in held]
+    chosen, few = spaced(others, HEADERS), spaced(others, SAMPLE)
     with ThreadPoolExecutor() as pool:
         headers = dict(zip(chosen, pool.map(lambda path: _header(root / path), chosen), strict=True))
         pixels = [found for found in pool.map(lambda path: _pixels(root / path), few) if found is not None]
+        whole = spaced(dicom, DICOM)
+        images = dict(zip(whole, pool.map(lambda path: _dicom(root / path), whole), strict=True))
+    headers |= {path: None if image is None else _header_of(image) for path, image in images.items()}
+    slices = [image for image in images.values() if image is not None]
+    pixels += [_pixels_of(image) for image in slices[:SAMPLE]]
     read = tuple(header for header in headers.values() if header is not None)
     if not read or not pixels:
         raise UnsuitableDataError(
             f"none of the images in {root} can be opened (the first is {paths[0]}); convert them to PNG."
         )
-    return Pictures(read, tuple(pixels), tuple(path for path, header in headers.items() if header is None))
+    return Pictures(
+        read,
+        tuple(pixels),
+        tuple(path for path, header in headers.items() if header is None),
+        tuple(sorted({image.modality for image in slices if image.modality})),
+        tuple(sorted({image.body_part for image in slices if image.body_part})),
+    )
+
+
+def picture_appearance(root: Path, paths: Sequence[str]) -> Appearance:
+    """Open pictures evenly spaced over a list, and propose what they decide.
+
+    Raises
+    ------
+    UnsuitableDataError
+        If none can be opened.
+    """
+    pictures = look(root, paths)
+    return Appearance(tuple(picture_choices(pictures)), pictures.damaged)
 
 
 def picture_choices(pictures: Pictures) -> list[Choice]:
@@ -86,7 +129,7 @@ def picture_choices(pictures: Pictures) -> list[Choice]:
     sizes = Counter(header[:2] for header in headers)
     same = f"all are {headers[0].width} x {headers[0].height}" if len(sizes) == 1 else f"{len(sizes)} sizes"
     others = sorted(set(modes) - {"L", "RGB"})
-    deep = sum(count for mode, count in modes.items() if mode.startswith(("I", "F")))
+    deep = sum(count for mode, count in modes.items() if mode.startswith(("I", "F")) or mode.endswith("16"))
     return [
         Choice(
             "data.channels",
@@ -106,8 +149,8 @@ def picture_choices(pictures: Pictures) -> list[Choice]:
             f"{dark:.0%} of the border of an image is dark",
             "is a mirrored or turned image still one that could occur (data.augmentation)",
         ),
-        Choice("data.plausible.modalities", []),
-        Choice("data.plausible.body_parts", []),
+        Choice("data.plausible.modalities", list(pictures.modalities)),
+        Choice("data.plausible.body_parts", list(pictures.body_parts)),
         Choice("data.plausible.sides", [min(64, shorter[0]), max(4096, longer)]),
         Choice("data.plausible.max_oblong", max(2.0, math.ceil(2 * oblong) / 2)),
         Choice("data.plausible.max_colour", 8.0 if grey else None),
@@ -120,12 +163,15 @@ def picture_choices(pictures: Pictures) -> list[Choice]:
             "validate.modes",
             ["L", "RGB", *others],
             ", ".join(f"{modes[mode]} images are {mode}" for mode in others),
-            f"{deep} images have more than 8 bits, of which levels above 255 are cut; convert them" if deep else "",
+            f"{deep} images have more than 8 bits; do data.window and docs/data.md say how they are shown"
+            if deep
+            else "",
         ),
     ]
 
 
-def _spaced(paths: Sequence[str], count: int) -> list[str]:
+def spaced(paths: Sequence[str], count: int) -> list[str]:
+    """Take so many of a list, evenly spaced, or all of a shorter one."""
     if len(paths) <= count:
         return list(paths)
     return [paths[int(place)] for place in np.linspace(0, len(paths) - 1, count)]
@@ -146,6 +192,28 @@ def _pixels(path: Path) -> Pixels | None:
             grey = np.asarray(image.convert("L"), dtype=np.float32)
     except _DAMAGE:
         return None
+    return _measured(float((colour.max(2) - colour.min(2)).mean()), grey)
+
+
+def _measured(spread: float, grey: npt.NDArray[np.floating]) -> Pixels:
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    spread = float((colour.max(2) - colour.min(2)).mean())
     return Pixels(spread, float(grey.std()), float((border < _DARK).mean()))
+
+
+def _dicom(path: Path) -> Values | None:
+    try:
+        image = Dicom().read(path)
+    except UnreadableError:
+        return None
+    return image if image.dimensions == 2 and image.finite else None
+
+
+def _header_of(image: Values) -> Header:
+    return Header(image.sides[1], image.sides[0], image.mode)
+
+
+def _pixels_of(image: Values) -> Pixels:
+    levels = to_levels(image).astype(np.float32)
+    if levels.ndim == 2:
+        return _measured(0.0, levels)
+    return _measured(float((levels.max(2) - levels.min(2)).mean()), levels.mean(2))

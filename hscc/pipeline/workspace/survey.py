@@ -1,4 +1,4 @@
-"""What lies in a folder of data, by the endings of the file names; no file is opened."""
+"""What lies in a folder of data, by the endings of the file names; of files without one the first bytes are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from hscc.errors import DataError
+from hscc.pipeline.data.formats.dicom import Dicom
+from hscc.pipeline.data.formats.known import images_in
+from hscc.pipeline.data.formats.nifti import Nifti
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")  # what the stage validate decodes
 TABLES = (".csv", ".parquet")
@@ -31,8 +34,19 @@ class Survey:
 
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """Those that are named as images."""
-        return self.ending_in(IMAGES)
+        """Those that are named as images, and DICOM files."""
+        return tuple(sorted({*self.ending_in(IMAGES), *self.dicom}))
+
+    @cached_property
+    def dicom(self) -> tuple[str, ...]:
+        """DICOM files."""
+        return tuple(path for path in self.files if Dicom().takes(self.root / path))
+
+    @cached_property
+    def volumes(self) -> tuple[str, ...]:
+        """NIfTI files, DICOM files of several frames, and folders of DICOM slices."""
+        files = {*self.dicom, *(path for path in self.files if Nifti().takes(self.root / path))}
+        return tuple(images_in(self.root, sorted(files), volumes=True))
 
     @cached_property
     def tables(self) -> tuple[str, ...]:

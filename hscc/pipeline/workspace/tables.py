@@ -14,6 +14,7 @@ from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataErr
 from hscc.pipeline.workspace.split_names import find_official, official_choice
 from hscc.pipeline.workspace.survey import Survey
 from hscc.pipeline.workspace.targets import Targets, find_labels, find_values, propose_targets
+from hscc.pipeline.workspace.volumes import appearance_of
 
 _FILES = 10  # tables that are tried
 _LARGEST = 500_000_000  # bytes
@@ -39,7 +40,7 @@ def propose_table(found: Survey) -> Proposal | None:
     UnsuitableDataError
         If a table names images without their folder or ending, or has no column that could be the label.
     """
-    images = set(found.images)
+    images = {*found.images, *found.volumes}
     read = [table for file in found.tables[:_FILES] if (table := _read(found, file, images)) is not None]
     if not read:
         return None
@@ -73,7 +74,7 @@ def propose_table(found: Survey) -> Proposal | None:
             "" if grouping is None else "if so, set it",
         ),
     )
-    images = Labelled(
+    labelled = Labelled(
         kind=f"labels in {table.file}",
         paths=tuple(rows[table.path]),
         labels=tuple(rows[named[0]].str.strip()) if targets is None else ("",) * len(rows),
@@ -83,7 +84,10 @@ def propose_table(found: Survey) -> Proposal | None:
         subject=next((word for word in SUBJECTS if group and word in group.lower()), ""),
         warnings=_warnings(table, () if targets and targets.columns.get("no_label") == "" else named),
     )
-    return propose_classification(found, images) if targets is None else propose_targets(found, images, targets)
+    appearance = appearance_of(found, labelled.paths)
+    if targets is None:
+        return propose_classification(found, labelled, appearance)
+    return propose_targets(found, labelled, appearance, targets)
 
 
 def _read(found: Survey, file: str, images: set[str]) -> _Table | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hscc.pipeline.data_spec import SEPARATOR
 from hscc.pipeline.workspace.classification import Labelled, counted, proposed
+from hscc.pipeline.workspace.pictures import Appearance
 from hscc.pipeline.workspace.proposal import Choice, Proposal
 from hscc.pipeline.workspace.survey import Survey
 
@@ -72,7 +73,7 @@ def find_values(rows: pd.DataFrame, columns: Sequence[str]) -> Targets | None:
     )
 
 
-def propose_targets(found: Survey, images: Labelled, targets: Targets) -> Proposal:
+def propose_targets(found: Survey, images: Labelled, appearance: Appearance, targets: Targets) -> Proposal:
     """Propose all that follows from several labels per image, or from values."""
     task = Choice("data.task", targets.task, targets.why, targets.check, comment=_COMMENTS[targets.task])
     layout = tuple(
@@ -92,7 +93,7 @@ def propose_targets(found: Survey, images: Labelled, targets: Targets) -> Propos
         judged.append(Choice("evaluate.score", "r2", comment="share of the variance that is explained"))
         judged.append(Choice("promote.min_recall", 0.0))
     rarest = min(targets.held.values(), default=len(images.paths))
-    proposal = proposed(found, replace(images, layout=(task, *layout)), classes, rarest, judged)
+    proposal = proposed(found, replace(images, layout=(task, *layout)), appearance, classes, rarest, judged)
     return replace(proposal, kind=f"{'several labels' if targets.task == 'multilabel' else 'values'} per image")
 
 

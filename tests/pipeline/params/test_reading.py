@@ -138,6 +138,7 @@ def test_parameters_do_not_change_after_reading(values: dict[str, Any]) -> None:
         ("evaluate", "metrics", ["ece"], "evaluate.metrics"),
         ("train", "sizes", [128], "train.sizes is for whole images"),
         ("train", "label_smoothing", 0.1, "train.label_smoothing is for task classification"),
+        ("train", "class_weights", "balanced", "train.class_weights is for task classification"),
         ("tradeoff", "enabled", True, "tradeoff is for task classification"),
     ],
 )

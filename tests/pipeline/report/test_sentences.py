@@ -102,6 +102,21 @@ def test_the_limits_are_computed() -> None:
         assert words in said
 
 
+@pytest.mark.parametrize(
+    ("gain", "said"), [(-0.05, "A loss of 7.0 points is as compatible with these images as one of 3.0"),
+                       (0.05, "A gain of 3.0 points is as compatible with these images as one of 7.0")],
+)  # fmt: skip
+def test_an_interval_on_one_side_of_zero_has_two_losses_or_two_gains(gain: float, said: str) -> None:
+    assert said in limits(results_of(network(gain=gain)))
+
+
+def test_the_papers_figures_stand_beside_its_own_classes_only() -> None:
+    own = results_of(network())
+    other = own.model_copy(update={"classes": ("NORMAL", "PNEUMONIA")})
+    assert sum("paper" in said for said in findings(own)) >= 2
+    assert not any("The paper turns" in said or "the paper's gain" in said for said in findings(other))
+
+
 def test_methods_are_sorted_by_what_the_intervals_allow() -> None:
     pairs = [
         pair("global_svd", 6.0, 0.05), pair("tucker", 6.0, 0.0), pair("tucker_adaptive", 6.0, -0.05),

@@ -2,11 +2,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from pydicom.uid import generate_uid
 
 from hscc.errors import DataError
 from hscc.pipeline.workspace.looking import propose
+from tests.pipeline.pictures import dicom
 from tests.pipeline.workspace.drawn import arrays, draw, folders, with_masks
 
 
@@ -31,6 +34,15 @@ def test_test_images_that_are_training_images_speak_against_the_official_split(t
     shutil.copy(root / "train/a/atrain(0).png", root / "test/b/copy.png")
     values = propose(root)[1].values
     assert values["data.protocol"] == "grouped" and values["train.protocols"] == ["grouped"]
+
+
+def test_rare_classes_count_as_much_as_the_others(tmp_path: Path) -> None:
+    for index in range(30):
+        draw(tmp_path / f"{'rare' if index < 3 else 'usual'}/{index}.png")
+    values = propose(tmp_path)[1].values
+    assert (values["evaluate.score"], values["train.class_weights"]) == ("balanced_accuracy", "balanced")
+    even = propose(folders(tmp_path / "even", ["a", "b"]))[1].values
+    assert even["evaluate.score"] == "accuracy" and "train.class_weights" not in even
 
 
 def test_the_only_folder_is_looked_into(tmp_path: Path) -> None:
@@ -234,3 +246,41 @@ def test_numbers_are_values(tmp_path: Path) -> None:
     values = table(tmp_path, boneage=[str(40 + 1.5 * index) for index in range(24)], number=list(map(str, range(24))))
     assert values["data.task"] == "regression" and values["data.classes"] == ["boneage"]
     assert values["evaluate.score"] == "r2"
+
+
+def test_dicom_files_in_class_folders_are_pictures(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4000, (40, 48))
+    for index in range(12):
+        path = tmp_path / f"{'ab'[index % 2]}" / (f"IM{index:04}" if index < 6 else f"{index}.dcm")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(dicom(pixels + index, BodyPartExamined="KNEE"))
+    values = propose(tmp_path)[1].values
+    assert values["data.layout"] == "folders" and values["data.classes"] == ["a", "b"]
+    assert (values["data.channels"], values["data.image_size"]) == (1, 32)
+    assert values["data.plausible.modalities"] == ["MR"] and values["data.plausible.body_parts"] == ["KNEE"]
+    assert "uint16" in values["validate.modes"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("form", ["series", "nifti"])
+def test_volumes_in_class_folders(form: str, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 900, (20, 36, 52)).astype(np.int16)
+    for index in range(6):
+        folder = tmp_path / f"{'train' if index < 4 else 'test'}/{'ab'[index % 2]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if form == "nifti":
+            nibabel = pytest.importorskip("nibabel", reason="extra nifti")
+            volume = nibabel.Nifti1Image(voxels.transpose(2, 1, 0) + index, np.eye(4))
+            nibabel.save(volume, folder / f"patient{index}_1.nii.gz")
+            continue
+        series = generate_uid()
+        (folder / f"patient{index}_1").mkdir()
+        for place, plane in enumerate(voxels):
+            content = dicom(plane + index, SeriesInstanceUID=series, InstanceNumber=place, Modality="CT")
+            (folder / f"patient{index}_1" / f"{place}.dcm").write_bytes(content)
+    proposal = propose(tmp_path)[1]
+    values = proposal.values
+    assert values["data.classes"] == ["a", "b"] and values["data.image_size"] == [16, 32, 48]
+    assert values["data.official"] == {"train": "train", "val": None, "test": "test"}
+    assert values["train.backbone"] == "resnet10_3d" and values["data.texts.image"] == "volume"
+    assert len(values["data.normalisation.mean"]) == 1 and not proposal.warnings  # type: ignore[arg-type]
+    assert any("window" in line for line in proposal.lines()) == (form == "series")  # CT needs one
