@@ -39,7 +39,7 @@ class DeploymentCard:
         Names of classes for a reader, where they differ.
     plausible : mapping of str to object
         What a picture must be like to be one of these, as who serves the network checks it; anything JSON can hold.
-    outputs : {"classes", "independent", "values"} or None
+    output_kind : {"classes", "independent", "values"} or None
         What the network's outputs are, see `hscc.Outputs`; None for what their shape says. Not written for
         classes.
     window : (float, float) or None
@@ -63,7 +63,7 @@ class DeploymentCard:
     class_names: Mapping[str, str] = field(default_factory=dict)
     plausible: Mapping[str, object] = field(default_factory=dict)
     window: tuple[float, float] | None = None
-    outputs: Kind | None = None
+    output_kind: Kind | None = None
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""
@@ -73,8 +73,8 @@ class DeploymentCard:
             "input": "image: uint8 (batch, slices, rows, columns), grey levels"
             if preprocessing.of_volumes
             else "image: uint8 (batch, rows, columns, channels); grey, grey and alpha, RGB, or RGB and alpha",
-            "output": describe_output(Outputs(self.outputs or "classes"), ()),
-            "outputs": "" if self.outputs in (None, "classes") else str(self.outputs),
+            "output": describe_output(Outputs(self.output_kind or "classes"), ()),
+            "output_kind": "" if self.output_kind in (None, "classes") else str(self.output_kind),
             "preprocessing": preprocessing.describe(),
             **{name: getattr(self, name) for name in (*words, "licence", "notice", "data", "subject")},
             **{

@@ -149,7 +149,7 @@ def deploy_onnx(
     def logits(inputs: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(session.run(None, {entry.name: inputs.numpy()})[0])
 
-    output = Outputs(card.outputs or "classes")
+    output = Outputs(card.output_kind or "classes")
     graph = compose_deployed(bare, preprocessing, output)
     return _write(graph, path, preprocessing, card, logits, pictures, tolerance, output)
 
@@ -168,7 +168,7 @@ def _write(
         raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
     (last,) = graph.graph.output
     sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
-    entries = replace(card, outputs=output.kind).entries(preprocessing)
+    entries = replace(card, output_kind=output.kind).entries(preprocessing)
     entries["output"] = describe_output(output, sizes)
     helper.set_model_props(graph, entries)
     onnx.checker.check_model(graph, full_check=True)

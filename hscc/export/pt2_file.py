@@ -69,7 +69,7 @@ def export_pt2(
         )
         _, number, *positions = program.module()(pixels[:1]).shape
         card = card or card_of(model, number)
-        entries = replace(card, outputs=output.kind).entries(preprocessing)
+        entries = replace(card, output_kind=output.kind).entries(preprocessing)
         entries["output"] = describe_output(output, positions)
         _tidy(program)
         with replacing(path, shared=True) as partial:

@@ -188,7 +188,7 @@ def _write(subject: Subject, pictures: list[Picture], out: Path) -> float:
 
 
 def _output(subject: Subject) -> Outputs | None:
-    kind = subject.card.outputs
+    kind = subject.card.output_kind
     return None if kind is None else Outputs(kind)
 
 
@@ -229,7 +229,7 @@ def _subject(network: Network, dense: nn.Module, origin: ModelCard, params: Para
         network_sha256=digest,
         scores=scores_of(found) if found else {},
         notice=NOTICE + PHANTOM * phantom,
-        outputs=task_of(params).outputs.kind,
+        output_kind=task_of(params).outputs.kind,
         **about_data(params.data),
     )
     return Subject(model, network.model, preprocessing_of(origin), card)

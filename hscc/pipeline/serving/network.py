@@ -104,7 +104,7 @@ class Network:
             self.classes = tuple(json.loads(card.get("classes", "[]"))) or tuple(classes or ())
             self.class_names: Mapping[str, str] = dict(json.loads(card.get("class_names", "{}")))
             self.subject = str(card.get("subject", ""))
-            self.kind: Kind = Outputs(card.get("outputs", "classes")).kind  # type: ignore[arg-type]  # checked there
+            self.kind: Kind = Outputs(card.get("output_kind", "classes")).kind  # type: ignore[arg-type]  # checked there
             self.window: Window | None = tuple(json.loads(card["window"])) if "window" in card else None
             self.limits = Plausible.model_validate_json(card["plausible"]) if "plausible" in card else None
         except (TypeError, ValueError, CompressionError) as error:
@@ -172,7 +172,7 @@ def _open_engine_file(path: Path, threads: int) -> tuple[Classify, Mapping[str, 
         raise ArtifactError(
             f"{path} does not say how pictures become its input; export it with `hscc export`, or with a preprocessing."
         ) from error
-    return partial(_in_engine, session, preprocessing, card.get("outputs", "classes")), card
+    return partial(_in_engine, session, preprocessing, card.get("output_kind", "classes")), card
 
 
 def _whole(session: Session, images: Sequence[Levels]) -> Probabilities:

@@ -204,7 +204,7 @@ def _files(candidate: Candidate, row: NetworkRow, params: Params, workspace: Pat
         network_sha256=candidate.sha256,
         scores=scores_of(row),
         notice=NOTICE + PHANTOM * (candidate.tags[PHANTOM_TAG] == "true"),
-        outputs=task_of(params).outputs.kind,
+        output_kind=task_of(params).outputs.kind,
         **about_data(params.data),
     )
     pictures = sample_pictures(workspace, params.data, row.protocol)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from hscc.pipeline.registry.promotion_policy import Finding, Rules, Standing, compare, judge
+from hscc.pipeline.score_names import score_label
 
 RULES = Rules(
     margin=0.02, min_images=100, min_recall=0.7, min_macs_ratio=2.0, min_speedup=1.0, max_latency_ms=5.0,
@@ -155,3 +156,26 @@ def test_segmentations_are_judged_by_the_score_of_each_image() -> None:
         "vessel"
         in failed(judge(standing(evidence=frame, figures={**figures, "recall_vessel": 0.5}), None, rules))["recall"]
     )
+
+
+@pytest.mark.parametrize(("kind", "score"), [("p_", "roc_auc"), ("number_", "r2")])
+def test_labels_and_values_are_compared_by_what_was_kept_of_each(kind: str, score: str) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (200, 2)).astype(float)
+    good, poor = (np.clip(truth + noise * rng.normal(size=truth.shape), 0.01, 0.99) for noise in (0.5, 0.8))
+    rules = replace(RULES, score=score, classes=("a", "b"), min_recall=0.7)
+
+    def frame(own: np.ndarray, dense: np.ndarray) -> pd.DataFrame:
+        known = pd.DataFrame({"sha256": [f"{n:03}" for n in range(200)], "copy": 0, "group": range(200)})
+        for prefix, numbers in (("true_", truth), (kind, own), (f"dense_{kind}", dense)):
+            known[[f"{prefix}a", f"{prefix}b"]] = numbers
+        return known
+
+    better, worse = (standing(each, evidence=frame(own, good)) for each, own in (("2", good), ("1", poor)))
+    against_champion, against_dense = compare(worse, better, rules)[0], compare(worse, None, rules)[0]
+    assert against_champion is not None and against_dense is not None
+    assert against_champion.value == pytest.approx(against_dense.value) and against_champion.value < -0.02
+    assert score_label(score) in failed(judge(worse, better, rules))
+    recalls = {"recall_a": 0.9, "recall_b": 0.4}
+    found = failed(judge(standing(evidence=better.evidence, figures={**FIGURES, **recalls}), worse, rules))
+    assert list(found) == (["recall"] if kind == "p_" else [])
