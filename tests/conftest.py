@@ -1,10 +1,11 @@
 """What all tests share: an environment of their own. Nothing heavy is imported here."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"  # read w
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes beside a server, of which no test asks anything
 telemetry.switch_off()
 
 # No property fails because a machine is busy.
@@ -66,6 +68,18 @@ _FIRST = [
 def _group(nodeid: str) -> str:
     path = nodeid.partition("::")[0]
     return _GROUPS.get(path, "flows" if path.startswith("tests/flows/") else path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the garbage collector off the million objects that stay to the end: modules and tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000)
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

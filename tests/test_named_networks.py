@@ -40,17 +40,38 @@ def resnet50() -> nn.Module:
 
 
 def densenet121() -> nn.Module:
-    return torchvision_models().DenseNet(32, (2, 4, 4, 2), 64, num_classes=CLASSES)
+    return torchvision_models().DenseNet(32, (2, 2, 2, 2), 64, num_classes=CLASSES)
 
 
 def vgg16_bn() -> nn.Module:
     vgg = torchvision_models().vgg
-    widths = [size if size == "M" else size // 4 for size in vgg.cfgs["D"]]
+    blocks = [64, "M", 128, "M", 256, 256, 256, "M", 512, 512, "M", 512, "M"]
+    widths = [size if isinstance(size, str) else size // 4 for size in blocks]
     model = vgg.VGG(vgg.make_layers(widths, batch_norm=True), num_classes=CLASSES, init_weights=False)
     model.avgpool = nn.AdaptiveAvgPool2d(2)
     wide = [nn.Linear(512, 128), nn.ReLU(True), nn.Dropout(), nn.Linear(128, 128), nn.ReLU(True), nn.Dropout()]
     model.classifier = nn.Sequential(*wide, nn.Linear(128, CLASSES))
     return model
+
+
+def mobilenet_v3_small() -> nn.Module:
+    """Its blocks, one of each kind, half as wide."""
+    mobilenet = torchvision_models().mobilenetv3
+    kinds = ((16, 3, 16, 16, True, "RE", 2), (16, 3, 72, 24, False, "RE", 2), (24, 5, 96, 40, True, "HS", 2),
+             (40, 5, 240, 40, True, "HS", 1))  # fmt: skip
+    blocks = [mobilenet.InvertedResidualConfig(*kind, 1, 0.5) for kind in kinds]
+    return mobilenet.MobileNetV3(blocks, last_channel=512, num_classes=CLASSES)
+
+
+def googlenet() -> nn.Module:
+    """Without the modules that keep their width."""
+    model = torchvision_models().googlenet(num_classes=CLASSES, aux_logits=True, init_weights=False)
+    model.inception4b, model.inception4c, model.inception5a = nn.Identity(), nn.Identity(), nn.Identity()
+    return model
+
+
+def shufflenet_v2() -> nn.Module:
+    return torchvision_models().ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 512], num_classes=CLASSES)
 
 
 def efficientnet_b0() -> nn.Module:
@@ -71,26 +92,21 @@ def convnext_tiny() -> nn.Module:
     return convnext.ConvNeXt(stages, num_classes=CLASSES)
 
 
-def fcn_resnet50() -> nn.Module:
-    fcn = torchvision_models().segmentation.fcn
-    return fcn.FCN(_dilated_resnet50(), fcn.FCNHead(1024, CLASSES), fcn.FCNHead(512, CLASSES))
-
-
 def deeplabv3() -> nn.Module:
     segmentation = torchvision_models().segmentation
-    head = segmentation.deeplabv3.DeepLabHead(1024, CLASSES, (2, 4, 6))
-    return segmentation.DeepLabV3(_dilated_resnet50(), head, segmentation.fcn.FCNHead(512, CLASSES))
+    head = segmentation.deeplabv3.DeepLabHead(512, CLASSES, (2, 4, 6))
+    return segmentation.DeepLabV3(_dilated_resnet50(), head, segmentation.fcn.FCNHead(256, CLASSES))
 
 
 def _dilated_resnet50() -> nn.Module:
-    """The body of torchvision's segmentation networks, without its last stage."""
+    """The body of torchvision's segmentation networks, without its last two stages."""
     models = torchvision_models()
     from torchvision.models._utils import IntermediateLayerGetter
 
     body = models.resnet.ResNet(
-        models.resnet.Bottleneck, [1, 1, 1, 1], width_per_group=16, replace_stride_with_dilation=[False, True, True]
+        models.resnet.Bottleneck, [1, 1, 1, 1], width_per_group=16, replace_stride_with_dilation=[True, True, True]
     )
-    return IntermediateLayerGetter(body, {"layer2": "aux", "layer3": "out"})
+    return IntermediateLayerGetter(body, {"layer1": "aux", "layer2": "out"})
 
 
 def r3d_18() -> nn.Module:
@@ -145,17 +161,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet50": (resnet50, (3, 48, 48)),
     "densenet121": (densenet121, (3, 48, 48)),
     "vgg16_bn": (vgg16_bn, (3, 32, 32)),
-    "mobilenet_v3_small": (
-        lambda: torchvision_models().mobilenet_v3_small(num_classes=CLASSES, width_mult=0.5), (3, 64, 64)
-    ),
+    "mobilenet_v3_small": (mobilenet_v3_small, (3, 64, 64)),
     "efficientnet_b0": (efficientnet_b0, (3, 48, 48)),
     "convnext_tiny": (convnext_tiny, (3, 64, 64)),
-    "googlenet": (
-        lambda: torchvision_models().googlenet(num_classes=CLASSES, aux_logits=True, init_weights=False), (3, 32, 32)
-    ),
+    "googlenet": (googlenet, (3, 32, 32)),
     "squeezenet1_1": (lambda: torchvision_models().squeezenet1_1(), (3, 48, 48)),
-    "shufflenet_v2": (lambda: torchvision_models().shufflenet_v2_x0_5(num_classes=CLASSES), (3, 64, 64)),
-    "fcn_resnet50": (fcn_resnet50, (3, 32, 32)),
+    "shufflenet_v2": (shufflenet_v2, (3, 64, 64)),
     "deeplabv3": (deeplabv3, (3, 32, 32)),
     "r3d_18": (r3d_18, (3, 4, 16, 16)),
     "2-D U-Net": (lambda: monai_unet(2), (1, 32, 32)),

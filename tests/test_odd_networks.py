@@ -106,7 +106,7 @@ def _images(count: int = 24) -> torch.Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     layers, st.booleans(), st.sampled_from(sorted(METHODS)), st.floats(1.1, 4), st.sampled_from("mpb"), st.booleans()
 )

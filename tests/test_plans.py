@@ -43,7 +43,7 @@ budgets = st.one_of(
 )
 
 
-@settings(max_examples=45, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(METHODS)), budgets)
 def test_no_budget_is_exceeded_on_the_real_modules(
     calibration: Calibration, network: nn.Module, name: str, budget: Budget

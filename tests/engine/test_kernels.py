@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.builds import kernels, kernels_for_races
 
-CASES = 80
+CASES = 50
 
 
 def instruction_sets() -> list[str]:

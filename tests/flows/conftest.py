@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.actions import WorkPoolCreate
 
 from tests.in_process import dvc
 
@@ -152,7 +153,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack(tmp_path_factory.mktemp("prefect"))
     try:
         made.start_server()
-        made.prefect(made.home, "work-pool", "create", "hscc", "--type", "process")
+        made.client.create_work_pool(WorkPoolCreate(name="hscc", type="process"))  # the worker says how it starts runs
         for name in ("dvc.yaml", "params.yaml", "sweeps.yaml"):
             shutil.copyfile(ROOT / name, made.home / name)
         made.deploy(made.home, "--all")

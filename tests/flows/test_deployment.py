@@ -20,7 +20,6 @@ from tests.in_process import dvc
 
 from .conftest import times_run
 from .stack import ROOT, UNTIL_GO, UP, Stack, wait_for
-from .test_experiments import experiments, files
 
 CELL = "global_svd_adaptive-latency1.1-seed0"  # needs the stage latency too
 EVERY = 15  # seconds between two runs of the test's own schedule
@@ -180,16 +179,3 @@ def test_the_runbook_names_the_hours_of_the_schedules() -> None:
     rows = [line.split("|") for line in (ROOT / "docs/operations.md").read_text().splitlines()]
     when = {row[1].strip(" `"): row[2].strip() for row in rows if len(row) == 5}
     assert (when["nightly"], when["validate-data"]) == ("02:00 UTC", "every hour, :30")
-
-
-@pytest.mark.timeout(1800)
-def test_a_sweep_with_another_cell_becomes_an_experiment(stack: Stack, committed: Path) -> None:
-    before, ran = files(committed), times_run(committed)
-    stack.move(committed, "sweep")
-    ended = stack.ended(stack.run("sweep", cells=["hscc-macs9-seed0"])).state
-    assert ended is not None and ended.is_completed(), ended
-    assert files(committed) == before  # params.yaml among them
-    assert times_run(committed) == ran
-    ((name, data),) = experiments(committed).items()
-    assert name in str(ended.message)
-    assert data["params"]["params.yaml"]["data"]["compress"]["cells"] == ["hscc-macs9-seed0"]

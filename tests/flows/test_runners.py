@@ -55,7 +55,7 @@ def ray(server_of_all: None) -> Iterator[str]:
     pytest.importorskip("prefect_ray", reason="the extra 'ray' is not installed")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
         yield cluster.address

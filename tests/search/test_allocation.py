@@ -64,7 +64,7 @@ def test_one_budget_is_never_exceeded_and_met_whenever_it_can_be(layers, data) -
     assert cost_of(layers, choices)[0] <= limit
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_layers(2), st.data())
 def test_two_budgets_are_never_exceeded(layers, data) -> None:
     dense = sum(layer.dense for layer in layers)
@@ -76,7 +76,7 @@ def test_two_budgets_are_never_exceeded(layers, data) -> None:
     assert (cost_of(layers, choices) <= limits).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(_layers(2), st.data())
 def test_a_budget_that_does_not_bind_changes_nothing(layers, data) -> None:
     limit = data.draw(st.integers(1, int(sum(layer.dense[0] for layer in layers))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ RECIPE = Recipe(
     epochs=4, learning_rate=2e-3, weight_decay=0.01, patience=9, seed=5,
     select="val_accuracy", select_lower=False, precision="fp32",
 )  # fmt: skip
+SHORT = replace(RECIPE, epochs=2)
 LOSS = partial(cross_entropy, label_smoothing=0.0)
 
 
@@ -109,15 +111,34 @@ def _kill_after(epoch: int, row: dict[str, float], *, last: int) -> None:
         raise KilledError
 
 
-def _killed(folder: Path, last: int) -> None:
+def _killed(folder: Path, last: int, recipe: Recipe) -> Path:
     """Train until an epoch is over and its state is written."""
     with pytest.raises(KilledError):
-        _run(folder, on_epoch=partial(_kill_after, last=last))
+        _run(folder, recipe, on_epoch=partial(_kill_after, last=last))
+    return folder
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole, history = _run(tmp_path / "a")
-    _killed(tmp_path / "b", 1)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    """A network trained to the end, and its history."""
+    return _run(tmp_path_factory.mktemp("whole") / "a")
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the same run leaves that is killed after its second of four epochs; to be copied."""
+    return _killed(tmp_path_factory.mktemp("half") / "b", 1, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def first_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that is killed after its first of two epochs; to be copied."""
+    return _killed(tmp_path_factory.mktemp("first") / "c", 0, SHORT)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, finished, half: Path) -> None:
+    whole, history = finished
+    shutil.copytree(half, tmp_path / "b")
     seen: list[int] = []
     resumed, again = _run(tmp_path / "b", on_epoch=lambda epoch, row: seen.append(epoch))
     assert seen == [0, 1, 2, 3]
@@ -129,18 +150,19 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"recipe": replace(RECIPE, learning_rate=1e-3)},
-        {"recipe": replace(RECIPE, weight_decay=0.02)},
-        {"recipe": replace(RECIPE, warm_up=0.2)},
+        {"recipe": replace(SHORT, learning_rate=1e-3)},
+        {"recipe": replace(SHORT, weight_decay=0.02)},
+        {"recipe": replace(SHORT, warm_up=0.2)},
         {"views": replace(_views(), augmentation=Augmentation(zoom=0.2))},
         {"smoothing": 0.1},
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_changed_settings_start_anew(changed: dict[str, Any], tmp_path: Path) -> None:
-    _killed(tmp_path / "c", 0)
-    model, history = _run(tmp_path / "c", **changed)
-    other, fresh = _run(tmp_path / "d", **changed)
+def test_changed_settings_start_anew(changed: dict[str, Any], tmp_path: Path, first_of_two: Path) -> None:
+    shutil.copytree(first_of_two, tmp_path / "c")
+    settings = {"recipe": SHORT, **changed}
+    model, history = _run(tmp_path / "c", **settings)
+    other, fresh = _run(tmp_path / "d", **settings)
     assert history == fresh
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
 
@@ -173,10 +195,10 @@ def test_an_identity_differs_with_each_of_its_parts() -> None:
 @pytest.mark.parametrize("name", ["state.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("bytes_left", [0, 1000])
 def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(
-    name: str, bytes_left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, bytes_left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished, half: Path
 ) -> None:
-    whole, history = _run(tmp_path / "a")
-    _killed(tmp_path / "b", 1)
+    whole, history = finished
+    shutil.copytree(half, tmp_path / "b")
     os.truncate(tmp_path / "b" / name, bytes_left)
     again, after = _run(tmp_path / "b")
     assert str(tmp_path / "b") in capsys.readouterr().out

@@ -37,14 +37,14 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_stage_says_so_and_the_same_command_finishes_later(small: Path) -> None:
-    assert mount(small, "remount,size=256k")
+    assert mount(small, "remount,size=128k")
     command = ["phantom", str(small / "data"), "--train-per-class", "9", "--test-per-class", "3"]
-    full = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "192"])
+    full = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "128"])
     assert full.exit_code == 1
     assert "error: the disk is full" in full.output
     assert "run the same command again" in full.output
     assert mount(small, "remount,size=64m")
-    done = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "192"])
+    done = CliRunner().invoke(app, [*command, "--duplicates", "0", "--size", "128"])
     assert done.exit_code == 0, done.output
     assert len(list((small / "data").rglob("*.jpg"))) == 4 * 12
 

@@ -92,7 +92,7 @@ def test_train_writes_what_the_graph_names(trained: Path) -> None:
     assert not list((trained / layout.CHECKPOINTS).iterdir())
 
 
-@pytest.mark.parametrize("method", ["hscc", "global_svd", "tucker"])
+@pytest.mark.parametrize("method", ["global_svd", "tucker"])  # hscc, which searches: test_volumes
 def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params, method: str) -> None:
     cell = parse_cell(f"{method}-macs3-seed0")
     compress.run(params, trained, cell=cell)
