@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -51,10 +53,13 @@ def dask(server_of_all: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def ray(server_of_all: None) -> Iterator[str]:
+def ray(server_of_all: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     pytest.importorskip("prefect_ray", reason="the extra 'ray' is not installed")
     from ray.cluster_utils import Cluster
 
+    # Ray gives a node 30 s to start and takes no other number; on a busy machine it may need minutes.
+    patient = SimpleNamespace(**{**vars(time), "monotonic": lambda: time.monotonic() / 20})
+    monkeypatch.setattr("ray._private.node.time", patient)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
