@@ -1,8 +1,8 @@
 """Names of scores for a reader.
 
 Every score is a fraction of which more is better. It is shown in percent, and a difference of two in points
-(hundredths), the area under a ROC curve included. Errors (ECE, Brier score, MAE, RMSE) are shown as they are, and
-networks are not judged by them.
+(hundredths), the area under a ROC curve included. Errors (ECE, Brier score, MAE, RMSE, distances of outlines) are shown
+as they are, and networks are not judged by them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _LABELS = {
     "rmse": "RMSE",
     "ece": "ECE",
     "brier": "Brier score",
+    "surface_distance": "surface distance, pixels",
 }
 
 

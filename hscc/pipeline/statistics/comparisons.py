@@ -14,7 +14,8 @@ from hscc.pipeline.statistics.bootstrap import Draws, Ints, Resampled
 from hscc.pipeline.statistics.metrics import METRICS, SCORES, Floats, class_scores, kl_divergence
 from hscc.pipeline.statistics.schema import Comparison
 
-UNJUDGED = ("ece", "brier", "mae", "rmse", "agreement")  # scores that are not compared between networks
+# Scores that are not compared between networks.
+UNJUDGED = ("ece", "brier", "mae", "rmse", "agreement", "surface_distance")
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from hscc.pipeline.score_names import score_label
 from hscc.pipeline.statistics.schema import Estimate, NetworkRow, Results, Timing
 
 SEED, INT8 = "seed", "int8"  # kinds of rows beside the roles of `NetworkRow`
-_ERRORS = ("ece", "brier", "mae", "rmse")  # scores of which less is better
+_ERRORS = ("ece", "brier", "mae", "rmse", "surface_distance")  # scores of which less is better
 _ALWAYS = 2  # batch sizes whose speed-up is always shown
 
 

@@ -25,6 +25,7 @@ from hscc.pipeline.tasks.assessment.base import Assessment
 from hscc.timing.sessions import open_session
 from hscc.training.map_scores import MAP_SCORES, MapCounts, count_maps, of_each_image
 from hscc.training.maps import classes_of, map_divergence
+from hscc.training.surface_distance import surface_distance
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -42,11 +43,14 @@ class MapAnswers:
         Divergence from the dense network, mean over the pixels that count, in nats.
     agreement : ndarray of float64, shape (N,)
         Share of these pixels to which both networks give the same class.
+    distance : ndarray of float64, shape (N,)
+        Of outlines from the true ones, see `hscc.training.surface_distance`; pixels of ``data.image_size``.
     """
 
     counts: MapCounts
     kl: Floats
     agreement: Floats
+    distance: Floats
 
 
 class SegmentationAssessment(Assessment[MapAnswers]):
@@ -72,7 +76,7 @@ class SegmentationAssessment(Assessment[MapAnswers]):
         threads = os.cpu_count() or 1
         sessions = [open_session(path, threads) for path in dict.fromkeys((model, dense))]
         normalisation = normalisation_of(self.params.data)
-        counts, kl, agreement = [], [], []
+        counts, kl, agreement, distance = [], [], [], []
         for row in rows:
             inputs = as_input(np.array(self._images[row : row + 1]), normalisation)
             logits, *others = (torch.from_numpy(run_session(session, inputs)) for session in sessions)
@@ -86,7 +90,9 @@ class SegmentationAssessment(Assessment[MapAnswers]):
             kl.append(float(map_divergence(logits.double(), reference.double(), truth)))
             same = (logits.argmax(1) == reference.argmax(1))[truth >= 0]
             agreement.append(float(same.double().mean()) if len(same) else 1.0)
-        return MapAnswers(MapCounts.join(counts), np.asarray(kl), np.asarray(agreement))
+            outlines = (logits.argmax(1)[0].numpy(), truth[0].numpy())
+            distance.append(surface_distance(*outlines, len(self.params.data.classes)))
+        return MapAnswers(MapCounts.join(counts), np.asarray(kl), np.asarray(agreement), np.asarray(distance))
 
     def evidence(self, answers: MapAnswers, dense: MapAnswers, rows: Ints, weights: Draws) -> Evidence:
         """See `Assessment`; scores of a class are those of all pixels together."""
@@ -94,6 +100,7 @@ class SegmentationAssessment(Assessment[MapAnswers]):
         scores = {name: Resampled.of(score(counts, weights)) for name, score in MAP_SCORES.items()}
         scores["kl"] = Resampled.mean(answers.kl, weights)
         scores["agreement"] = Resampled.mean(answers.agreement, weights)
+        scores["surface_distance"] = Resampled.mean(answers.distance, weights)
         classes = self.params.data.classes
         by_class = {
             score: {name: Resampled.of(found[:, index]) for index, name in enumerate(classes)}
@@ -129,6 +136,7 @@ class SegmentationAssessment(Assessment[MapAnswers]):
                         **{name: of_each_image(found.counts, name) for name in MAP_SCORES},
                         "kl": found.kl,
                         "agreement": found.agreement,
+                        "surface_distance": found.distance,
                         **{name: pixels[:, place] for place, name in enumerate(names)},
                     }
                 )

@@ -107,6 +107,8 @@ def test_networks_are_compared_by_their_maps(
     assert dense.scores["kl"].value == pytest.approx(0.0, abs=1e-9) and dense.scores["agreement"].value == 1.0
     assert timid.scores["kl"].value > 0.1 and timid.scores["specificity"].value == 1.0
     assert timid.scores["pixel_roc_auc"].value == pytest.approx(dense.scores["pixel_roc_auc"].value, abs=0.02)
+    distances = [each.scores["surface_distance"].value for each in (dense, timid)]
+    assert 0 <= distances[0] < 0.5 < distances[1] <= np.hypot(SIDE, SIDE)
     found = compare(timid, dense, "dense")
     assert found.score == "dice" and found.mcnemar_p is None
     assert found.primary.value == pytest.approx(timid.scores["dice"].value - dense.scores["dice"].value)
