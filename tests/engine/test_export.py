@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import hscc
-from hscc.engine.export import _check
+from hscc.engine.export import _check, _check_rounded
 from hscc.engine.library import available
 from hscc.engine.program_file import load_program
 from hscc.engine.reference import run_program
@@ -116,17 +116,28 @@ def test_int8_of_two_inputs(tmp_path: Path) -> None:
 
 
 def test_a_tie_in_one_image_is_no_defect_and_a_difference_in_most_is_one(tmp_path: Path) -> None:
-    expected = [[np.ones((4, 3), np.float32)], [np.ones((3, 3), np.float32)]]
-    one = [[part.copy() for part in outputs] for outputs in expected]
-    one[0][0][1, 2] += 0.01
-    assert _check(tmp_path, one, expected, 1e-4, 0.05) == pytest.approx(0.01, rel=1e-3)
+    rounded = [[np.ones((4, 3), np.float32)], [np.ones((3, 3), np.float32)]]
+    exact = [[part + np.float32(0.05) for part in outputs] for outputs in rounded]  # what 8 bits change
+    one = [[part.copy() for part in outputs] for outputs in rounded]
+    one[0][0][1, 2] += 0.04
+    assert _check_rounded(tmp_path, one, rounded, exact, 1e-3) == pytest.approx(0.04, rel=1e-3)
     with pytest.raises(ExportError):
-        _check(tmp_path, one, expected, 1e-4)  # in float32 nothing is rounded
-    one[0][0][1, 2] += 1
+        _check(tmp_path, one, rounded, 1e-4)  # in float32 nothing is rounded
+    one[0][0][1, 2] += 0.02  # further than 8 bits take any output
     with pytest.raises(ExportError):
-        _check(tmp_path, one, expected, 1e-4, 0.05)
-    most = [[part + np.float32(0.01) for part in outputs] for outputs in expected]
+        _check_rounded(tmp_path, one, rounded, exact, 1e-3)
+    most = [[part + np.float32(0.01) for part in outputs] for outputs in rounded]
     with pytest.raises(ExportError):
-        _check(tmp_path, most, expected, 1e-4, 0.05)
+        _check_rounded(tmp_path, most, rounded, exact, 1e-3)
     with pytest.raises(ExportError):
-        _check(tmp_path, [[part * np.nan for part in outputs] for outputs in expected], expected, 1e-4, 0.05)
+        _check_rounded(tmp_path, [[part * np.nan for part in outputs] for outputs in rounded], rounded, exact, 1e-3)
+
+
+def test_ties_all_over_a_map_are_no_defect_where_rounding_moves_it_more(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rounded = [[rng.normal(size=(2, 2, 1, 30, 30)).astype(np.float32)]]
+    exact = [[rounded[0][0] + rng.normal(size=rounded[0][0].shape).astype(np.float32) * 0.2]]
+    ties = rng.normal(size=rounded[0][0].shape).astype(np.float32) * (rng.random(rounded[0][0].shape) < 0.3)
+    assert _check_rounded(tmp_path, [[rounded[0][0] + 0.1 * ties]], rounded, exact, 1e-3) > 1e-3
+    with pytest.raises(ExportError):
+        _check_rounded(tmp_path, [[rounded[0][0] + 0.5 * ties]], rounded, exact, 1e-3)
