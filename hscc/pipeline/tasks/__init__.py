@@ -22,7 +22,7 @@ To add a task:
 2. write a module here with a subclass of ``Task`` and enter it in `hscc.pipeline.tasks.registry`;
 3. write a module in ``assessment/`` with a subclass of ``Assessment`` and enter it in its ``registry``.
 
-``targets`` on both sides has what multilabel and regression share.
+``whole_images`` has what all but segmentation share, ``targets`` on both sides what multilabel and regression do.
 
 Stages ask the task and know none by name.
 """

@@ -12,45 +12,25 @@ from torch import nn
 
 from hscc.networks.storage import ModelCard
 from hscc.outputs import Outputs
-from hscc.pipeline.data.loading import augmentation_of, balanced_sample, read_splits
-from hscc.pipeline.tasks.base import Task, TrainingViews
+from hscc.pipeline.data.loading import balanced_sample, read_splits
+from hscc.pipeline.tasks.whole_images import WholeImages
 from hscc.training.agreement import agreement, split_logits
 from hscc.training.finetuning import Evaluate
-from hscc.training.images import EVALUATION_BATCH, Split
+from hscc.training.images import Split
 from hscc.training.loop import Loss
 from hscc.training.supervised import balanced_weights, cross_entropy, score
-from hscc.training.views import Epochs, Views
 
 
-class Classification(Task):
+class Classification(WholeImages):
     """Cross-entropy on labels; networks answer logits, shape (N, classes)."""
 
     name = "classification"
     outputs = Outputs("classes")
     served_as = "class"
-    batch = EVALUATION_BATCH
-    keeps_answers = True
-
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """See `Task`; one logit per class."""
-        return (len(self.params.data.classes),)
 
     def splits(self, manifest: pd.DataFrame, card: ModelCard, protocol: str, workspace: Path) -> tuple[Split, Split]:
         """See `Task`; targets are class indices."""
         return read_splits(manifest, card, protocol, workspace)
-
-    def training(self, train: Split) -> TrainingViews:
-        """See `Task`; images of the sizes of ``train.sizes``."""
-        settings = self.params.train
-        augmentation = augmentation_of(self.params.data)
-        return Views(
-            train, settings.batch_size, settings.seed, augmentation, sizes=settings.sizes, epochs=settings.epochs
-        )
-
-    def views(self, train: Split, batch_size: int, seed: int) -> Epochs:
-        """See `Task`."""
-        return Views(train, batch_size, seed, augmentation_of(self.params.data))
 
     def loss(self, train: Split) -> Loss:
         """See `Task`; with the weights of ``train.class_weights``."""

@@ -13,11 +13,11 @@ from torch import nn
 
 from hscc.networks.storage import ModelCard
 from hscc.pipeline.data.images import rows_of
-from hscc.pipeline.data.loading import augmentation_of, read_images
-from hscc.pipeline.tasks.base import Task, TrainingViews
+from hscc.pipeline.data.loading import read_images
+from hscc.pipeline.tasks.whole_images import WholeImages
 from hscc.training.agreement import split_logits
 from hscc.training.finetuning import Evaluate
-from hscc.training.images import EVALUATION_BATCH, Split
+from hscc.training.images import Split
 from hscc.training.loop import Loss
 from hscc.training.targets import (
     Criterion,
@@ -28,19 +28,10 @@ from hscc.training.targets import (
     target_agreement,
     target_loss,
 )
-from hscc.training.views import Epochs, Views
 
 
-class TargetTask(Task):
+class TargetTask(WholeImages):
     """Networks answer one number for each of ``data.classes``, shape (N, K)."""
-
-    batch = EVALUATION_BATCH
-    keeps_answers = True
-
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """See `Task`."""
-        return (len(self.params.data.classes),)
 
     @abstractmethod
     def targets(self, manifest: pd.DataFrame, card: ModelCard) -> npt.NDArray[np.float32]:
@@ -63,18 +54,6 @@ class TargetTask(Task):
             for rows in (rows_of(manifest, protocol, split) for split in ("train", "val"))
         )
         return train, val
-
-    def training(self, train: Split) -> TrainingViews:
-        """See `Task`; images of the sizes of ``train.sizes``."""
-        settings = self.params.train
-        augmentation = augmentation_of(self.params.data)
-        return Views(
-            train, settings.batch_size, settings.seed, augmentation, sizes=settings.sizes, epochs=settings.epochs
-        )
-
-    def views(self, train: Split, batch_size: int, seed: int) -> Epochs:
-        """See `Task`."""
-        return Views(train, batch_size, seed, augmentation_of(self.params.data))
 
     def loss(self, train: Split) -> Loss:
         """See `Task`."""

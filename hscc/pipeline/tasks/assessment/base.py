@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from hscc.pipeline.artifacts import Network
 from hscc.pipeline.data.images import rows_of
+from hscc.pipeline.data.loading import read_images
 from hscc.pipeline.params import Params
 from hscc.pipeline.statistics.bootstrap import Draws, bootstrap_weights
 from hscc.pipeline.statistics.comparisons import Evidence
@@ -60,6 +62,10 @@ class Assessment(ABC, Generic[A]):
         settings = self.params.evaluate
         groups = self.manifest.iloc[rows]["group"].to_numpy(np.int64)
         return bootstrap_weights(groups, settings.resamples, settings.seed)
+
+    @cached_property
+    def _images(self) -> npt.NDArray[np.uint8]:
+        return read_images(self.manifest, self.params.data, self.workspace)
 
     @abstractmethod
     def answers(self, model: Path, dense: Path, rows: npt.NDArray[np.int64]) -> A:

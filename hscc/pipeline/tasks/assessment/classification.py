@@ -13,7 +13,7 @@ import pandas as pd
 
 from hscc.pipeline.artifacts import Network
 from hscc.pipeline.data.images import labels_of
-from hscc.pipeline.data.loading import balanced_sample, normalisation_of, read_images
+from hscc.pipeline.data.loading import balanced_sample, normalisation_of
 from hscc.pipeline.statistics.bootstrap import Draws
 from hscc.pipeline.statistics.comparisons import Evidence, gather
 from hscc.pipeline.statistics.metrics import SCORES
@@ -33,10 +33,6 @@ class ClassificationAssessment(Assessment[Logits]):
     @cached_property
     def _labels(self) -> Ints:
         return labels_of(self.manifest, self.params.data.classes)
-
-    @cached_property
-    def _images(self) -> npt.NDArray[np.uint8]:
-        return read_images(self.manifest, self.params.data, self.workspace)
 
     def answers(self, model: Path, dense: Path, rows: Ints) -> Logits:
         """See `Assessment`."""

@@ -16,7 +16,7 @@ import torch
 from hscc.errors import ArtifactError
 from hscc.pipeline import layout
 from hscc.pipeline.artifacts import Network
-from hscc.pipeline.data.loading import normalisation_of, random_sample, read_images
+from hscc.pipeline.data.loading import normalisation_of, random_sample
 from hscc.pipeline.data.masks import load_masks
 from hscc.pipeline.statistics.bootstrap import Draws, Resampled
 from hscc.pipeline.statistics.comparisons import Evidence
@@ -58,10 +58,6 @@ class SegmentationAssessment(Assessment[MapAnswers]):
 
     name = "segmentation"
     metrics = tuple(MAP_SCORES)
-
-    @cached_property
-    def _images(self) -> npt.NDArray[np.uint8]:
-        return read_images(self.manifest, self.params.data, self.workspace)
 
     @cached_property
     def _masks(self) -> npt.NDArray[np.uint8]:

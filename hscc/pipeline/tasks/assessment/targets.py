@@ -16,7 +16,7 @@ import torch
 
 from hscc.outputs import Outputs
 from hscc.pipeline.artifacts import Network
-from hscc.pipeline.data.loading import normalisation_of, random_sample, read_images
+from hscc.pipeline.data.loading import normalisation_of, random_sample
 from hscc.pipeline.data.targets import label_sets, values_of
 from hscc.pipeline.statistics.bootstrap import Draws, Resampled, resampled_mean
 from hscc.pipeline.statistics.comparisons import Evidence
@@ -64,10 +64,6 @@ class TargetAssessment(Assessment[Logits]):
     @abstractmethod
     def alike(self, answers: Logits, dense: Logits, weights: Draws) -> Draws:
         """How much of the answers is as the dense network's, in every resample: 1 for all."""
-
-    @cached_property
-    def _images(self) -> npt.NDArray[np.uint8]:
-        return read_images(self.manifest, self.params.data, self.workspace)
 
     def answers(self, model: Path, dense: Path, rows: Ints) -> Logits:
         """See `Assessment`."""
