@@ -11,6 +11,7 @@ from torch import nn
 
 from hscc.calibration.collect import calibrate
 from hscc.calibration.layers import CONVOLUTIONS, Layer
+from hscc.calibration.moments import LayerMoments
 from hscc.factorisation.spectra import LossWeighting
 from hscc.networks.cost import count_macs, count_parameters
 from hscc.partitions.clusters import RandomGroups
@@ -74,10 +75,10 @@ def _full_rank(
     return module
 
 
-def _fitting(partition: Partition, layer: Layer) -> Partition:
+def _fitting(partition: Partition, layer: Layer, moments: LayerMoments) -> Partition:
     if isinstance(partition, Grid):
-        return Grid(*map(min, partition.along(layer.axes), layer.grid))
-    return partition if min(layer.grid) >= 4 else Grid(1, 1)
+        return Grid(*(min(parts, moments.cells) for parts in partition.along(layer.axes)))
+    return partition if len(moments.count) >= 3 else Grid(1, 1)
 
 
 PARTITIONS = [Grid(1, 1), Grid(2, 2), Grid(3, 1), Grid(4, 4), RandomCells(3, 0)]
@@ -99,7 +100,8 @@ def test_full_rank_reproduces_a_convolution(
     images = _images(40, shape)
     calibration = calibrate(model, [images], cells=4)
     layer = calibration.layers[0]
-    module = _full_rank(model, layer, calibration, _fitting(partition, layer), clusters, weighting)
+    fitting = _fitting(partition, layer, calibration.moments[layer.name])
+    module = _full_rank(model, layer, calibration, fitting, clusters, weighting)
     fresh = _images(3, shape)
     expected = model[0](fresh).detach()
     torch.testing.assert_close(module(fresh), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
@@ -116,7 +118,8 @@ def test_full_rank_after_all_directions_reproduces_a_convolution(
     calibration = calibrate(model, [images], cells=4)
     layer = calibration.layers[0]
     directions = layer.inputs
-    module = _full_rank(model, layer, calibration, _fitting(partition, layer), 1, weighting, directions)
+    fitting = _fitting(partition, layer, calibration.moments[layer.name])
+    module = _full_rank(model, layer, calibration, fitting, 1, weighting, directions)
     fresh = _images(3, shape)
     expected = model[0](fresh).detach()
     torch.testing.assert_close(module(fresh), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
@@ -133,9 +136,8 @@ def test_structure_counts_what_the_module_does(
     calibration = calibrate(model, [_images(30, shape)], cells=4)
     layer = calibration.layers[0]
     clusters = 1 if projection else clusters  # directions are not clustered again
-    module = _full_rank(
-        model, layer, calibration, _fitting(partition, layer), clusters, projection=min(projection, layer.inputs)
-    )
+    fitting = _fitting(partition, layer, calibration.moments[layer.name])
+    module = _full_rank(model, layer, calibration, fitting, clusters, projection=min(projection, layer.inputs))
     assert module.structure.macs(layer) == count_macs(module, (shape["inputs"], *SIZES[layer.axes]))
     assert module.structure.params(layer) == count_parameters(module)
 

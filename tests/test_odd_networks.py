@@ -174,7 +174,7 @@ def test_bad_images_are_named(batches, message: str) -> None:
 
 def test_too_few_images_are_counted() -> None:
     model = nn.Sequential(nn.Conv2d(16, 8, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    with pytest.warns(UserWarning, match="3 calibration images are few .* need 400"):
+    with pytest.warns(UserWarning, match="3 calibration images are few .* need 100"):
         calibrate(model, [torch.randn(3, 16, 8, 8)], cells=4)
 
 

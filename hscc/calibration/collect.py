@@ -112,8 +112,8 @@ def calibrate(
         keyword. Large batches are taken in parts. They are read once, and once more before for "values"; an iterator is
         then listed.
     cells : int
-        Cells per side of the fine grid that regions are made of. Layers whose moments would need more than 512 MB get
-        fewer.
+        Cells per side of the fine grid that regions are made of. Halved for layers whose moments would need more than
+        512 MB or whose cells would be less than two positions wide.
     output : Outputs, optional
         What counts of the network's answer. By default classes or independent decisions, by the answer's shape; see
         `Outputs.infer`. Regressions pass ``Outputs("values")``.

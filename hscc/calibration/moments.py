@@ -18,6 +18,7 @@ from hscc.calibration.layers import Box, Layer, box_size, cell_boxes, output_win
 
 SKETCH_ROWS = 1024
 _MOST_BYTES = 512 * 2**20  # of one layer's second moments
+_LEAST_SIDE = 2  # positions of a cell along each axis: weights of their own for single positions fit few samples
 _MOST_PRODUCTS = 2e10  # multiply-adds of one layer's second moment for one image, beyond which positions are sampled
 _STEPS = (1, 3, 5, 7, 9, 11, 13, 15)  # odd: strides and upsampling by 2 leave patterns that even ones would follow
 _NEARLY = 1.5  # times fewer positions than could be kept, for steps that are more even
@@ -157,7 +158,7 @@ class LayerSums:
     layer : Layer
         Geometry.
     cells : int
-        Cells per side; fewer are kept where they would take more than 512 MB.
+        Cells per side; halved where they would take more than 512 MB or be less than two positions wide.
     like : Tensor
         Of the precision to keep; at least float32.
     """
@@ -165,7 +166,7 @@ class LayerSums:
     def __init__(self, layer: Layer, cells: int, like: torch.Tensor) -> None:
         self.layer = layer
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        own = _affordable_cells(layer, cells, dtype.itemsize)
+        own = _own_cells(layer, cells, dtype.itemsize)
         self.tiles: list[Box] = cell_boxes(layer.grid, own)
         self.steps, self.images = sampling_steps(layer), 0
         n, d, c = len(self.tiles), layer.features, layer.outputs
@@ -271,10 +272,12 @@ def sampled_box(box: Box, steps: Sequence[int], image: int) -> Box:
     return tuple(found)
 
 
-def _affordable_cells(layer: Layer, cells: int, itemsize: int) -> int:
-    if layer.positions == 1:
-        return 1
-    while cells > 1 and cells**layer.axes * layer.features**2 * itemsize > _MOST_BYTES:
+def _own_cells(layer: Layer, cells: int, itemsize: int) -> int:
+    def fit() -> bool:
+        wide = min(layer.grid) >= _LEAST_SIDE * cells
+        return wide and cells**layer.axes * layer.features**2 * itemsize <= _MOST_BYTES
+
+    while cells > 1 and not fit():
         cells //= 2
     return cells
 

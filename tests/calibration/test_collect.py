@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -189,3 +190,17 @@ def test_network_without_layers_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten())
     with pytest.raises(CompressionError, match="nothing to compress"):
         calibrate(model, [torch.zeros(1, 4, 8, 8)])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.integers(2, 20), st.sampled_from([1, 2, 3, 4, 8]))
+def test_cells_are_two_positions_wide(axes: int, side: int, cells: int) -> None:
+    side = side if axes < 3 else min(side, 9)
+    conv = CONVOLUTIONS[axes](2, 4, 3, padding=1)
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(4 * side**axes, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that images are few
+        moments = calibrate(model, [torch.randn(3, 2, *[side] * axes)], cells).moments["0"]
+    assert moments.cells <= cells
+    assert moments.cells == 1 or side // moments.cells >= 2
+    assert moments.cells == cells or side < 4 * moments.cells  # no fewer than are needed
