@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -240,7 +241,9 @@ class LayerContext:
     def _dense(self, tiles: Tiles, everywhere: bool, covariance: bool) -> RegionContext:
         """Context of a region without a projection."""
         moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images, covariance)
-        norm = self._norm(tiles, everywhere, moments)
+        # That of a single position is as wide as a linear layer's outputs: too large to keep.
+        make = partial(self._norm, moments)
+        norm = make() if moments.root is not None else self.once(("norm", tiles, everywhere), make)
         outputs = self.once(("outputs", tiles, everywhere), lambda: self._outputs(tiles, everywhere, moments))
         weighted = None
         if moments.root is not None:
@@ -255,17 +258,13 @@ class LayerContext:
         moments = self.whole if everywhere else regional_moments(self.moments, tiles, self.images)
         covariance = moments.covariance
         assert covariance is not None
-        norm = self._norm(tiles, everywhere, moments)
+        norm = self._norm(moments)  # as wide as the outputs, and not what takes the time here: it is not kept
         weighted = norm.sensitivity @ self.weight
         energy = float((weighted * (self.weight @ covariance)).sum(dtype=torch.float64))
         return RegionContext(tiles, self.weight, None, moments, norm, None, energy, weighted=weighted)
 
-    def _norm(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> Norm:
-        def make() -> Norm:
-            return region_norm(moments, self.whole.sensitivity, self.weighting.by, self.weighting.shrinkage)
-
-        # As wide as a linear layer's outputs it is too large to keep.
-        return make() if moments.root is not None else self.once(("norm", tiles, everywhere), make)
+    def _norm(self, moments: RegionMoments) -> Norm:
+        return region_norm(moments, self.whole.sensitivity, self.weighting.by, self.weighting.shrinkage)
 
     def _outputs(self, tiles: Tiles, everywhere: bool, moments: RegionMoments) -> torch.Tensor:
         """See `hscc.factorisation.factors.dense_outputs`."""

@@ -5,6 +5,8 @@ To add a grouping, write a frozen dataclass with ``groups``; equal ones must mak
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +20,8 @@ _STEPS = 30  # of each
 
 Groups = list[tuple[int, ...]]
 Correlation = npt.NDArray[np.float64]
+_Points = npt.NDArray[np.float32]
+_Move = tuple[float, int]  # what it costs, and the point
 
 
 class Grouping(Protocol):
@@ -161,8 +165,9 @@ def cluster_channels(correlation: Correlation, clusters: int, seed: int) -> Grou
     return _by_label(_balance(correlation, _centres(correlation, clusters, seed)))
 
 
-def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.float64]:
+def _centres(correlation: Correlation, clusters: int, seed: int) -> _Points:
     """Centres of the best of a few runs of k-means, which go side by side until none of them moves any more."""
+    points = correlation.astype(np.float32)  # the time is that of reading them
     generators = [np.random.default_rng([seed, number]) for number in range(_RUNS)]
     squares = np.square(points).sum(1)
     centres = np.stack([_start(points, squares, clusters, generator) for generator in generators])
@@ -173,17 +178,15 @@ def _centres(points: Correlation, clusters: int, seed: int) -> npt.NDArray[np.fl
         if (found == labels).all():
             break
         labels, sizes = found, members.sum(2, keepdims=True)
-        means = members.astype(points.dtype) @ points / np.maximum(sizes, 1)
+        means = members.astype(points.dtype) @ points / np.maximum(sizes, 1).astype(points.dtype)
         centres = np.where(sizes > 0, means, centres)  # one that no point is nearest to stays where it is
     labels = _nearest(points, centres)
     spread = [np.square(points - centre[label]).sum() for centre, label in zip(centres, labels, strict=True)]
-    best: Correlation = centres[int(np.argmin(spread))]
+    best: _Points = centres[int(np.argmin(spread))]
     return best
 
 
-def _start(
-    points: Correlation, squares: npt.NDArray[np.float64], clusters: int, generator: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _start(points: _Points, squares: _Points, clusters: int, generator: np.random.Generator) -> _Points:
     """Centres by k-means++: each further one by its distance from those so far (Arthur and Vassilvitskii, 2007)."""
     chosen = [int(generator.integers(len(points)))]
     nearest = np.full(len(points), np.inf)
@@ -193,10 +196,11 @@ def _start(
         shares = np.cumsum(nearest)
         drawn = generator.uniform() * shares[-1]
         chosen.append(min(int(np.searchsorted(shares, drawn)), len(points) - 1))
-    return points[chosen]
+    found: _Points = points[chosen]
+    return found
 
 
-def _nearest(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _nearest(points: _Points, centres: _Points) -> npt.NDArray[np.int64]:
     """Centre nearest to each point, for each run: (runs, points)."""
     runs, clusters, _ = centres.shape
     products = (points @ centres.reshape(runs * clusters, -1).T).reshape(-1, runs, clusters)
@@ -204,16 +208,85 @@ def _nearest(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArr
     return labels
 
 
-def _balance(points: Correlation, centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    from scipy.optimize import linear_sum_assignment
+def _balance(points: Correlation, centres: _Points) -> npt.NDArray[np.int64]:
     from scipy.spatial.distance import cdist
 
-    slots = np.arange(len(points)) % len(centres)  # each centre offers its share of the channels
-    distance = cdist(points, centres, "sqeuclidean")
-    channels, chosen = linear_sum_assignment(distance[:, slots])
-    labels = np.empty(len(points), dtype=np.int64)
-    labels[channels] = slots[chosen]
+    sizes = np.bincount(np.arange(len(points)) % len(centres), minlength=len(centres))
+    return assign_by_size(cdist(points, centres, "sqeuclidean"), sizes)
+
+
+def assign_by_size(cost: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Assign points to centres of given sizes at the least total cost.
+
+    All begin at their nearest centre; one point too many after the other then moves along the cheapest chain of centres
+    to one that has room: successive shortest paths on a graph of k nodes, whose edge from a to b is the point of a that
+    is cheapest to move to b. For few centres it is much faster than a general assignment with a column per point.
+
+    Parameters
+    ----------
+    cost : ndarray, shape (n, k)
+        Of each point at each centre.
+    sizes : ndarray of int, shape (k,)
+        Points of each centre; their sum is n.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Centre of each point.
+    """
+    labels: npt.NDArray[np.int64] = cost.argmin(1)
+    room = sizes - np.bincount(labels, minlength=len(sizes))
+    rises = (cost - cost[np.arange(len(cost)), labels][:, None]).tolist()
+    edges, rounding = _edges(rises, labels, len(sizes)), 1e-12 * float(np.abs(cost).max(initial=0.0))
+    while (room < 0).any():
+        chain = _cheapest_chain(edges, labels, room, rounding)
+        room[chain[0]] += 1
+        room[chain[-1]] -= 1
+        moves = [(edges[start][end][0][1], end) for start, end in itertools.pairwise(chain)]
+        for point, end in moves:
+            labels[point] = end
+        for point, end in moves:
+            for other in range(len(sizes)):
+                heapq.heappush(edges[end][other], (float(cost[point, other] - cost[point, end]), point))
     return labels
+
+
+def _edges(rises: list[list[float]], labels: npt.NDArray[np.int64], centres: int) -> list[list[list[_Move]]]:
+    """Heaps of what it costs to move the points of one centre to another, by both centres."""
+    members = [np.flatnonzero(labels == start).tolist() for start in range(centres)]
+    edges = [[[(rises[point][end], point) for point in own] for end in range(centres)] for own in members]
+    for heap in itertools.chain.from_iterable(edges):
+        heapq.heapify(heap)
+    return edges
+
+
+def _cheapest_chain(
+    edges: list[list[list[_Move]]], labels: npt.NDArray[np.int64], room: npt.NDArray[np.int64], rounding: float
+) -> list[int]:
+    """Centres from one with too many points to one with room, by Bellman and Ford.
+
+    What is better by less than ``rounding`` is not: a chain could then run in a circle.
+    """
+    prices = np.full((len(room), len(room)), np.inf)
+    for start, row in enumerate(edges):
+        for end, heap in enumerate(row):
+            while heap and labels[heap[0][1]] != start:  # it has moved on
+                heapq.heappop(heap)
+            if heap and start != end:
+                prices[start, end] = heap[0][0]
+    distance, before = np.where(room < 0, 0.0, np.inf), np.full(len(room), -1)
+    for _ in range(len(room) - 1):
+        through = distance[:, None] + prices
+        nearest = through.argmin(0)
+        found = through[nearest, np.arange(len(room))]
+        better = found < distance - rounding
+        if not better.any():
+            break
+        before[better], distance[better] = nearest[better], found[better]
+    chain = [int(np.where(room > 0, distance, np.inf).argmin())]
+    while before[chain[0]] >= 0:
+        chain.insert(0, int(before[chain[0]]))
+    return chain
 
 
 def _by_label(labels: npt.NDArray[np.int64]) -> Groups:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from hscc.partitions.clusters import (
     CoActivation,
@@ -13,6 +14,7 @@ from hscc.partitions.clusters import (
     GlobalCoActivation,
     RandomGroups,
     SimilarChannels,
+    assign_by_size,
     cluster_channels,
 )
 
@@ -72,3 +74,17 @@ def test_global_clusters_ignore_the_region() -> None:
     here, everywhere = _correlated(4, 6, 0)[0], _correlated(4, 6, 5)[0]
     assert GlobalCoActivation(4, 0).groups(here, lambda: everywhere) == cluster_channels(everywhere, 4, 0)
     assert CoActivation(4, 0).groups(here, lambda: pytest.fail("not needed")) == cluster_channels(here, 4, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
+def test_sizes_are_kept_at_the_least_cost(points: int, centres: int, ties: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    cost = random.integers(0, 3, (points, centres)).astype(float) if ties else random.normal(size=(points, centres))
+    sizes = random.multinomial(points, random.dirichlet(np.ones(centres)))  # also of none
+    labels = assign_by_size(cost, sizes)
+    assert np.bincount(labels, minlength=centres).tolist() == sizes.tolist()
+    columns = np.repeat(np.arange(centres), sizes)
+    rows, chosen = linear_sum_assignment(cost[:, columns])
+    least = cost[:, columns][rows, chosen].sum()
+    assert cost[np.arange(points), labels].sum() == pytest.approx(least, abs=1e-9)
