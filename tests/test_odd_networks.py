@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -176,6 +177,11 @@ def test_too_few_images_are_counted() -> None:
     model = nn.Sequential(nn.Conv2d(16, 8, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
     with pytest.warns(UserWarning, match="3 calibration images are few .* need 100"):
         calibrate(model, [torch.randn(3, 16, 8, 8)], cells=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibration = calibrate(model, [torch.randn(100, 16, 8, 8)], cells=4)
+    moments = calibration.moments["0"]
+    assert int(moments.count.min()) == calibration.layers[0].features == 400
 
 
 class Decided(nn.Module):

@@ -297,10 +297,9 @@ class LayerContext:
         return RegionContext(dense.tiles, part.weight, part.offset, part.moments, norm, part.outputs, energy, lost)
 
     def _joint_fit(self) -> JointFit:
-        covariance, weighting = self.whole.covariance, self.weighting
+        covariance = self.whole.covariance
         assert covariance is not None
-        norm = region_norm(self.whole, self.whole.sensitivity, weighting.by, weighting.shrinkage)
-        return JointFit(self.weight, covariance, norm.sensitivity, self.layer.taps)
+        return JointFit(self.weight, covariance, self._norm(self.whole).sensitivity, self.layer.taps)
 
     def _directions(self) -> torch.Tensor:
         """All directions of the input channels, shape (C_in, C_in)."""

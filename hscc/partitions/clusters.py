@@ -236,8 +236,7 @@ def assign_by_size(cost: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) 
     """
     labels: npt.NDArray[np.int64] = cost.argmin(1)
     room = sizes - np.bincount(labels, minlength=len(sizes))
-    rises = (cost - cost[np.arange(len(cost)), labels][:, None]).tolist()
-    edges, rounding = _edges(rises, labels, len(sizes)), 1e-12 * float(np.abs(cost).max(initial=0.0))
+    edges, rounding = _edges(cost, labels), 1e-12 * float(np.abs(cost).max(initial=0.0))
     while (room < 0).any():
         chain = _cheapest_chain(edges, labels, room, rounding)
         room[chain[0]] += 1
@@ -251,10 +250,12 @@ def assign_by_size(cost: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) 
     return labels
 
 
-def _edges(rises: list[list[float]], labels: npt.NDArray[np.int64], centres: int) -> list[list[list[_Move]]]:
+def _edges(cost: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> list[list[list[_Move]]]:
     """Heaps of what it costs to move the points of one centre to another, by both centres."""
-    members = [np.flatnonzero(labels == start).tolist() for start in range(centres)]
-    edges = [[[(rises[point][end], point) for point in own] for end in range(centres)] for own in members]
+    centres = range(cost.shape[1])
+    rises = (cost - cost[np.arange(len(cost)), labels][:, None]).tolist()
+    members = [np.flatnonzero(labels == start).tolist() for start in centres]
+    edges = [[[(rises[point][end], point) for point in own] for end in centres] for own in members]
     for heap in itertools.chain.from_iterable(edges):
         heapq.heapify(heap)
     return edges

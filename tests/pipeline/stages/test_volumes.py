@@ -14,6 +14,7 @@ from hscc.errors import DataError
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
 from hscc.pipeline.commands import predict
+from hscc.pipeline.data.formats.levels import resize_volume
 from hscc.pipeline.data.manifest import read_manifest
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import (
@@ -123,17 +124,29 @@ def test_the_graph_runs_on_volumes(workspace: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_registered_version_classifies_volumes_of_any_size(workspace: Path, tmp_path: Path) -> None:
-    volume = gaussian_filter(draw(1, 9)[0][0], 3)  # smooth: another size then loses nothing that a network may see
-    np.save(tmp_path / "own.npy", volume)
-    np.save(tmp_path / "large.npy", volume.repeat(2, 0).repeat(2, 1).repeat(2, 2))
-    files = [tmp_path / "own.npy", tmp_path / "large.npy", workspace / layout.DATA / "balls.npz#test/0"]
+    volume = draw(1, 9)[0][0]
+    smooth = gaussian_filter(
+        volume, 3
+    )  # resampling blurs the noise, which a network may go by; of this it takes nothing
+    drawn = {
+        "large": _doubled(volume), "resized": resize_volume(_doubled(volume), (SIDE,) * 3),
+        "smooth": smooth, "large smooth": _doubled(smooth),
+    }  # fmt: skip
+    for name, levels in drawn.items():
+        np.save(tmp_path / f"{name}.npy", levels)
+    files = [*(tmp_path / f"{name}.npy" for name in drawn), workspace / layout.DATA / "balls.npz#test/0"]
     _, answers = predict.run(params(), files, workspace, which="challenger")
-    own, large, row = ([*answer.probabilities.values()] for answer in answers)
-    assert all(abs(sum(found) - 1) < 1e-5 for found in (own, large, row))
-    np.testing.assert_allclose(large, own, atol=0.02)
+    large, resized, own, large_smooth, row = ([*answer.probabilities.values()] for answer in answers)
+    assert all(abs(sum(found) - 1) < 1e-5 for found in (large, own, large_smooth, row))
+    np.testing.assert_allclose(large, resized, atol=1e-6)
+    np.testing.assert_allclose(large_smooth, own, atol=0.02)
     np.save(tmp_path / "flat.npy", volume[0])
     with pytest.raises(DataError, match=r"flat\.npy is no volume"):
         predict.run(params(), [tmp_path / "flat.npy"], workspace, which="challenger")
+
+
+def _doubled(volume: np.ndarray) -> np.ndarray:
+    return volume.repeat(2, 0).repeat(2, 1).repeat(2, 2)
 
 
 def save(folder: Path, volumes: np.ndarray) -> None:
