@@ -6,7 +6,7 @@ The command line prints it without a traceback and exits with status 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -79,3 +79,9 @@ def requires_extra(extra: str, what: str) -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """First line of another library's error without its full stop, for a sentence of our own; its class if empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Write the first of many names out and count the rest, for a sentence."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

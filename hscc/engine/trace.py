@@ -17,7 +17,7 @@ from hscc.engine.lowering import LOWERINGS, moved, moves
 from hscc.engine.passes import simplify_program
 from hscc.engine.program import Affine, Program
 from hscc.engine.views import UnsupportedError, Values, View
-from hscc.errors import ExportError, first_line
+from hscc.errors import ExportError, first_few, first_line
 
 _BATCH = 2  # torch.export takes a batch of one for a constant in places
 
@@ -261,7 +261,7 @@ class _Tracer:
 def _sentence(unsupported: dict[str, list[str]]) -> str:
     found = []
     for text, places in unsupported.items():
-        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        shown = first_few(places)
         found.append(f"{text} at {shown}" if shown else text)
     return f"the engine does not support {'; '.join(found)}: the portable ONNX file remains (hscc.export_onnx)."
 

@@ -11,13 +11,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hscc.errors import ArtifactError, ParamsError, first_line
+from hscc.errors import ArtifactError, ParamsError, first_few, first_line
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 """Endings of files that `load_weights` reads."""
 
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights in a checkpoint
-_NAMED = 3
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -120,5 +119,4 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"{what} {', '.join(names[:_NAMED])}{more}"] if names else []
+    return [f"{what} {first_few(names)}"] if names else []

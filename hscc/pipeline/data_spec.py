@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -281,6 +281,13 @@ class Remark(Section):
     title: Text
     finding: Text
     what_we_do: Text
+
+
+class Unlabelled(Section):
+    """A folder of further images, of which nothing need be known."""
+
+    folder: Path  # relative to the workspace or absolute
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")]  # as DVC hashes folders
 
 
 class DataSpec(Section):

@@ -48,6 +48,7 @@ IMAGE_CACHE = SCRATCH / "images"
 POSTPONED_REGISTRATION = SCRATCH / "register.postponed"  # `hscc track` registers later
 CHECKPOINTS = SCRATCH / "checkpoints"
 TRIALS = SCRATCH / "tradeoff"  # finished settings of a run that was killed
+UNLABELLED = SCRATCH / "unlabelled"  # which further images are no near-copies of validation and test images
 TEACHER_LOGITS = SCRATCH / "teacher-logits"  # the baseline's, of each batch of a fine-tuning
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 
 from hscc.errors import ParamsError
 from hscc.pipeline.cell_spec import CellSpec, parse_cell
-from hscc.pipeline.data_spec import DataSpec, Protocol
+from hscc.pipeline.data_spec import DataSpec, Protocol, Unlabelled
 from hscc.pipeline.known_names import TASK_SCORES, Kind, known_names
 from hscc.pipeline.section import Count, Fraction, Section, Seed
 from hscc.plugins import import_from, load_plugins
@@ -174,6 +174,7 @@ class FinetuneParams(Section):
     mixup: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
     precision: Literal["auto", "bf16", "fp32"]
+    unlabelled: Unlabelled | None = None
 
 
 class CalibrateParams(Section):

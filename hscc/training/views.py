@@ -82,6 +82,34 @@ class Views:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """The batches of several epochs as one epoch, in a new order each time.
+
+    Attributes
+    ----------
+    parts : tuple of Epochs
+        Their steps begin with the inputs.
+    seed : int
+        Of the order.
+    """
+
+    parts: tuple[Epochs, ...]
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return sum(part.steps for part in self.parts)
+
+    def __call__(self, epoch: int) -> Iterator[Step]:
+        """Yield each part's steps in their order, those of the others between them."""
+        turns = np.repeat(np.arange(len(self.parts)), [part.steps for part in self.parts])
+        drawn = [iter(part(epoch)) for part in self.parts]
+        for turn in np.random.default_rng((self.seed, epoch, 4)).permutation(turns):
+            yield next(drawn[turn])
+
+
+@dataclass(frozen=True)
 class Mixed:
     """Inputs of other epochs, each mixed with another of its batch (mixup; Zhang et al., 2018), without labels.
 

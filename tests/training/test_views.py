@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hscc.training.augmentation import mix
 from hscc.training.images import Split
-from hscc.training.views import Mixed, Views
+from hscc.training.views import Joined, Mixed, Views
 
 RNG = np.random.default_rng(0)
 VIEWS = Views(
@@ -31,6 +31,19 @@ def test_early_epochs_see_smaller_images() -> None:
     sides = [next(iter(views(epoch)))[0].shape[-1] for epoch in range(5)]
     assert sides == [16, 16, 24, 24, 32]  # never larger than they are
     assert views.settled == 4 and VIEWS.settled == 0
+
+
+def test_joined_epochs_have_the_batches_of_all_in_a_new_order() -> None:
+    others = replace(VIEWS, seed=4)
+    joined = Joined((VIEWS, others, VIEWS), seed=0)
+    assert joined.steps == len(list(joined(0))) == 9
+    drawn = [[inputs.sum().item() for inputs, _ in epochs] for epochs in (joined(0), VIEWS(0), others(0))]
+    assert sorted(drawn[0]) == sorted(2 * drawn[1] + drawn[2])
+    assert drawn[0] == [inputs.sum().item() for inputs, _ in joined(0)]
+    places = [[drawn[2].index(each) for each in drawn[0] if each in drawn[2]]]
+    assert places == [[0, 1, 2]]
+    orders = {tuple(inputs.sum().item() in drawn[2] for inputs, _ in Joined((VIEWS, others), s)(0)) for s in range(6)}
+    assert len(orders) > 1
 
 
 def test_mixed_inputs_lie_between_two_of_their_batch() -> None:

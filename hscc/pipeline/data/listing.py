@@ -13,11 +13,10 @@ from hscc.errors import DataError
 from hscc.pipeline.data.formats.known import images_in
 from hscc.pipeline.data.formats.npz import labels_of, names_of, splits_of
 from hscc.pipeline.data.masks import list_masked
-from hscc.pipeline.data.targets import read_labels
+from hscc.pipeline.data.targets import read_labels, refuse_rows
 from hscc.pipeline.data_spec import DataSpec, LabelTable
 
 SUBJECT = "subject"  # patient, lesion: images of one never cross a split
-_NAMED = 3  # paths in a message
 
 
 def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
@@ -52,7 +51,7 @@ def list_images(root: Path, spec: DataSpec) -> pd.DataFrame:
         frame = _of_folders(images, spec) if spec.table is None else _of_table(root, images, spec.table, spec)
     if spec.group is not None:
         pattern = re.compile(spec.group)
-        frame[SUBJECT] = [_subject(pattern, path) for path in frame["path"]]
+        frame[SUBJECT] = [subject_of(pattern, path) for path in frame["path"]]
     return frame
 
 
@@ -119,10 +118,12 @@ def _of_table(root: Path, files: Sequence[str], table: LabelTable, spec: DataSpe
     for name, column in (("official_split", table.split), (SUBJECT, table.group)):
         frame[name] = "" if column is None else read[column].str.strip().to_numpy()
     named = " or ".join(table.labels)
-    _refuse(frame.loc[frame["label"] == "", "path"], f"{path} gives no {named} to", "fill in the column")
-    _refuse(frame.loc[frame["path"].duplicated(), "path"], f"{path} lists twice", "leave one row of each")
+    refuse_rows(frame.loc[frame["label"] == "", "path"], f"{path} gives no {named} to", "fill in the column")
+    refuse_rows(frame.loc[frame["path"].duplicated(), "path"], f"{path} lists twice", "leave one row of each")
     absent = frame.loc[~frame["path"].isin(set(files)), "path"]
-    _refuse(absent, f"{root} does not hold what {path} names:", "add the files, correct the paths, or remove the rows")
+    refuse_rows(
+        absent, f"{root} does not hold what {path} names:", "add the files, correct the paths, or remove the rows"
+    )
     if frame.empty:
         raise DataError(f"{path} has no row; list the images in it.")
     unlisted = len(files) - len(frame) - (table.file in files)
@@ -152,13 +153,7 @@ def _read_table(path: Path, table: LabelTable) -> pd.DataFrame:
     return read.astype("object").where(read.notna(), "").astype(str)
 
 
-def _refuse(paths: pd.Series[str], fault: str, fix: str) -> None:
-    if len(paths):
-        named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-        raise DataError(f"{fault} {named}; {fix}.")
-
-
-def _subject(pattern: re.Pattern[str], path: str) -> str:
+def subject_of(pattern: re.Pattern[str], path: str) -> str:
     """What the pattern matches in a file's name: its first group, or all of it where it has none."""
     found = pattern.search(PurePosixPath(path).name)
     if found is None:

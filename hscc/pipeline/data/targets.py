@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hscc.errors import DataError
+from hscc.errors import DataError, first_few
 from hscc.pipeline.data_spec import IMAGE_LABEL, NO_LABEL, SEPARATOR, DataSpec, LabelTable
 
 _PRESENT = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-_NAMED = 3
 _FEWEST = 7  # images of a stratum; fewer cannot be dealt to train, val and test
 
 
@@ -58,7 +57,7 @@ def _numbers(cells: pd.DataFrame, names: pd.Series[str], path: str) -> list[str]
     found = {str(name): pd.to_numeric(cells[name], errors="coerce").to_numpy(np.float64) for name in cells}
     for column, numbers in found.items():
         wrong = (cells[column] != "").to_numpy() & ~np.isfinite(numbers)
-        _refuse(names[wrong], f"{path}: column {column} holds no number for", "write one, or remove the rows")
+        refuse_rows(names[wrong], f"{path}: column {column} holds no number for", "write one, or remove the rows")
     empty = (cells == "").any(axis=1)
     return [
         "" if lacks else SEPARATOR.join(f"{value:.12g}" for value in row)
@@ -70,7 +69,7 @@ def _marked(cells: pd.DataFrame, classes: Sequence[str], names: pd.Series[str], 
     known = cells.apply(lambda column: column.str.lower().map(_PRESENT))
     for column in map(str, cells):
         wrong = (cells[column] != "") & known[column].isna()
-        _refuse(names[wrong.to_numpy()], f"{path}: column {column} is neither 0 nor 1 for", "write one of them")
+        refuse_rows(names[wrong.to_numpy()], f"{path}: column {column} is neither 0 nor 1 for", "write one of them")
     empty = (cells == "").any(axis=1)
     return [
         "" if lacks else _joined([name for name, present in zip(classes, row, strict=True) if present])
@@ -95,10 +94,10 @@ def _joined(labels: Sequence[str]) -> str:
     return SEPARATOR.join(labels) or NO_LABEL
 
 
-def _refuse(names: pd.Series[str], fault: str, fix: str) -> None:
+def refuse_rows(names: pd.Series[str], fault: str, fix: str) -> None:
+    """Raise a `DataError` that names the images with this fault and how to fix it; none have it, none is raised."""
     if len(names):
-        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        raise DataError(f"{fault} {shown}; {fix}.")
+        raise DataError(f"{fault} {first_few(names.tolist())}; {fix}.")
 
 
 def label_sets(labels: Sequence[str] | pd.Series[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
@@ -27,6 +29,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import CellSpec
 from hscc.pipeline.data.loading import augmentation_of
 from hscc.pipeline.data.manifest import read_manifest
+from hscc.pipeline.data.unlabelled import read_unlabelled
 from hscc.pipeline.params import FinetuneParams, Params
 from hscc.pipeline.tasks.base import Task
 from hscc.pipeline.tasks.registry import task_of
@@ -38,7 +41,7 @@ from hscc.training.augmentation import augment
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.finetuning import Answered, Finetuning, Known, ask, distil
 from hscc.training.images import Split, to_input
-from hscc.training.views import Epochs, Mixed
+from hscc.training.views import Epochs, Joined, Mixed, Views
 
 Metrics = dict[str, str | int | float]
 
@@ -98,7 +101,8 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         after = untrained
         if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
-            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, task, train, tuning, cell.seed)
+            views = _views(task, train, read_manifest(workspace / layout.MANIFEST), params, cell.seed, workspace)
+            epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, task, views, tuning, cell.seed)
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)
             tuned = distil(small, epochs, evaluate, recipe, calibration.outputs, checkpoint, on_epoch, identity)
@@ -136,9 +140,24 @@ def _read_timed_plan(path: Path, cell: CellSpec) -> Plan:
     return Plan.from_json(text)
 
 
-def _epochs(folder: Path, dense: nn.Module, task: Task, train: Split, params: FinetuneParams, seed: int) -> Epochs:
+def _views(
+    task: Task, train: Split, manifest: pd.DataFrame, params: Params, seed: int, workspace: Path
+) -> Epochs:  # fmt: skip
+    """Views of the training images, and of those without labels where the parameters name some."""
+    tuning, spec = params.compress.finetune, params.data
+    views = task.views(train, tuning.batch_size, seed)
+    if tuning.unlabelled is None:
+        return views
+    images = read_unlabelled(tuning.unlabelled, manifest, spec, spec.protocol, tuning.batch_size, workspace)
+    print(f"fine-tuning sees {len(images):,} images without labels beside the {len(train):,} for training", flush=True)
+    rows = np.arange(len(images))
+    further = Split(images, rows, np.full(len(rows), -1), train.normalisation)  # nobody reads these labels
+    return Joined((views, Views(further, tuning.batch_size, seed, augmentation_of(spec))), seed)
+
+
+def _epochs(folder: Path, dense: nn.Module, task: Task, views: Epochs, params: FinetuneParams, seed: int) -> Epochs:
     """Ask the baseline once for all cells that are fine-tuned on the same batches, where its answers are small."""
-    epochs = Mixed(task.views(train, params.batch_size, seed), params.mixup, seed)
+    epochs = Mixed(views, params.mixup, seed)
     if not task.keeps_answers:
         return Answered(epochs, copy.deepcopy(dense).to(pick_device()), task.outputs)
     path = folder / f"{identity_of(dense, epochs, params.epochs, params.precision)}.safetensors"

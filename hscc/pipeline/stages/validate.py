@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from hscc.errors import DataError
+from hscc.errors import DataError, first_few
 from hscc.files import move_into_place
 from hscc.pipeline import layout
 from hscc.pipeline.data.listing import list_files
@@ -29,7 +29,6 @@ from hscc.pipeline.validation.runner import Outcome, Validation
 from hscc.pipeline.validation.suite import class_checks, folder_checks, image_checks, split_checks, stratum_checks
 
 FAILED = layout.SCRATCH / "validation-failed"
-_NAMED = 3  # images an error names per fault
 
 
 def run(params: Params, workspace: Path = Path(".")) -> None:
@@ -118,6 +117,4 @@ def _stop_on_errors(validation: Validation, outcomes: Sequence[Outcome], new: Pa
 
 
 def _fault(outcome: Outcome) -> str:
-    named = ", ".join(outcome.paths[:_NAMED])
-    more = f" and {len(outcome.paths) - _NAMED} more" if len(outcome.paths) > _NAMED else ""
-    return f"{outcome.check.fault}: {named}{more} ({outcome.check.fix})"
+    return f"{outcome.check.fault}: {first_few(outcome.paths)} ({outcome.check.fix})"

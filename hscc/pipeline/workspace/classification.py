@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hscc.errors import first_few
 from hscc.pipeline.data.formats.known import format_of
 from hscc.pipeline.workspace.pictures import Appearance
 from hscc.pipeline.workspace.proposal import Choice, Proposal, UnsuitableDataError
@@ -16,7 +17,6 @@ from hscc.pipeline.workspace.survey import Survey
 _LEAKED = 0.01  # share of official test images that are copies of training images, above which the split is not used
 _BALANCED = 3.0  # largest class over smallest, up to which plain accuracy is proposed
 _MANY_CLASSES = 200
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def about(found: Survey, subject: str) -> list[Choice]:
 def _warnings(images: Labelled, damaged: Sequence[str]) -> list[str]:
     found = []
     if damaged:
-        found.append(f"{_some(damaged)} cannot be opened as images; replace or remove them")
+        found.append(f"{first_few(damaged)} cannot be opened as images; replace or remove them")
     if images.official is not None:
         parts = {
             part: {label for label, split in zip(images.labels, images.splits, strict=True) if split == name}
@@ -208,11 +208,6 @@ def _warnings(images: Labelled, damaged: Sequence[str]) -> list[str]:
             lacking = sorted(set(images.labels) - labels)
             if lacking:
                 found.append(
-                    f"{images.official[part]} has no image of {_some(lacking)}; add some, or set official: null"
+                    f"{images.official[part]} has no image of {first_few(lacking)}; add some, or set official: null"
                 )
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

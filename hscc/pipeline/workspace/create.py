@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from hscc.errors import DataError, HSCCError
+from hscc.errors import DataError, HSCCError, first_few
 from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.pipeline.data.sources.pin import PIN, directory_hash, hash_files
@@ -57,8 +57,7 @@ def refuse_used(folder: Path, data: Path) -> None:
     inside = [entry.name for entry in sorted(folder.iterdir())] if folder.is_dir() else []
     others = [name for name in inside if name not in _ALLOWED and not (name == own.name and _same(own, data))]
     if others:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        raise DataError(f"{folder} is not empty ({', '.join(others[:3])}{more}); name a new folder.")
+        raise DataError(f"{folder} is not empty ({first_few(others)}); name a new folder.")
 
 
 def write_files(folder: Path, params: str, *, title: str = "Workspace", data: str = "the images") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hscc.errors import first_few
 from hscc.pipeline.workspace.classification import Labelled, propose_classification
 from hscc.pipeline.workspace.groups import Grouping, find_grouping
 from hscc.pipeline.workspace.pictures import picture_appearance
@@ -62,8 +63,8 @@ def by_folders(found: Survey, images: Sequence[str], kind: str, volumes: bool = 
     kept = [(path, parts) for path, parts in zip(inside, folders, strict=True) if len(parts) == depth + 1]
     paths = tuple(path for path, _ in kept)
     stray = sorted(path for path in found.files if not {path, path.rpartition("/")[0]} & set(paths))
-    named = ", ".join(stray[:3]) + (f" and {len(stray) - 3} more" if len(stray) > 3 else "")
-    warnings = (f"{named} {'lies' if len(stray) == 1 else 'lie'} in no class folder or are no images; move them away",)
+    lie = "lies" if len(stray) == 1 else "lie"
+    warnings = (f"{first_few(stray)} {lie} in no class folder or are no images; move them away",)
     grouping = find_grouping(paths)
     above = f" below {' and '.join(sorted({parts[0] for _, parts in kept}))}" if official else ""
     layout = (

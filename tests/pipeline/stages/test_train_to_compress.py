@@ -21,6 +21,8 @@ from hscc.pipeline import layout
 from hscc.pipeline.cell_spec import parse_cell
 from hscc.pipeline.data.loading import balanced_sample
 from hscc.pipeline.data.phantom.dataset import CLASSES
+from hscc.pipeline.data.sources.pin import directory_hash, hash_files
+from hscc.pipeline.data_spec import Unlabelled
 from hscc.pipeline.params import Params
 from hscc.pipeline.stages import calibrate, compress, train
 
@@ -105,6 +107,25 @@ def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params,
     small = hscc.load(folder)
     assert sum(p.numel() for p in small.parameters()) == metrics["params"]
     assert small(torch.zeros(1, 3, SIDE, SIDE)).shape == (1, 4)
+
+
+def test_images_without_labels_are_learnt_from_too(
+    trained: Path, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    unlabelled = Unlabelled(folder=tmp_path, md5=directory_hash(hash_files(tmp_path)))
+    tuning = params.compress.finetune.model_copy(update={"unlabelled": unlabelled})
+    more = params.model_copy(update={"compress": params.compress.model_copy(update={"finetune": tuning})})
+    cell = parse_cell("tucker-macs3-seed1")
+    compress.run(params, trained, cell=cell)
+    without = load_file(trained / layout.cell(cell.name) / "model.safetensors")
+    assert "without labels" not in capsys.readouterr().out
+    compress.run(more, trained, cell=cell)
+    assert "40 images without labels beside the 64 for training" in capsys.readouterr().out
+    found = load_file(trained / layout.cell(cell.name) / "model.safetensors")
+    assert any(not torch.equal(without[key], found[key]) for key in found)
 
 
 def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import yaml
 
-from hscc.errors import DataError
+from hscc.errors import DataError, first_few
 from hscc.files import replace_text
 from hscc.pipeline import layout
 from hscc.terminal import track
@@ -23,7 +23,6 @@ PIN = "data.dvc"
 HASH_CACHE = layout.SCRATCH / "md5.json"
 PUBLIC_LISTING = "brain-tumor-mri.md5"  # of the public MRI data set, in the format of md5sum
 
-_SHOWN = 3  # names of files in a message
 
 _Known = dict[str, tuple[int, int, int, str]]  # path -> size, mtime in ns, inode, md5
 
@@ -71,7 +70,7 @@ class Difference:
     def __str__(self) -> str:
         """Number and first names of each kind."""
         kinds = (("missing", self.missing), ("changed", self.changed), ("extra", self.extra))
-        named = [f"{len(paths):,} {kind} ({_first(paths)})" for kind, paths in kinds if paths]
+        named = [f"{len(paths):,} {kind} ({first_few(paths)})" for kind, paths in kinds if paths]
         counted = f"{self.files_found:,} files with hash {self.found} where {self.files_wanted:,} are pinned"
         return "none" if self.clean else ", ".join(named) or counted
 
@@ -231,11 +230,6 @@ def hash_files(root: Path, cache: Path | None = None) -> dict[str, str]:
 def md5_of(content: bytes) -> str:
     """Return the MD5 of some bytes in hex: DVC's choice, an address and no protection against an attacker."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _first(paths: tuple[str, ...]) -> str:
-    rest = len(paths) - _SHOWN
-    return ", ".join(paths[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _parse(path: Path, text: str) -> Pin:
