@@ -31,23 +31,11 @@ from hscc.pipeline.stages import (
     validate,
 )
 from tests.pipeline.committed import committed
+from tests.pipeline.drawn_volumes import SIDE, draw
 from tests.pipeline.specs import BRAIN
 
-SIDE = 16
 PARTS = {"train": 32, "val": 12, "test": 16}
 CELL = "hscc-macs3-seed0"
-
-
-def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw noisy balls, small ones of class 0 and large ones of class 1."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 2
-    places = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"))
-    volumes = rng.integers(0, 60, (count, SIDE, SIDE, SIDE), dtype=np.uint8)
-    for volume, label in zip(volumes, labels, strict=True):
-        centre = rng.uniform(5, 10, (3, 1, 1, 1))
-        volume[((places - centre) ** 2).sum(0) < (2.5 + 2 * label) ** 2] += 150
-    return volumes, labels[:, None].astype(np.uint8)
 
 
 def params() -> Params:
@@ -60,8 +48,8 @@ def params() -> Params:
         },
         validate={"min_side": 8, "modes": ["uint8"], "min_per_class": 5},
         train={
-            "protocols": ["official"], "backbone": "resnet10_3d", "epochs": 2, "batch_size": 8, "precision": "fp32",
-            "learning_rate": 1e-3,
+            "protocols": ["official"], "backbone": "tests.pipeline.drawn_volumes:build", "epochs": 2, "batch_size": 8,
+            "precision": "fp32", "learning_rate": 1e-2,
         },
         calibrate={"images": 32, "cells": 2, "batch_size": 16},
         compress={
