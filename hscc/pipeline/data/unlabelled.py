@@ -18,7 +18,7 @@ from hscc.pipeline import layout
 from hscc.pipeline.data.formats.known import images_in
 from hscc.pipeline.data.formats.levels import Levels
 from hscc.pipeline.data.images import load_images, rows_of
-from hscc.pipeline.data.listing import SUBJECT, list_files, subject_of
+from hscc.pipeline.data.listing import SUBJECT, subject_of
 from hscc.pipeline.data.manifest import inspect_files
 from hscc.pipeline.data.near_duplicates import near_duplicate_groups
 from hscc.pipeline.data.sources.pin import directory_hash, hash_files
@@ -61,8 +61,10 @@ def read_unlabelled(
         If the folder is missing, an image in it is damaged, or too few are left.
     """
     root = workspace / chosen.folder
-    files = list_files(root)
-    found = directory_hash(hash_files(root, workspace / layout.UNLABELLED / "hashes.json"))
+    if not root.is_dir():
+        raise DataError(f"the folder {root} does not exist; correct {_KEY}.folder of {workspace / layout.PARAMS}.")
+    files = hash_files(root, workspace / layout.UNLABELLED / "hashes.json")
+    found = directory_hash(files)
     if found != chosen.md5:
         raise ParamsError(
             f"{root} is not what {_KEY}.md5 of {workspace / layout.PARAMS} pins; "
@@ -72,7 +74,7 @@ def read_unlabelled(
     key = identity_of(found, rest["sha256"].tolist(), spec.near_duplicate, spec.group, list(spec.sides), spec.window)
     path = workspace / layout.UNLABELLED / f"{key}.csv"
     if not path.is_file():
-        kept = _apart(root, images_in(root, files, volumes=not spec.pictures), rest, spec, workspace)
+        kept = _apart(root, images_in(root, list(files), volumes=not spec.pictures), rest, spec, workspace)
         with replacing(path, shared=True) as new:
             kept.to_csv(new, index=False)
     kept = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -66,7 +66,8 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
     started = time.monotonic()
     protocol, task = params.data.protocol, task_of(params)
     dense, card = load_dense(workspace / layout.baseline(protocol) / "model.safetensors")
-    train, val = task.splits(read_manifest(workspace / layout.MANIFEST), card, protocol, workspace)
+    manifest = read_manifest(workspace / layout.MANIFEST)
+    train, val = task.splits(manifest, card, protocol, workspace)
     calibration = load_calibration(workspace / layout.MOMENTS)
     if cell.timed:
         made = _read_timed_plan(workspace / layout.timed_plan(cell.name), cell)
@@ -101,7 +102,7 @@ def run(params: Params, workspace: Path = Path("."), *, cell: CellSpec) -> None:
         after = untrained
         if tuning.epochs:
             checkpoint = workspace / layout.CHECKPOINTS / f"compress-{cell.name}"
-            views = _views(task, train, read_manifest(workspace / layout.MANIFEST), params, cell.seed, workspace)
+            views = _views(task, train, manifest, params, cell.seed, workspace)
             epochs = _epochs(workspace / layout.TEACHER_LOGITS, dense, task, views, tuning, cell.seed)
             recipe = _recipe(tuning, cell.seed)
             identity = (epochs, evaluate, recipe, small)

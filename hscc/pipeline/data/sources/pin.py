@@ -23,7 +23,6 @@ PIN = "data.dvc"
 HASH_CACHE = layout.SCRATCH / "md5.json"
 PUBLIC_LISTING = "brain-tumor-mri.md5"  # of the public MRI data set, in the format of md5sum
 
-
 _Known = dict[str, tuple[int, int, int, str]]  # path -> size, mtime in ns, inode, md5
 
 
