@@ -12,13 +12,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import hscc
 from hscc.errors import ExportError
 from hscc.export.card import NOTICE, DeploymentCard
 from hscc.export.onnx_file import compose_deployed, read_card
 from hscc.export.preprocessing import Preprocessing
-from hscc.export.to_onnx import write_onnx
+from hscc.export.to_onnx import to_onnx, write_onnx
 from tests.export.conftest import SIDE, as_batch, run_without
 
 CARD = DeploymentCard(("a", "b", "c"), method="tucker", git_commit="f" * 40, scores={"accuracy": 0.9})
@@ -110,6 +111,17 @@ def test_another_network_than_torchs_is_refused_and_the_old_file_stays(
 def test_a_card_of_other_classes_is_refused(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="2 classes but the network has 3"):
         hscc.export_onnx(network, tmp_path / "network.onnx", Preprocessing(SIDE), DeploymentCard(("a", "b")))
+
+
+def test_an_export_is_the_same_after_another_network_and_leaves_torch_as_it_was(network: nn.Module) -> None:
+    make = ONNXRegistry.from_torchlib
+    first = to_onnx(network.eval(), (3, SIDE, SIDE))
+    to_onnx(nn.Sequential(nn.Conv2d(2, 3, 3), nn.GELU(), nn.Flatten()).eval(), (2, 5, 5))
+    assert to_onnx(network, (3, SIDE, SIDE)).SerializeToString(deterministic=True) == first.SerializeToString(
+        deterministic=True
+    )
+    assert ONNXRegistry.from_torchlib == make
+    assert ONNXRegistry.from_torchlib() is not ONNXRegistry.from_torchlib()  # a caller may add to a table of its own
 
 
 def test_equal_weights_are_stored_once() -> None:
