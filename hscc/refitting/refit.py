@@ -23,6 +23,7 @@ from hscc.factorisation.spectra import shrink_sensitivity
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.inputs import Batch, as_input, check_batch, convert, count, input_shape_of, parts
 from hscc.networks.inspection import evaluating
+from hscc.networks.memory_order import lay_out
 from hscc.partitions.regions import region_cells
 from hscc.plans import Plan
 from hscc.refitting.moments import PairMoments, PairSums
@@ -143,6 +144,8 @@ def refit(
     # The caller may be inside inference_mode, whose tensors nothing could train afterwards.
     with torch.inference_mode(False), torch.no_grad(), evaluating(dense), evaluating(refitted):
         image = _check_images(fitting, held_out, calibration)
+        lay_out(dense, image)
+        lay_out(refitted, image)
         outputs = calibration.outputs
         targets = list(answers(dense, held_out, outputs))
         first = before = least = mean_divergence(refitted, held_out, targets, outputs)
@@ -166,6 +169,7 @@ def refit(
                 least, best = after, _states(refitted, entries)
         for name, state in best.items():
             refitted.get_submodule(name).load_state_dict(state)
+        refitted.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Refitted(refitted, tuple(records), first, least)
 
 

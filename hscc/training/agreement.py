@@ -6,17 +6,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hscc.training.answers import answered
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
 from hscc.training.supervised import scores_of
 
 
-@torch.no_grad()
 def split_logits(network: nn.Module, split: Split) -> torch.Tensor:
     """Logits of a network on a whole split, float32 (N, classes), on the CPU."""
-    network.eval()
-    device = next(network.parameters()).device
-    return torch.cat([network(inputs.to(device)).float().cpu() for inputs, _ in batches(split)])
+    return torch.cat([logits for logits, _ in answered(network, batches(split))])
 
 
 @torch.no_grad()

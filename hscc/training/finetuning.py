@@ -25,6 +25,7 @@ from hscc.files import replacing
 from hscc.networks.backbones import pick_device
 from hscc.networks.inputs import Batch, as_input, check_batch, run
 from hscc.networks.inspection import evaluating
+from hscc.networks.memory_order import laid_out, lay_out
 from hscc.outputs import Outputs
 from hscc.training.checkpoint import Row, identity_of
 from hscc.training.loop import Recipe, autocast, fit
@@ -249,9 +250,9 @@ def distillation_loss(
 
 
 @torch.no_grad()
-def answers(model: nn.Module, batches: Iterable[Batch], output: Outputs) -> torch.Tensor:
+def answers(model: nn.Module, batches: Sequence[Batch], output: Outputs) -> torch.Tensor:
     """What counts of a network's answers to some batches, float32 (N, K, ...), on the CPU."""
-    with evaluating(model):
+    with evaluating(model), laid_out(model, batches[0]):
         return torch.cat([output.select(run(model, as_input(model, batch))).float().cpu() for batch in batches])
 
 
@@ -298,6 +299,7 @@ class Answered:
     def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs and answers."""
         for (inputs,) in self.epochs(epoch):
+            lay_out(self.network, inputs)
             with torch.no_grad():
                 targets = self.output.select(run(self.network, as_input(self.network, inputs)))
             yield inputs, targets
@@ -348,6 +350,7 @@ def ask(model: nn.Module, epochs: Epochs, count: int, output: Outputs, precision
     """
     device = pick_device()
     network = copy.deepcopy(model).eval().to(device)
+    lay_out(network, next(iter(epochs(0)))[0])
     with autocast(precision, device):
         found = [
             torch.stack(

@@ -20,6 +20,7 @@ from torch import nn
 from hscc.errors import TrainingError
 from hscc.networks.backbones import pick_device
 from hscc.networks.inputs import convert, count
+from hscc.networks.memory_order import lay_out
 from hscc.training.checkpoint import Checkpoint, Row, State, identity_of
 from hscc.training.views import Epochs, Step, mixed_seed
 
@@ -119,7 +120,8 @@ def fit(
     parts = identity if identity is not None else (recipe, loss, evaluate, epochs, model)
     store = Checkpoint(checkpoint, identity_of(*parts))
     device = pick_device()
-    model.to(device=device, memory_format=_memory_order(model))  # type: ignore[call-overload]
+    model.to(device)
+    lay_out(model, next(iter(epochs(0)))[0])
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
@@ -230,9 +232,3 @@ def _train_epoch(
         for name, mean in {"train_loss": float(value.detach()), **columns}.items():
             totals[name] = totals.get(name, 0.0) + mean * n
     return {name: total / images for name, total in totals.items()}
-
-
-def _memory_order(model: nn.Module) -> torch.memory_format:
-    """Channels last for pictures; not for volumes, whose bf16 gradients are then wrong on some processors."""
-    volumes = any(parameter.ndim == 5 for parameter in model.parameters())
-    return torch.contiguous_format if volumes else torch.channels_last

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hscc.training.answers import answered
 from hscc.training.augmentation import Augmentation, augment
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, to_input
-from hscc.training.loop import autocast
 from hscc.training.map_scores import MAP_SCORES, MapCounts, count_maps
 from hscc.training.views import Step, mixed_seed
 
@@ -184,23 +184,16 @@ def score_maps(model: nn.Module, split: MapSplit, precision: str = "fp32") -> Ro
     dict
         val_loss (of `map_loss`, mean over the batches) and ``val_<score>`` for each of `MAP_SCORES`.
     """
-    device = next(model.parameters()).device
-    model.eval()
     losses, parts = [], []
-    for inputs, targets in map_batches(split):
-        with autocast(precision, device):
-            logits = model(inputs.to(device)).float().cpu()
+    for logits, targets in answered(model, map_batches(split), precision):
         losses.append(float(F.cross_entropy(logits, targets, ignore_index=-1) + _dice_loss(logits, targets)))
         parts.append(count_maps(logits, targets))
     return {"val_loss": sum(losses) / len(losses), **_scores(parts)}
 
 
-@torch.no_grad()
 def map_answers(network: nn.Module, split: MapSplit) -> list[torch.Tensor]:
     """Logits of a network on a whole split, by batch, on the CPU, in half the bytes."""
-    network.eval()
-    device = next(network.parameters()).device
-    return [network(inputs.to(device)).float().cpu().half() for inputs, _ in map_batches(split)]
+    return [logits.half() for logits, _ in answered(network, map_batches(split))]
 
 
 @torch.no_grad()
@@ -221,11 +214,8 @@ def map_agreement(student: nn.Module, targets: list[torch.Tensor], split: MapSpl
     dict
         val_kl (nats per pixel that counts, baseline to student) and ``val_<score>`` for each of `MAP_SCORES`.
     """
-    student.eval()
-    device = next(student.parameters()).device
     divergences, parts = [], []
-    for (inputs, truth), reference in zip(map_batches(split), targets, strict=True):
-        logits = student(inputs.to(device)).float().cpu()
+    for (logits, truth), reference in zip(answered(student, map_batches(split)), targets, strict=True):
         divergences.append(map_divergence(logits, reference.float(), truth))
         parts.append(count_maps(logits, truth))
     return {"val_kl": float(torch.cat(divergences).mean()), **_scores(parts)}

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hscc.training.answers import answered
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
-from hscc.training.loop import autocast
 from hscc.training.scores import SCORES
 from hscc.training.views import Step
 
@@ -64,17 +64,8 @@ def score(model: nn.Module, split: Split, precision: str = "fp32", primary: str 
     dict
         val_loss (nats), val_accuracy and ``val_<primary>`` (0 to 1).
     """
-    device = next(model.parameters()).device
-    model.eval()
-    loss = 0.0
-    answers, truth = [], []
-    for inputs, labels in batches(split):
-        with autocast(precision, device):
-            logits = model(inputs.to(device)).float().cpu()
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        answers.append(logits)
-        truth.append(labels)
-    return {"val_loss": loss / len(split), **scores_of(torch.cat(answers), torch.cat(truth), primary)}
+    logits, labels = map(torch.cat, zip(*answered(model, batches(split), precision), strict=True))
+    return {"val_loss": float(F.cross_entropy(logits, labels)), **scores_of(logits, labels, primary)}
 
 
 def scores_of(logits: torch.Tensor, labels: torch.Tensor, primary: str = "accuracy") -> Row:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from hscc.outputs import Outputs
 from hscc.training.agreement import split_logits
+from hscc.training.answers import answered
 from hscc.training.checkpoint import Row
 from hscc.training.images import Split, batches
-from hscc.training.loop import autocast
 from hscc.training.target_scores import LABEL_SCORES, VALUE_SCORES, label_scores, over_outputs, value_scores
 from hscc.training.views import Step
 
@@ -104,14 +104,7 @@ def score_targets(
     dict
         val_loss and the columns of `scores`.
     """
-    device = next(model.parameters()).device
-    model.eval()
-    found, truth = [], []
-    for inputs, targets in batches(split):
-        with autocast(precision, device):
-            found.append(model(inputs.to(device)).float().cpu())
-        truth.append(targets)
-    answers, wanted = torch.cat(found), torch.cat(truth)
+    answers, wanted = map(torch.cat, zip(*answered(model, batches(split), precision), strict=True))
     return {"val_loss": float(criterion(answers, wanted)), **scores(answers, wanted)}
 
 
