@@ -13,9 +13,10 @@ from torch import nn
 
 from hscc.api import assemble
 from hscc.errors import ArtifactError, CompressionError
-from hscc.files import replace_text, replacing
+from hscc.files import replace_text
 from hscc.networks.backbones import TORCHVISION, build
 from hscc.networks.cost import count_parameters
+from hscc.networks.weights import write_tensors
 from hscc.plans import Plan
 
 WEIGHTS = "model.safetensors"
@@ -60,10 +61,8 @@ def save(model: nn.Module, folder: Path | str, origin: Origin | None = None) -> 
     if not isinstance(plan, Plan):
         raise CompressionError(f"{type(model).__name__} has no plan; save what hscc.apply or hscc.compress returns.")
     folder = Path(folder)
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"origin": json.dumps(asdict(origin or _recognise(model, plan)))}
-    with replacing(folder / WEIGHTS) as new:
-        safetensors.torch.save_file(weights, new, header)
+    write_tensors(model.state_dict(), folder / WEIGHTS, header)
     replace_text(folder / PLAN, plan.to_json())
 
 

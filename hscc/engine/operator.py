@@ -199,7 +199,7 @@ def _gradients(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[Any, 
 _forward.register_autograd(_gradients, setup_context=_remember)
 # Under autocast all is computed in the narrow type, as torch's own convolutions are.
 _forward.register_autocast("cpu", torch.bfloat16)
-_forward.register_autocast("cuda", torch.float16)
+_forward.register_autocast("cuda", torch.bfloat16)
 
 
 def _by_region(tiles: Sequence[int], regions: int) -> tuple[list[list[Sequence[int]]], tuple[int, int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from hscc.errors import ExportError
 from hscc.export.preprocessing import Preprocessing
 from hscc.outputs import Kind, Outputs
 from hscc.plans import Plan
@@ -64,6 +65,11 @@ class DeploymentCard:
     plausible: Mapping[str, object] = field(default_factory=dict)
     window: tuple[float, float] | None = None
     output_kind: Kind | None = None
+
+    def check_classes(self, outputs: int) -> None:
+        """Refuse a card that names another number of classes than the network has outputs: ExportError."""
+        if len(self.classes) != outputs:
+            raise ExportError(f"the card names {len(self.classes)} classes but the network has {outputs} outputs.")
 
     def entries(self, preprocessing: Preprocessing) -> dict[str, str]:
         """Give what is known as text by name; lists and numbers as JSON."""

@@ -164,8 +164,7 @@ def _write(
     tolerance: float,
     output: Outputs,
 ) -> float:
-    if len(card.classes) != _outputs(graph):
-        raise ExportError(f"the card names {len(card.classes)} classes but the network has {_outputs(graph)} outputs.")
+    card.check_classes(_outputs(graph))
     (last,) = graph.graph.output
     sizes = [dim.dim_value for dim in last.type.tensor_type.shape.dim][2:]
     entries = replace(card, output_kind=output.kind).entries(preprocessing)

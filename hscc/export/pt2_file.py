@@ -69,6 +69,7 @@ def export_pt2(
         )
         _, number, *positions = program.module()(pixels[:1]).shape
         card = card or card_of(model, number)
+        card.check_classes(number)
         entries = replace(card, output_kind=output.kind).entries(preprocessing)
         entries["output"] = describe_output(output, positions)
         _tidy(program)

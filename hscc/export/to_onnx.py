@@ -64,7 +64,7 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
         Channels, rows, columns of one image.
     """
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    with silenced("torch.onnx", "onnxscript", "onnx_ir"), _operators_once(), torch.no_grad():
+    with _operators_once(), silenced("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         program = torch.onnx.export(
             model,
             (example,),
@@ -152,10 +152,15 @@ def _operators_once() -> Iterator[None]:
         yield
         return
 
-    def once(opset_version: int) -> Any:
-        if opset_version not in _operators:
-            _operators[opset_version] = made_by.__func__(ONNXRegistry, opset_version=opset_version)
-        return _operators[opset_version]
+    ours = threading.get_ident()
+
+    def once(*args: Any, **named: Any) -> Any:
+        if threading.get_ident() != ours or args or set(named) != {"opset_version"}:  # another's, who may add to it
+            return made_by.__func__(ONNXRegistry, *args, **named)
+        version = named["opset_version"]
+        if version not in _operators:
+            _operators[version] = made_by.__func__(ONNXRegistry, opset_version=version)
+        return _operators[version]
 
     with _exporting:
         ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign, assignment]

@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from hscc.networks.inputs import Batch, as_input, parts, run
+from hscc.networks.inputs import Batch, as_input, convert, parts, run
 from hscc.networks.inspection import evaluating
 
 
-def lay_out(model: nn.Module, inputs: Batch) -> None:
-    """Put a network's kernels into the order that runs fastest, in place; values stay.
+def lay_out(model: nn.Module, inputs: Batch) -> bool:
+    """Put a network's kernels into the order that runs fastest, in place; values stay. Return whether it changed.
 
     That is channels last for pictures, 1.2 to 2.5 times faster on CPUs. Networks of volumes stay as they are, since
     their bf16 gradients are then wrong on some processors, and so do those that cannot run so: where a map is
-    flattened by ``view``, which needs the other order.
+    flattened by ``view``, which needs the other order. What a network is given must not have its channels last either:
+    a convolution answers so if its input does.
 
     Parameters
     ----------
     model : nn.Module
         Any network, in any mode.
     inputs : Tensor, shape (N, C, H, W), or a tuple or dict of Tensor
-        What it takes; it is tried on the first of them.
+        What it takes; it is tried on the first of them, twice at once, since a single one hides what a view does.
     """
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 3]
     if any(kernel.ndim > 4 for kernel in kernels) or all(map(_is_last, kernels)):
-        return
+        return False
+    two = convert(next(parts(inputs, 1)), lambda tensor: torch.cat((tensor, tensor)))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        with torch.no_grad(), evaluating(model):
-            run(model, as_input(model, next(parts(inputs, 1))))
-    except RuntimeError:
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    runs = False
+    with contextlib.suppress(RuntimeError):
+        try:
+            with torch.no_grad(), evaluating(model):
+                run(model, as_input(model, two))
+            runs = True
+        finally:
+            if not runs:
+                model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return runs
 
 
-@contextmanager
+@contextlib.contextmanager
 def laid_out(model: nn.Module, inputs: Batch) -> Iterator[None]:
     """`lay_out` inside; afterwards kernels are in the order they were in."""
-    before = all(_is_last(parameter) for parameter in model.parameters() if parameter.ndim == 4)
-    lay_out(model, inputs)
+    changed = lay_out(model, inputs)
     try:
         yield
     finally:
-        if not before:
+        if changed:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 

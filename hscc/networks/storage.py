@@ -11,10 +11,10 @@ import safetensors.torch
 from torch import nn
 
 from hscc.errors import ArtifactError
-from hscc.files import replacing
 from hscc.networks.backbones import build
 from hscc.networks.image_size import sides_of
 from hscc.networks.normalisation import IMAGENET, Normalisation
+from hscc.networks.weights import write_tensors
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ def save_dense(model: nn.Module, card: ModelCard, path: Path) -> None:
         **({} if card.window is None else {"window": json.dumps(card.window)}),
         "format": card.format,
     }
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    with replacing(path) as new:
-        safetensors.torch.save_file(weights, new, metadata=header)
+    write_tensors(model.state_dict(), path, header)
 
 
 def load_dense(path: Path) -> tuple[nn.Module, ModelCard]:

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, and whether a network answers as it should."""
+"""Files of weights: written, and read where they were trained elsewhere; whether a network answers as it should."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ import torch
 from torch import nn
 
 from hscc.errors import ArtifactError, ParamsError, first_few, first_line
+from hscc.files import replacing
+from hscc.networks.inspection import evaluating
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 """Endings of files that `load_weights` reads."""
 
 _INSIDE = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights in a checkpoint
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, header: Mapping[str, str]) -> None:
+    """Write tensors to one safetensors file, replacing it as a whole; those that share memory become separate ones."""
+    separate = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with replacing(path) as new:
+        safetensors.torch.save_file(separate, new, metadata=dict(header))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -78,17 +90,14 @@ def check_answer(model: nn.Module, name: str, inputs: Sequence[int], answer: Seq
     ParamsError
         If the network fails, or returns anything but one tensor of that shape.
     """
-    training = model.training
     try:
-        with torch.no_grad():
-            found = model.eval()(torch.zeros(1, *inputs))
+        with torch.no_grad(), evaluating(model):
+            found = model(torch.zeros(1, *inputs))
     except Exception as error:  # a user's network may raise anything
         raise ParamsError(
             f"train.backbone {name!r} fails on an input of shape {(1, *inputs)} ({first_line(error)}); correct the "
             "network or data.image_size."
         ) from error
-    finally:
-        model.train(training)
     wanted = (1, *answer)
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != wanted:
         what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"

@@ -7,6 +7,7 @@ it also makes up for their errors.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from hscc.factorisation.spectra import shrink_sensitivity
 from hscc.networks.folding import fold_batch_norms
 from hscc.networks.inputs import Batch, as_input, check_batch, convert, count, input_shape_of, parts
 from hscc.networks.inspection import evaluating
-from hscc.networks.memory_order import lay_out
+from hscc.networks.memory_order import laid_out
 from hscc.partitions.regions import region_cells
 from hscc.plans import Plan
 from hscc.refitting.moments import PairMoments, PairSums
@@ -137,15 +138,15 @@ def refit(
     """
     plan = _checked(small, calibration, rounds, ridge)
     fitting, held_out = _split(images, validation)
-    dense = fold_batch_norms(model)
-    refitted = copy.deepcopy(small)
     entries = {entry.layer.name: entry for entry in plan.layers if entry.structure != DENSE}
     records: list[LayerRefit] = []
     # The caller may be inside inference_mode, whose tensors nothing could train afterwards.
-    with torch.inference_mode(False), torch.no_grad(), evaluating(dense), evaluating(refitted):
+    with torch.inference_mode(False), torch.no_grad(), contextlib.ExitStack() as order:
+        dense, refitted = fold_batch_norms(model), copy.deepcopy(small)
         image = _check_images(fitting, held_out, calibration)
-        lay_out(dense, image)
-        lay_out(refitted, image)
+        for network in (dense, refitted):
+            order.enter_context(evaluating(network))
+            order.enter_context(laid_out(network, image))  # there may be nothing to fold: dense is the caller's
         outputs = calibration.outputs
         targets = list(answers(dense, held_out, outputs))
         first = before = least = mean_divergence(refitted, held_out, targets, outputs)
@@ -169,7 +170,6 @@ def refit(
                 least, best = after, _states(refitted, entries)
         for name, state in best.items():
             refitted.get_submodule(name).load_state_dict(state)
-        refitted.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Refitted(refitted, tuple(records), first, least)
 
 

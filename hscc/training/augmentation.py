@@ -160,11 +160,6 @@ def per_channel(values: tuple[float, ...], axes: int) -> torch.Tensor:
     return torch.tensor(values).view(1, -1, *[1] * axes)
 
 
-def channels_last(inputs: torch.Tensor) -> torch.Tensor:
-    """Lay inputs (N, C, H, W) out in memory with the channels last, as convolutions are fastest; leave volumes."""
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs.contiguous()
-
-
 def mix(inputs: Batch, generator: torch.Generator, alpha: float) -> Batch:
     """Mix each input with another one of its batch: w a + (1 - w) b, w from Beta(alpha, alpha) (Zhang et al., 2018).
 

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hscc.files import replacing
+from hscc.networks.weights import write_tensors
 
 Row = dict[str, float]
 
@@ -71,7 +71,7 @@ class Checkpoint:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
         header = {"identity": self._identity, "state": json.dumps(asdict(state))}
-        _write({key: value.cpu().contiguous() for key, value in tensors.items()}, self._state, header)
+        write_tensors(tensors, self._state, header)
 
     def resume(
         self,
@@ -144,7 +144,7 @@ class Checkpoint:
 
     def keep_best(self, model: nn.Module) -> None:
         """Write the weights that are the best so far."""
-        _write({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, self._best, {})
+        write_tensors(model.state_dict(), self._best, {})
 
     def restore_best(self, model: nn.Module) -> None:
         """Put the best weights back into the model."""
@@ -213,8 +213,3 @@ def _tokens(value: object) -> Iterator[bytes | memoryview]:
             "one with its settings, instead of a closure or an object of another type."
         )
     yield b"</>"
-
-
-def _write(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
-    with replacing(path) as new:
-        safetensors.torch.save_file(tensors, new, metadata=header)

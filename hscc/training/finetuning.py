@@ -12,7 +12,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -225,7 +225,8 @@ def distil(
     loss = partial(distillation_loss, output=output, temperature=recipe.temperature)
     with _without_dropout(student):
         before = evaluate(student)
-        start = {key: value.clone() for key, value in student.state_dict().items()}
+        # On the CPU, where the student is after `fit`.
+        start = {key: value.detach().to("cpu", copy=True) for key, value in student.state_dict().items()}
         kept = checkpoint / "trials.json"
         trials = _trials(student, epochs, evaluate, loss, recipe, kept, identity)
         rate = min(trials, key=lambda trial: trial.divergence).learning_rate
@@ -234,8 +235,9 @@ def distil(
             (*identity, rate),
         )  # fmt: skip
         kept.unlink(missing_ok=True)
-        checkpoint.rmdir()
         share, after = _interpolate(student, start, evaluate)
+        with suppress(OSError):  # the caller's folder, with other files in it
+            checkpoint.rmdir()
     tried = trials if len(trials) > 1 else ()
     return Finetuned(student, tuple(history), rate, tried, share, before, after)
 
@@ -245,7 +247,7 @@ def distillation_loss(
 ) -> tuple[torch.Tensor, Row]:  # fmt: skip
     """Mean divergence to the teacher's softened answers as the loop's loss."""
     inputs, targets = step
-    found = output.select(run(student, inputs))
+    found = output.select(run(student, as_input(student, inputs)))
     return output.divergence(found, targets, temperature).mean(), {}
 
 
@@ -270,6 +272,11 @@ class Given:
     def steps(self) -> int:
         """Batches of an epoch."""
         first = self.batches(0) if callable(self.batches) else self.batches
+        if isinstance(first, Iterator) and not callable(self.batches):
+            raise CompressionError(
+                "the batches to fine-tune on can be read only once; pass a list, a DataLoader or a function of the "
+                "epoch."
+            )
         steps = len(first) if isinstance(first, Sized) else sum(1 for _ in first)
         if not steps:
             raise CompressionError(
@@ -298,8 +305,9 @@ class Answered:
 
     def __call__(self, epoch: int) -> Iterator[Step]:
         """Yield inputs and answers."""
-        for (inputs,) in self.epochs(epoch):
-            lay_out(self.network, inputs)
+        for step, (inputs,) in enumerate(self.epochs(epoch)):
+            if not step:
+                lay_out(self.network, inputs)
             with torch.no_grad():
                 targets = self.output.select(run(self.network, as_input(self.network, inputs)))
             yield inputs, targets

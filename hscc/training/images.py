@@ -73,4 +73,4 @@ def to_input(images: npt.NDArray[np.uint8] | torch.Tensor, normalisation: Normal
     mean, std = (
         per_channel(values, scaled.ndim - 2).to(scaled.device) for values in (normalisation.mean, normalisation.std)
     )
-    return (scaled - mean) / std
+    return ((scaled - mean) / std).contiguous()

@@ -125,8 +125,10 @@ def fit(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
+    total = recipe.epochs * epochs.steps + 1
+    warm_up = recipe.warm_up if recipe.warm_up * total != 1 else 0.999 * recipe.warm_up  # torch would divide by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * epochs.steps + 1, pct_start=recipe.warm_up
+        optimizer, recipe.learning_rate, total_steps=total, pct_start=warm_up
     )
     state = store.resume(model, optimizer, schedule, epochs.steps)
     for done in state.history:
@@ -167,6 +169,7 @@ def faster_precision(model: nn.Module, loss: Loss, step: Step, calls: int = 3) -
     """Time forward and backward passes in each precision, in turn, and name the faster one."""
     device = next(model.parameters()).device
     model = copy.deepcopy(model).train()  # running means stay as they are
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     random = torch.random.get_rng_state()
     best = {"fp32": float("inf"), "bf16": float("inf")}
     for call in range(calls + 1):
@@ -174,7 +177,7 @@ def faster_precision(model: nn.Module, loss: Loss, step: Step, calls: int = 3) -
             started = time.perf_counter()
             with autocast(precision, device):
                 value, _ = loss(model, to_device(step, device))
-            torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+            torch.autograd.grad(value, learnt, allow_unused=True)
             float(value.detach())  # waits for a GPU
             if call:  # the first one warms up
                 best[precision] = min(best[precision], time.perf_counter() - started)

@@ -126,8 +126,7 @@ class Patches:
 
     def _cut(self, maps: torch.Tensor, corners: list[tuple[int, ...]]) -> torch.Tensor:
         height, width = self.sides
-        cut = torch.stack([maps[image, ..., top : top + height, left : left + width] for image, top, left in corners])
-        return cut.contiguous(memory_format=torch.channels_last) if cut.ndim == 4 else cut
+        return torch.stack([maps[image, ..., top : top + height, left : left + width] for image, top, left in corners])
 
 
 def moved_alike(
@@ -156,7 +155,13 @@ def map_loss(model: nn.Module, step: Step) -> tuple[torch.Tensor, Row]:
     """
     inputs, targets = step
     logits = model(inputs).float()
-    return F.cross_entropy(logits, targets, ignore_index=-1) + _dice_loss(logits, targets), {}
+    return _cross_entropy(logits, targets) + _dice_loss(logits, targets), {}
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over the pixels that count; zero where none does, such as in patches outside the field of view."""
+    total = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+    return total / (targets >= 0).sum().clamp(min=1)
 
 
 def _dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -186,7 +191,7 @@ def score_maps(model: nn.Module, split: MapSplit, precision: str = "fp32") -> Ro
     """
     losses, parts = [], []
     for logits, targets in answered(model, map_batches(split), precision):
-        losses.append(float(F.cross_entropy(logits, targets, ignore_index=-1) + _dice_loss(logits, targets)))
+        losses.append(float(_cross_entropy(logits, targets) + _dice_loss(logits, targets)))
         parts.append(count_maps(logits, targets))
     return {"val_loss": sum(losses) / len(losses), **_scores(parts)}
 

@@ -74,7 +74,8 @@ def value_scores(answers: Floats, truth: Floats, weights: Weights) -> PerOutput:
     squared = weights @ np.square(errors) / total
     centred = true - true.mean(axis=0)  # of any origin: this one keeps the digits
     variance = weights @ np.square(centred) / total - np.square(weights @ centred / total)
-    explained = np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > 1e-12)
+    smallest = 1e-12 * np.square(centred).max(axis=0)  # in the value's own unit; a constant has no variance
+    explained = np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > smallest)
     return {"r2": 1 - explained, "mae": weights @ np.abs(errors) / total, "rmse": np.sqrt(squared)}
 
 

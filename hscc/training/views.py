@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hscc.training.augmentation import Augmentation, augment, channels_last, mix, resize
+from hscc.training.augmentation import Augmentation, augment, mix, resize
 from hscc.training.images import Split, to_input
 
 Step = tuple[Any, ...]  # what one step sees: the network's inputs (a `hscc.networks.inputs.Batch`), then targets
@@ -71,14 +71,14 @@ class Views:
         return -(-self.epochs * (len(self.sizes) - 1) // len(self.sizes)) if self.sizes else 0
 
     def __call__(self, epoch: int) -> Iterator[Step]:
-        """Yield network inputs (n, channels, ...), channels last, and labels (n,)."""
+        """Yield network inputs (n, channels, ...) and labels (n,)."""
         draw = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 2))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
         for step in range(self.steps):
             images, labels = self.split.batch(order[step * self.batch_size : (step + 1) * self.batch_size])
             views = resize(augment(images, draw, self.augmentation), self.size(epoch))
             inputs = to_input(views, self.split.normalisation)
-            yield channels_last(inputs), labels
+            yield inputs, labels
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,14 @@ def test_an_export_is_the_same_after_another_network_and_leaves_torch_as_it_was(
     )
     assert ONNXRegistry.from_torchlib == make
     assert ONNXRegistry.from_torchlib() is not ONNXRegistry.from_torchlib()  # a caller may add to a table of its own
+
+
+def test_exports_in_two_threads_leave_the_output_as_it_was(network: nn.Module) -> None:
+    before = sys.stdout, sys.stderr
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: to_onnx(network.eval(), (3, SIDE, SIDE)), range(2))
+    assert (sys.stdout, sys.stderr) == before
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
 
 
 def test_equal_weights_are_stored_once() -> None:

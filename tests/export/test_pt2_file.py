@@ -29,6 +29,12 @@ def exported(network: nn.Module, pictures: list, tmp_path_factory: pytest.TempPa
     return path
 
 
+def test_a_card_of_other_classes_is_refused(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="classes"):
+        hscc.export_pt2(network, tmp_path / "x.pt2", Preprocessing(SIDE), DeploymentCard(("a", "b")))
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_runs_without_this_library(exported: Path, network: nn.Module, pictures: list) -> None:
     np.save(exported.parent / "picture.npy", as_batch(pictures[1], 3))
     program = """

@@ -18,6 +18,30 @@ class Viewed(nn.Module):
         return self.linear(x.view(x.size(0), -1))
 
 
+class Merged(nn.Module):
+    """A network that merges images and groups of channels by `view`, which a single image hides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 8, 3), nn.Linear(2, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        means = x.view(x.size(0) * 2, 4, *x.shape[2:]).mean((1, 2, 3))
+        return self.linear(means.view(x.size(0), 2))
+
+
+class Failing(nn.Module):
+    """A network that fails by another error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise TypeError(self.conv(x).shape)
+
+
 def kernel_is_last(network: nn.Module) -> bool:
     (kernel,) = (parameter for parameter in network.parameters() if parameter.ndim > 3)
     return kernel.stride(1) == 1
@@ -47,11 +71,19 @@ def test_an_order_that_was_asked_for_stays(pictures: torch.Tensor) -> None:
     assert kernel_is_last(network)
 
 
-def test_a_network_that_needs_the_channels_first_keeps_them(pictures: torch.Tensor) -> None:
-    network = Viewed()
-    lay_out(network, pictures)
+@pytest.mark.parametrize("made", [Viewed, Merged])
+def test_a_network_that_needs_the_channels_first_keeps_them(made: type[nn.Module], pictures: torch.Tensor) -> None:
+    network = made()
+    assert not lay_out(network, pictures)
     assert not kernel_is_last(network)
     network(pictures)
+
+
+def test_a_network_that_fails_is_left_as_it_was(pictures: torch.Tensor) -> None:
+    network = Failing()
+    with pytest.raises(TypeError):
+        lay_out(network, pictures)
+    assert not kernel_is_last(network)
 
 
 def test_volumes_stay_as_they_are() -> None:
@@ -64,5 +96,6 @@ def test_a_network_that_flattens_by_view_is_refitted_and_fine_tuned() -> None:
     torch.manual_seed(0)
     model, images = Viewed().eval(), list(torch.randn(64, 3, 8, 8).split(16))
     small = hscc.compress(model, images, hscc.HSCC(), hscc.Budget(macs=2))
+    assert not kernel_is_last(model)  # the caller's
     tuned = hscc.finetune(small, model, images, images[:1], hscc.Finetuning(epochs=1, learning_rates=(1e-4,)))
     assert tuned.after["val_kl"] <= tuned.before["val_kl"]

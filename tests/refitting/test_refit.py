@@ -205,6 +205,15 @@ def test_a_layer_is_reached_without_running_the_rest() -> None:
         assert not network[0]._forward_hooks and not network[2]._forward_pre_hooks
 
 
+def test_it_works_inside_inference_mode(dense: nn.Module, images: list[torch.Tensor]) -> None:
+    budget = hscc.Budget(macs=3, only=True)
+    outside = hscc.compress(dense, images, hscc.HSCC(), budget)
+    with torch.inference_mode():
+        inside = hscc.compress(dense, images, hscc.HSCC(), budget)
+    for name, value in outside.state_dict().items():
+        torch.testing.assert_close(inside.state_dict()[name], value)
+
+
 def test_compress_refits_images_that_can_be_read_once(dense: nn.Module) -> None:
     def once() -> Iterator[torch.Tensor]:
         yield from tiny_images(64).split(16)

@@ -134,6 +134,66 @@ def test_no_batches_is_an_error(small: nn.Module, dense: nn.Module) -> None:
         finetune(small, dense, BATCHES, [], RECIPE)
 
 
+def test_batches_that_can_be_read_only_once_are_an_error(small: nn.Module, dense: nn.Module) -> None:
+    with pytest.raises(CompressionError, match="once"):
+        finetune(small, dense, iter(BATCHES), VALIDATION, RECIPE)
+
+
+SHORT = replace(RECIPE, epochs=1, learning_rates=(1e-3,))
+
+
+def test_frozen_layers_stay_as_they_are_in_any_precision(small: nn.Module, dense: nn.Module) -> None:
+    frozen = copy.deepcopy(small)
+    frozen[-1].requires_grad_(False)
+    tuned = finetune(frozen, dense, BATCHES, VALIDATION, replace(SHORT, precision="auto"))
+    for name, value in frozen[-1].state_dict().items():
+        assert torch.equal(tuned.network[-1].state_dict()[name], value)
+
+
+def test_batches_of_another_dtype_fit_and_no_network_overwrites_them() -> None:
+    dense = nn.Sequential(nn.ReLU(inplace=True), _network()).double().eval()
+    small = hscc.compress(dense, BATCHES, hscc.HSCC(), hscc.Budget(macs=8, only=True), refit=False)
+    batches = [batch.double() for batch in BATCHES]
+    finetune(small, dense, BATCHES, VALIDATION, SHORT)
+    finetune(small, dense, batches, VALIDATION, SHORT)
+    assert all(torch.equal(batch, given.double()) for batch, given in zip(batches, BATCHES, strict=True))
+
+
+def test_other_files_of_the_checkpoint_folder_stay(small: nn.Module, dense: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    finetune(small, dense, BATCHES, VALIDATION, SHORT, checkpoint=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+class _Shared(nn.Module):
+    """One head under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        head = nn.Linear(16, 4)
+        self.conv, self.heads = nn.Conv2d(3, 16, 3), nn.ModuleList([head, head])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv(x)).mean((2, 3))
+        return sum(head(x) for head in self.heads)
+
+
+def test_shared_weights_are_tuned_and_saved(tmp_path: Path) -> None:
+    dense = _Shared().eval()
+    small = hscc.compress(dense, BATCHES, hscc.HSCC(), hscc.Budget(macs=2, only=True), refit=False)
+    tuned = finetune(small, dense, BATCHES, VALIDATION, SHORT).network
+    hscc.save(tuned, tmp_path / "small")
+    read = hscc.load(tmp_path / "small", _Shared())
+    torch.testing.assert_close(read(VALIDATION[0]), tuned(VALIDATION[0]))
+
+
+@pytest.mark.parametrize(("epochs", "warm_up"), [(4, 0.2), (9, 0.1)])
+def test_a_warm_up_of_one_step_is_no_division_by_zero(
+    epochs: int, warm_up: float, small: nn.Module, dense: nn.Module
+) -> None:
+    finetune(small, dense, BATCHES[:1], VALIDATION, replace(SHORT, epochs=epochs, warm_up=warm_up))
+
+
 class _TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()

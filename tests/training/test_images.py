@@ -20,6 +20,7 @@ def test_colours_are_normalised_each_by_its_own_statistics() -> None:
     own = Normalisation((0.1, 0.2, 0.3), (0.5, 0.4, 0.2))
     found = to_input(LEVELS, own)
     assert found.shape == (5, 3, 6, 6)
+    assert found.is_contiguous()  # a network may need its channels first, see `lay_out`
     expected = (torch.from_numpy(LEVELS[..., 2]) / 255.0 - 0.3) / 0.2
     torch.testing.assert_close(found[:, 2], expected)
 

@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from hscc.training.augmentation import Augmentation
-from hscc.training.maps import MapSplit, Patches, map_agreement, map_answers, map_loss, moved_alike, score_maps
+from hscc.training.maps import (
+    MapSplit,
+    Patches,
+    map_agreement,
+    map_answers,
+    map_batches,
+    map_loss,
+    moved_alike,
+    score_maps,
+)
 
 AUGMENTATION = Augmentation(rotation=40.0, shift=0.1, zoom=0.2, flip=True, flip_up_down=True)
 
@@ -68,6 +77,15 @@ def test_the_loss_falls_to_zero_where_every_pixel_is_right(split: MapSplit) -> N
     good, _ = map_loss(Threshold(), step)
     bad, _ = map_loss(Threshold(-20.0), step)
     assert 0 <= good.item() < 0.01 < bad.item()
+
+
+def test_patches_without_a_pixel_that_counts_cost_nothing(split: MapSplit) -> None:
+    inputs, targets = next(map_batches(split))
+    model = nn.Conv2d(inputs.shape[1], 2, 1)
+    value, _ = map_loss(model, (inputs, torch.full_like(targets, -1)))
+    value.backward()
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_scores_of_a_perfect_network(split: MapSplit) -> None:
