@@ -28,6 +28,7 @@ for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "HSCC_DATA_SOURCE", "DVC
 _home = tempfile.TemporaryDirectory(prefix="hscc-tests-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "900"  # read when prefect is imported
+os.environ["PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED"] = "false"  # automations, of which there are none
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")

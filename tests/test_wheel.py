@@ -219,7 +219,7 @@ def test_an_installed_package_makes_a_workspace_and_runs_its_graph(wheel: Path, 
     data = folders(tmp_path / "scans", ["ill", "well"], ["train", "test"], count=20)
 
     def call(*arguments: str) -> str:
-        known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        known = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "startup")}
         path = os.pathsep.join([str(python.parent), os.environ["PATH"]])  # the stages call `python`
         done = subprocess.run(
             [str(python), "-m", *arguments],

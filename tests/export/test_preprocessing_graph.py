@@ -14,6 +14,7 @@ from hscc.errors import ExportError
 from hscc.export.preprocessing import Preprocess, Preprocessing, preprocess
 from hscc.export.preprocessing_graph import preprocessing_graph
 from tests.export.conftest import as_batch
+from tests.export.graph.exported import opened
 from tests.export.test_preprocessing import SHAPES
 
 
@@ -21,7 +22,7 @@ from tests.export.test_preprocessing import SHAPES
 def session(preprocessing: Preprocessing, opset: int = 20) -> onnxruntime.InferenceSession:
     graph = preprocessing_graph(preprocessing, opset, "image", "prepared")
     onnx.checker.check_model(graph, full_check=True)
-    return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return opened(graph)
 
 
 def run(preprocessing: Preprocessing, pictures: np.ndarray, opset: int = 20) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """A small graph of shell stages: pinned data, one stage, a matrix of four cells, one stage over all cells."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -43,10 +44,15 @@ PARAMS = "methods: [x, y]\nbudgets: [3, 6.5]\nshout: false\n"
 CELLS = ("sweep@x-3", "sweep@x-6.5", "sweep@y-3", "sweep@y-6.5")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def server() -> Iterator[None]:
-    """End the server that Prefect starts for the first flow while there is still an output to log to."""
-    yield
+    """End the server that Prefect starts for the first flow once no test needs it.
+
+    Flows send no heartbeats to it: each would wait for up to a second for the thread that does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefect.flow_engine._send_heartbeats", lambda *_, **__: contextlib.nullcontext())
+        yield
     module = sys.modules.get("prefect.server.api.server")
     if module is None or not module.SubprocessASGIServer._instances:
         return  # none was started, and draining logs would start one
@@ -144,7 +150,7 @@ def committed(committed_template: Path, tmp_path: Path, monkeypatch: pytest.Monk
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server, a worker, the work pool and the deployments, for all tests; one that kills a part starts it again.
 

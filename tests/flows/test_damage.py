@@ -74,7 +74,7 @@ def test_a_failed_stage_is_not_tried_again(workspace: Path, capsys: pytest.Captu
 
 def test_fetched_data_reaches_the_cache(workspace: Path) -> None:
     shutil.rmtree(workspace / ".dvc/cache")
-    main(workspace)
+    main(workspace, target=["first"])
     shutil.rmtree(workspace / "data")
     dvc(workspace, "checkout", "data.dvc")
     assert (workspace / "data/words.txt").read_text() == "one\n"
@@ -93,7 +93,7 @@ def test_a_fetch_is_tried_again(
     shutil.move(workspace / "data", workspace / "elsewhere")
     monkeypatch.setattr(executor, "FETCH", "echo try >> tries; test $(wc -l < tries) -ge 3 && mv elsewhere data")
     monkeypatch.setattr(executor, "_fetch", executor._fetch.with_options(retry_delay_seconds=0))
-    main(workspace)
+    main(workspace, target=["first"])
     assert (workspace / "tries").read_text() == "try\n" * 3
 
 

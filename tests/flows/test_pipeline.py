@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -144,14 +142,6 @@ def test_a_folder_without_dvc_ends_in_one_line(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         main(tmp_path)
     assert f"error: {tmp_path} is not a DVC repository" in capsys.readouterr().err
-
-
-def test_it_is_a_program_with_help() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline", "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0
-    assert "--workspace" in done.stdout
 
 
 def test_prefect_keeps_no_results_of_its_own() -> None:

@@ -86,8 +86,12 @@ def test_a_cluster_needs_an_address(runner: Runner) -> None:
         pass
 
 
-def test_a_cluster_that_does_not_answer_is_named() -> None:
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_dask", reason="the extra 'dask' is not installed")
+    import distributed
+
+    real = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda *given, **named: real(*given, **{**named, "timeout": "1s"}))
     address = "tcp://127.0.0.1:1"
     said = f"no Dask scheduler answers at {address}"
     with pytest.raises(HSCCError, match=said), task_runner(Runner.dask, address, 1):

@@ -60,8 +60,14 @@ def constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {entry.name: onnx.numpy_helper.to_array(entry) for entry in proto.graph.initializer}
 
 
-def run(proto: onnx.ModelProto, count: int) -> np.ndarray:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+def opened(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """One thread: others would wait for work by spinning."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, count: int) -> np.ndarray:
     name = session.get_inputs()[0].name
     shape = [count, *(size for size in session.get_inputs()[0].shape[1:])]
     images = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
@@ -71,6 +77,7 @@ def run(proto: onnx.ModelProto, count: int) -> np.ndarray:
 
 def assert_same(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
     onnx.checker.check_model(after, full_check=True)
+    before, after = opened(before), opened(after)
     for count in (1, 3):
         expected = run(before, count)
         np.testing.assert_allclose(run(after, count), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from hscc.errors import ArtifactError
 from hscc.export.graph import simplify as graph
 from hscc.export.graph.simplify import simplify, simplify_file
 from hscc.methods import ALDS, HSCC, SpatialSVD, Tucker
-from tests.export.graph.exported import assert_same, constants, exported, kinds
+from tests.export.graph.exported import assert_same, constants, exported, kinds, opened
 from tests.tiny import tiny_images, tiny_network
 
 METHODS = {
@@ -51,7 +50,7 @@ def test_every_form_computes_the_same_in_torch_exported_and_simplified(single, n
     small = simplify(proto)
     onnx.checker.check_model(small, full_check=True)
     for made in (proto, small):
-        session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = opened(made)
         for count in (1, 2, 5):
             images = tiny_images(count, torch.float32)
             (found,) = session.run(["logits"], {"image": images.numpy()})

@@ -46,7 +46,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     torch.manual_seed(0)
     dense = build("smallcnn", len(CLASSES)).eval()
-    small = hscc.compress(dense, [torch.randn(16, 3, SIDE, SIDE)], hscc.Tucker(), hscc.Budget(macs=2))
+    images = [torch.randn(16, 3, SIDE, SIDE)]
+    small = hscc.compress(dense, images, hscc.Tucker(), hscc.Budget(macs=2), cells=1, refit=False)
     baseline, cell = root / layout.baseline("grouped"), root / layout.cell(CELL)
     save_dense(dense, ModelCard("smallcnn", CLASSES, SIDE, "grouped", 0), baseline / "model.safetensors")
     hscc.save(small, cell, Origin("smallcnn", len(CLASSES)))

@@ -22,6 +22,15 @@ def data(tmp_path: Path) -> Path:
     return folders(tmp_path / "X-Rays", ["ill", "no"], ["train", "test"])
 
 
+@pytest.fixture(scope="module")
+def proposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The section `data` that is proposed for these images."""
+    folder = tmp_path_factory.mktemp("proposed")
+    init.run(folder / "w", folders(folder / "X-Rays", ["ill", "no"], ["train", "test"]), say=lambda line: None)
+    section: dict[str, Any] = yaml.safe_load((folder / "w/params.yaml").read_text())["data"]
+    return section
+
+
 def test_a_workspace_is_valid_and_ready(data: Path, tmp_path: Path) -> None:
     workspace, said = tmp_path / "workspace", []
     init.run(workspace, data, say=said.append)
@@ -36,11 +45,9 @@ def test_a_workspace_is_valid_and_ready(data: Path, tmp_path: Path) -> None:
     assert (data / "train/ill").is_dir() and not (data / ".dvc").exists()
 
 
-def test_a_given_spec_is_taken_and_the_rest_follows(data: Path, tmp_path: Path) -> None:
+def test_a_given_spec_is_taken_and_the_rest_follows(proposed: dict[str, Any], data: Path, tmp_path: Path) -> None:
     workspace, spec = tmp_path / "workspace", tmp_path / "spec.yaml"
-    init.run(tmp_path / "first", data, say=lambda line: None)
-    section = yaml.safe_load((tmp_path / "first/params.yaml").read_text())["data"]
-    spec.write_text(yaml.safe_dump({"data": section | {"image_size": 96, "protocol": "grouped"}}))
+    spec.write_text(yaml.safe_dump({"data": proposed | {"image_size": 96, "protocol": "grouped"}}))
     init.run(workspace, data, spec, say=lambda line: None)
     params = read_params(workspace / "params.yaml")
     assert params.data.image_size == 96
@@ -59,12 +66,10 @@ def test_a_given_spec_is_taken_and_the_rest_follows(data: Path, tmp_path: Path) 
     ],
 )
 def test_a_spec_of_other_data_is_refused_and_nothing_is_written(
-    change: dict[str, Any], named: str, data: Path, tmp_path: Path
+    change: dict[str, Any], named: str, proposed: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
     spec = tmp_path / "spec.yaml"
-    init.run(tmp_path / "first", data, say=lambda line: None)
-    section = yaml.safe_load((tmp_path / "first/params.yaml").read_text())["data"]
-    spec.write_text(yaml.safe_dump({"data": section | change}))
+    spec.write_text(yaml.safe_dump({"data": proposed | change}))
     with pytest.raises(HSCCError, match=named):
         init.run(tmp_path / "workspace", data, spec, say=lambda line: None)
     assert not (tmp_path / "workspace").exists()

@@ -54,7 +54,11 @@ def address(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     found = f"http://127.0.0.1:{port}"
-    env = {**os.environ, "PYTHONPATH": str(decoy), "MLFLOW_TRACKING_URI": tracking_uri(workspace)}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(decoy), os.environ["PYTHONPATH"]]),
+        "MLFLOW_TRACKING_URI": tracking_uri(workspace),
+    }
     log = folder.with_suffix(".log")
     with log.open("wb") as said:
         server = subprocess.Popen(

@@ -17,6 +17,7 @@ from hscc.networks.backbones import build
 from hscc.networks.storage import ModelCard, save_dense
 from hscc.pipeline import layout
 from hscc.pipeline.benchmark.measurement import read_bench
+from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.params import BenchParams, CompressParams
 from hscc.pipeline.stages.bench import compare, run
 from hscc.timing.runtimes import RUNTIMES, EngineRuntime, usable_runtimes
@@ -35,9 +36,10 @@ def settings(*batches: int) -> BenchParams:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a baseline in both of its forms, after the stage."""
     workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copy(empty_store, workspace)
     folder = workspace / layout.baseline("grouped")
     model = build("smallcnn", 4)
     save_dense(model, ModelCard("smallcnn", ("a", "b", "c", "d"), SIDE, "grouped", 0), folder / "model.safetensors")
@@ -46,6 +48,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "metrics.json").write_text(json.dumps(facts))
     run(PARAMS, workspace)
     return workspace
+
+
+@pytest.fixture
+def copied(workspace: Path, empty_store: Path, tmp_path: Path) -> Path:
+    """A workspace of a test's own."""
+    shutil.copytree(workspace, tmp_path / "w", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    shutil.copy(empty_store, tmp_path / "w")
+    return tmp_path / "w"
 
 
 def save_doubling(path: Path, kind: int = TensorProto.UINT8, batch: str | int = "batch") -> None:
@@ -69,13 +79,12 @@ def test_the_bench_has_one_row_per_runtime_and_batch(workspace: Path) -> None:
     assert pd.read_csv(workspace / layout.BENCH_CSV)["batch"].tolist() == [1, 4] * len(timed)
 
 
-def test_a_network_that_does_not_run_leaves_the_earlier_bench(workspace: Path, tmp_path: Path) -> None:
-    shutil.copytree(workspace, tmp_path / "w", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
-    before = (tmp_path / "w" / layout.BENCH_JSON).read_bytes()
-    (tmp_path / "w" / layout.baseline("grouped") / "model.onnx").write_text("no network")
+def test_a_network_that_does_not_run_leaves_the_earlier_bench(copied: Path) -> None:
+    before = (copied / layout.BENCH_JSON).read_bytes()
+    (copied / layout.baseline("grouped") / "model.onnx").write_text("no network")
     with pytest.raises(ArtifactError, match=r"model\.onnx is not an ONNX network"):
-        run(PARAMS, tmp_path / "w")
-    assert (tmp_path / "w" / layout.BENCH_JSON).read_bytes() == before
+        run(PARAMS, copied)
+    assert (copied / layout.BENCH_JSON).read_bytes() == before
 
 
 def test_files_of_a_user_s_own_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,10 +145,10 @@ def test_files_of_the_engine_are_held_against_a_portable_reference(tmp_path: Pat
 
 
 def test_a_runtime_that_is_not_here_is_passed_over_and_said(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(workspace, tmp_path / "w", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
     monkeypatch.setattr(EngineRuntime, "missing", lambda self: "the library is missing.")
-    run(PARAMS, tmp_path / "w")
-    assert read_bench(tmp_path / "w" / layout.BENCH_JSON).runtimes == ("onnxruntime", "torch")
+    monkeypatch.setattr("hscc.pipeline.benchmark.measurement.peak_memory", lambda *_: Peaks(30.0, {1: 20.0, 4: 25.0}))
+    run(PARAMS, copied)
+    assert read_bench(copied / layout.BENCH_JSON).runtimes == ("onnxruntime", "torch")
     assert "not timed in engine: the library is missing." in capsys.readouterr().out

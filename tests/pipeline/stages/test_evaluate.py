@@ -118,8 +118,9 @@ def evaluated(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def workspace(evaluated: Path, tmp_path: Path) -> Path:
+def workspace(evaluated: Path, empty_store: Path, tmp_path: Path) -> Path:
     shutil.copytree(evaluated, tmp_path / "workspace", ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    shutil.copy(empty_store, tmp_path / "workspace")
     return tmp_path / "workspace"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def params(*cells: str, batch: int = 1) -> Params:
 
 
 @pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Budget]:
+def planned(empty_store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Budget]:
     """Budgets that were planned for, in order; `tmp_path` becomes a workspace."""
     network = tiny_network()
     calibration = calibrate(network, tiny_images().split(16), cells=2)
@@ -41,6 +42,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Budget]:
     monkeypatch.setattr(latency, "load_dense", lambda path: (network, None))
     monkeypatch.setattr(latency, "load_calibration", lambda path: calibration)
     monkeypatch.setattr(latency, "plan", fake)
+    shutil.copy(empty_store, tmp_path)
     moments = tmp_path / layout.MOMENTS
     moments.parent.mkdir(parents=True)
     moments.write_text("moments")

@@ -60,8 +60,9 @@ def write_optional(workspace: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reported(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copy(empty_store, workspace)
     write_needed(workspace)
     write_optional(workspace)
     write(workspace / layout.FIGURES / "of-an-earlier-grid.svg", "<svg/>")
@@ -105,28 +106,34 @@ def test_the_run_keeps_page_and_figures_and_the_page_names_the_run(reported: Pat
     assert found.info.run_id in (reported / layout.REPORT).read_text(encoding="utf-8")
 
 
-def test_what_evaluate_writes_is_enough(tmp_path: Path) -> None:
-    write_needed(tmp_path)
-    run(PARAMS, tmp_path)
-    html = (tmp_path / layout.REPORT).read_text(encoding="utf-8")
+@pytest.fixture
+def workspace(empty_store: Path, tmp_path: Path) -> Path:
+    shutil.copy(empty_store, tmp_path)
+    return tmp_path
+
+
+def test_what_evaluate_writes_is_enough(workspace: Path) -> None:
+    write_needed(workspace)
+    run(PARAMS, workspace)
+    html = (workspace / layout.REPORT).read_text(encoding="utf-8")
     assert html.count('class="note absent"') == 6
 
 
 @pytest.mark.parametrize("missing", [layout.RESULTS_JSON, layout.PREDICTIONS])
-def test_what_must_be_there_is_named_and_an_earlier_report_stays(tmp_path: Path, missing: Path) -> None:
-    write_needed(tmp_path)
-    write(tmp_path / layout.REPORT, "earlier")
-    (tmp_path / missing).unlink()
+def test_what_must_be_there_is_named_and_an_earlier_report_stays(workspace: Path, missing: Path) -> None:
+    write_needed(workspace)
+    write(workspace / layout.REPORT, "earlier")
+    (workspace / missing).unlink()
     with pytest.raises(ArtifactError, match="hscc evaluate"):
-        run(PARAMS, tmp_path)
-    assert (tmp_path / layout.REPORT).read_text() == "earlier"
+        run(PARAMS, workspace)
+    assert (workspace / layout.REPORT).read_text() == "earlier"
 
 
-def test_a_picture_that_is_missing_leaves_the_earlier_report(tmp_path: Path) -> None:
-    write_needed(tmp_path)
-    write(tmp_path / layout.INSIGHT_JSON, write_record(insight(tmp_path / layout.INSIGHT)))
-    write(tmp_path / layout.REPORT, "earlier")
-    shutil.rmtree(tmp_path / layout.INSIGHT)
+def test_a_picture_that_is_missing_leaves_the_earlier_report(workspace: Path) -> None:
+    write_needed(workspace)
+    write(workspace / layout.INSIGHT_JSON, write_record(insight(workspace / layout.INSIGHT)))
+    write(workspace / layout.REPORT, "earlier")
+    shutil.rmtree(workspace / layout.INSIGHT)
     with pytest.raises(ArtifactError, match="run `hscc insight` again"):
-        run(PARAMS, tmp_path)
-    assert (tmp_path / layout.REPORT).read_text() == "earlier"
+        run(PARAMS, workspace)
+    assert (workspace / layout.REPORT).read_text() == "earlier"

@@ -67,13 +67,14 @@ def _row(path: str, label: str, digest: str, split: str, group: int) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def killed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def killed(inputs: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A workspace in which the stage was killed at its second setting and then run again; what the second run tried.
 
     The last setting's budget is out of its reach.
     """
     workspace = tmp_path_factory.mktemp("killed") / "workspace"
     shutil.copytree(inputs, workspace)
+    shutil.copy(empty_store, workspace)
     tried: list[str] = []
 
     def watched(setting: Setting, calibration: Calibration, dense: DenseReference, seed: int) -> Trial:

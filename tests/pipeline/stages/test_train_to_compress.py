@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +34,9 @@ SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
+    shutil.copy(empty_store, root)
     rng = np.random.default_rng(0)
     rows = []
     for index in range(80):
@@ -72,7 +77,7 @@ def params() -> Params:
     }
     content["calibrate"] |= {"images": 40, "cells": 2, "batch_size": 16}
     content["tradeoff"]["calibrations"] = []
-    content["compress"]["finetune"] |= {"epochs": 1, "batch_size": 16, "precision": "fp32"}
+    content["compress"]["finetune"] |= {"epochs": 1, "batch_size": 16, "trial_steps": 1, "precision": "fp32"}
     return Params.model_validate(content)
 
 
@@ -81,6 +86,24 @@ def trained(workspace: Path, params: Params) -> Path:
     train.run(params, workspace, protocol="grouped")
     calibrate.run(params, workspace)
     return workspace
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that was made, a copy of its folder, and what the stage printed."""
+
+    name: str
+    folder: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def made(trained: Path, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    cell, folder = parse_cell("tucker-macs3-seed0"), tmp_path_factory.mktemp("made") / "cell"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        compress.run(params, trained, cell=cell)
+    shutil.copytree(trained / layout.cell(cell.name), folder)
+    return Cell(cell.name, folder, said.getvalue())
 
 
 def test_train_writes_what_the_graph_names(trained: Path) -> None:
@@ -95,10 +118,12 @@ def test_train_writes_what_the_graph_names(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["global_svd", "tucker"])  # hscc, which searches: test_volumes
-def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params, method: str) -> None:
-    cell = parse_cell(f"{method}-macs3-seed0")
-    compress.run(params, trained, cell=cell)
-    folder = trained / layout.cell(cell.name)
+def test_compress_writes_a_cell_within_its_budget(trained: Path, made: Cell, params: Params, method: str) -> None:
+    folder = made.folder
+    if method != "tucker":
+        cell = parse_cell(f"{method}-macs3-seed0")
+        compress.run(params, trained, cell=cell)
+        folder = trained / layout.cell(cell.name)
     assert {path.name for path in folder.iterdir()} == {"metrics.json", "model.onnx", "model.safetensors", "plan.json"}
     metrics = json.loads((folder / "metrics.json").read_text())
     dense = json.loads((trained / layout.train_metrics("grouped")).read_text())
@@ -110,7 +135,7 @@ def test_compress_writes_a_cell_within_its_budget(trained: Path, params: Params,
 
 
 def test_images_without_labels_are_learnt_from_too(
-    trained: Path, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, made: Cell, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(1)
     for index in range(40):
@@ -118,19 +143,18 @@ def test_images_without_labels_are_learnt_from_too(
     unlabelled = Unlabelled(folder=tmp_path, md5=directory_hash(hash_files(tmp_path)))
     tuning = params.compress.finetune.model_copy(update={"unlabelled": unlabelled})
     more = params.model_copy(update={"compress": params.compress.model_copy(update={"finetune": tuning})})
-    cell = parse_cell("tucker-macs3-seed1")
-    compress.run(params, trained, cell=cell)
-    without = load_file(trained / layout.cell(cell.name) / "model.safetensors")
-    assert "without labels" not in capsys.readouterr().out
-    compress.run(more, trained, cell=cell)
+    without = load_file(made.folder / "model.safetensors")
+    assert "without labels" not in made.said
+    compress.run(more, trained, cell=parse_cell(made.name))
     assert "40 images without labels beside the 64 for training" in capsys.readouterr().out
-    found = load_file(trained / layout.cell(cell.name) / "model.safetensors")
+    found = load_file(trained / layout.cell(made.name) / "model.safetensors")
     assert any(not torch.equal(without[key], found[key]) for key in found)
 
 
-def test_an_old_cell_survives_a_failing_run(trained: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = parse_cell("tucker-macs2-seed0")
-    compress.run(params, trained, cell=cell)
+def test_an_old_cell_survives_a_failing_run(
+    trained: Path, made: Cell, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = parse_cell(made.name)
     before = (trained / layout.cell(cell.name) / "metrics.json").read_bytes()
     monkeypatch.setattr(compress, "simplify_file", lambda path: path.rename(path))  # fails while the files are written
     monkeypatch.setattr(compress, "write_onnx", lambda *_: None)
@@ -149,16 +173,15 @@ def test_a_cell_whose_plan_was_not_made_says_how_to_get_it(trained: Path, params
             compress.run(params, trained, cell=parse_cell("hscc-latency5-seed0"))
 
 
-def test_half_of_a_private_cache_is_made_anew(trained: Path, params: Params) -> None:
-    compress.run(params, trained, cell=parse_cell("tucker-macs4-seed0"))
-    weights = trained / layout.cell("tucker-macs4-seed0") / "model.safetensors"
-    before = load_file(weights)
+def test_half_of_a_private_cache_is_made_anew(trained: Path, made: Cell, params: Params) -> None:
+    weights = trained / layout.cell(made.name) / "model.safetensors"
+    before = load_file(made.folder / "model.safetensors")
     caches = [*(trained / layout.TEACHER_LOGITS).glob("*.safetensors"), *(trained / layout.IMAGE_CACHE).glob("*.npy")]
     assert {cache.suffix for cache in caches} == {".safetensors", ".npy"}
     for bytes_left in (0, 40):
         for cache in caches:
             os.truncate(cache, bytes_left)
-        compress.run(params, trained, cell=parse_cell("tucker-macs4-seed0"))
+        compress.run(params, trained, cell=parse_cell(made.name))
         after = load_file(weights)
         assert all(torch.equal(before[name], after[name]) for name in before)
 

@@ -151,8 +151,11 @@ def thin_out(data: Path) -> None:
         (truncate, "cannot be decoded as an image: Training/glioma_tumor/image (2).jpg (restore with `hscc fetch`"),
         (add_text, "cannot be decoded as an image: Testing/no_tumor/notes.jpg (restore"),
         (empty_folder, "missing, or without an image: Testing/pituitary_tumor (fill"),
-        (add_class, "in no known class folder: Training/cyst/image (0).jpg, Training/cyst/image (1).jpg, "),
-        (add_class, "and 9 more (move to one of glioma_tumor, "),
+        (
+            add_class,
+            "in no known class folder: Training/cyst/image (0).jpg, Training/cyst/image (1).jpg, "
+            "Training/cyst/image (10).jpg and 9 more (move to one of glioma_tumor, ",
+        ),
         (shrink, "width not 64 to 4096 pixels: Training/no_tumor/small.png (replace"),
         (thin_out, "fewer than 12 images of a class: pituitary_tumor (add images"),
     ],

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from hscc.errors import DataError
 from hscc.networks.storage import load_dense
 from hscc.pipeline import layout
+from hscc.pipeline.benchmark.peak_memory import Peaks
 from hscc.pipeline.commands import predict
 from hscc.pipeline.data.formats.levels import resize_volume
 from hscc.pipeline.data.manifest import read_manifest
@@ -80,7 +81,10 @@ def workspace(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration images are few")
-def test_the_graph_runs_on_volumes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_graph_runs_on_volumes(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hscc.pipeline.benchmark.measurement.peak_memory", lambda *_: Peaks(30.0, {1: 20.0}))
     settings = params()
     validate.run(settings, workspace)
     manifest = read_manifest(workspace / layout.MANIFEST)
