@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -70,8 +70,8 @@ def main(
     """Run the paper's methods under every split protocol but that of params.yaml."""
     try:
         with contextlib.chdir(workspace):
-            own = read_params(layout.PARAMS).data.protocol
-            others = [protocol for protocol in get_args(Protocol) if protocol != own]
+            data = read_params(layout.PARAMS).data
+            others = [protocol for protocol in data.protocols if protocol != data.protocol]
             for kept in run(Path.cwd(), others):
                 typer.echo(kept)
     except HSCCError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hscc.errors import HSCCError
 from hscc.pipeline import layout
 from hscc.pipeline.params import read_params
 from hscc.pipeline.tracking import send_backlog
 
 
 def run(workspace: Path = Path(".")) -> list[str]:
-    """Send everything that waits; returns one line per run that was sent.
+    """Send everything that waits; returns one line per run and registration that was sent.
 
     Raises
     ------
@@ -22,4 +23,7 @@ def run(workspace: Path = Path(".")) -> list[str]:
         from hscc.pipeline.stages import register  # imports torch
 
         register.run(read_params(workspace / layout.PARAMS), workspace)
+        if (workspace / layout.POSTPONED_REGISTRATION).is_file():
+            raise HSCCError("the registration still waits for the MLflow registry; start it, then `hscc track` again.")
+        sent.append("registration: done")
     return sent

@@ -67,11 +67,16 @@ def list_files(root: Path) -> list[str]:
         raise DataError(
             f"the data folder {root} does not exist; run `hscc fetch` (or `hscc phantom {root}`) to make it."
         )
-    paths = sorted(
-        (Path(folder) / name).relative_to(root).as_posix()
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-    )
+    paths = []
+    for folder, inner, names in os.walk(root):
+        linked = next((name for name in inner if (Path(folder) / name).is_symlink()), None)
+        if linked is not None:
+            raise DataError(
+                f"{Path(folder) / linked} is a link to a folder, whose changes DVC would not notice; put the folder "
+                "itself there, or make the workspace with `hscc init --copy`."
+            )
+        paths += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    paths.sort()
     if not paths:
         raise DataError(
             f"the data folder {root} holds no file; run `hscc fetch` (or `hscc phantom {root}`) to fill it."

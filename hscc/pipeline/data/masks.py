@@ -15,6 +15,7 @@ from PIL import Image
 
 from hscc.errors import ArtifactError, DataError
 from hscc.files import replacing
+from hscc.pipeline.data.formats.pictures import DAMAGE
 from hscc.pipeline.data_spec import IMAGE_LABEL, MaskSpec
 
 MASK, FIELD, MASK_SHA256 = "mask", "field", "mask_sha256"  # columns of the manifest
@@ -83,7 +84,7 @@ def inspect_masks(frame: pd.DataFrame, root: Path, spec: MaskSpec) -> pd.DataFra
         content = hashlib.sha256(repr(sorted(spec.values.items())).encode())  # later stages see other values by it
         for place in filter(None, (row.mask, row.field)):
             levels = _read(root / str(place))
-            if levels.shape != (row.height, row.width):
+            if row.decodable and levels.shape != (row.height, row.width):
                 raise DataError(
                     f"{root / str(place)} is {levels.shape[1]} x {levels.shape[0]} pixels and its image {row.path} "
                     f"{row.width} x {row.height}; replace one of them."
@@ -170,5 +171,5 @@ def _read(path: Path, sides: Sequence[int] | None = None) -> npt.NDArray[np.uint
             if sides is not None:
                 grey = grey.resize((sides[1], sides[0]), Image.Resampling.NEAREST)
             return np.asarray(grey)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a mask ({error}); restore it as PNG, GIF, TIFF or BMP.") from error

@@ -330,7 +330,7 @@ def importance_pictures(
         if name in means:
             own = total[:, number]
             texts = [f"{round(value, 2) + 0.0:+.2f}" for value in own]  # never minus zero; the font has no true minus
-            picture = f"importance-{last.layer.name}-{name}.png"
+            picture = f"importance-{last.layer.name}-{number}.png"  # a class may have a slash in its name
             cells = in_plane(last.region)
             pictures[picture] = cells_over(means[name], own[cells], cells, texts, float(total.max()))
             index.append({"layer": last.layer.name, "class": name, "picture": picture})

@@ -136,7 +136,8 @@ def read_evidence(path: Path) -> pd.DataFrame:
     """
     try:
         types = {name: "int64" if name in _NUMBERS else "str" for name in COLUMNS}
-        frame = pd.read_csv(path, dtype=types)
+        numbers = {name: [""] for name in ("value", "dense_value")}  # elsewhere a class may be called None or NA
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=numbers)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} is not the evidence of a version ({error}); register the model again.") from error
     of_targets = set(TARGET_COLUMNS) <= set(frame) and any(name.startswith(TRUTH) for name in map(str, frame))

@@ -127,8 +127,8 @@ def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tu
     Returns
     -------
     Resampled or None
-        Challenger minus champion; None where they have fewer than two images in common, or one of them did not keep
-        what the score needs.
+        Challenger minus champion; None where they have images of fewer than two groups in common, or one of them did
+        not keep what the score needs.
     int
         The number of images in common.
     """
@@ -142,7 +142,7 @@ def compare(challenger: Standing, champion: Standing | None, rules: Rules) -> tu
             on=IMAGE,
             validate="one_to_one",
         )
-    if len(pairs) < 2:
+    if pairs["group"].nunique() < 2:  # drawn again, one group is the same sample
         return None, len(pairs)
     weights = bootstrap_weights(pairs["group"].to_numpy(np.int64), rules.resamples, rules.seed)
     own, other = (_resampled(pairs, prefix, weights, rules) for prefix in ("", _OTHER))
@@ -205,7 +205,12 @@ def _score(challenger: Standing, champion: Standing | None, rules: Rules) -> Fin
     if images < max(rules.min_images, 2):
         return Finding(name, False, f"shares {images} test images with {against}, {rules.min_images} are required")
     if difference is None:
-        return Finding(name, False, f"cannot be compared with {against}: one of them kept no probabilities")
+        return Finding(
+            name,
+            False,
+            f"cannot be compared with {against}: one of them kept no probabilities, or all common images are of one "
+            "group",
+        )
     low, high = interval(difference.draws)
     text = (
         f"{100 * difference.value:+.2f} points against {against} on {images} common images "

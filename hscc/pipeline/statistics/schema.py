@@ -440,10 +440,12 @@ class Results(Record):
         ]
 
     def candidates(self) -> list[NetworkRow]:
-        """Compressed networks that may be deployed: no controls, and of the first seed, which was timed."""
+        """Compressed networks that may be deployed: no controls, and of their first seed, which was timed."""
         found = self.compressed()
-        first = min((row.seed for row in found), default=0)
-        return [row for row in found if row.role == "compared" and row.seed == first]
+        first: dict[tuple[str, AskedBudget], int] = {}
+        for row in found:
+            first[row.method, row.budget] = min(row.seed, first.get((row.method, row.budget), row.seed))
+        return [row for row in found if row.role == "compared" and row.seed == first[row.method, row.budget]]
 
     def int8_of(self, row: NetworkRow) -> NetworkRow | None:
         """Int8 variant of a network."""
@@ -460,10 +462,12 @@ class Results(Record):
         found = []
         difference = row.against_dense.primary if row.against_dense else Estimate(value=0.0)
         allowed = self.requirements.max_drop
-        if -(difference.value or 0.0) > allowed:
+        if difference.value is None:
+            found.append(f"has no {score_label(self.score)} on these test images, so that its loss is not known")
+        elif -difference.value > allowed:
             low, high = (100 * (end or 0.0) for end in (difference.low, difference.high))
             found.append(
-                f"loses {-100 * (difference.value or 0.0):.2f} points of {score_label(self.score)} (95 % interval of "
+                f"loses {-100 * difference.value:.2f} points of {score_label(self.score)} (95 % interval of "
                 f"the difference {low:+.2f} to {high:+.2f}), {100 * allowed:.2f} are allowed"
             )
         if row.macs_ratio < self.requirements.min_macs_ratio:
@@ -487,8 +491,10 @@ class Results(Record):
         requirements it is the candidate nearest to the dense network on validation, and `shortfalls` says what it
         lacks.
         """
-        passing = self.passing()
-        return passing[0] if passing else min(self.candidates(), key=lambda row: (row.validation.kl, row.name))
+        passing, candidates = self.passing(), self.candidates()
+        if not candidates:
+            raise ArtifactError("compress.cells of params.yaml has controls only; add a method that may be deployed.")
+        return passing[0] if passing else min(candidates, key=lambda row: (row.validation.kl, row.name))
 
 
 def read_results(path: Path) -> Results:

@@ -8,9 +8,11 @@ A journal belongs to one process at a time; its lock ends with the process.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -166,8 +168,15 @@ class Journal:
 
     def add(self, event: Event) -> None:
         """Append an event; it waits until `mark_arrived`."""
-        with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"do": event_kind(event), **asdict(event)}) + "\n")
+        path = self._folder / "events.jsonl"
+        size = path.stat().st_size if path.is_file() else 0
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"do": event_kind(event), **asdict(event)}) + "\n")
+        except OSError:
+            with suppress(OSError):  # of a full disk: the next event must not go on in half a line
+                os.truncate(path, size)
+            raise
         self._events.append(event)
 
     def waiting(self) -> list[Event]:

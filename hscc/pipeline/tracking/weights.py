@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import shutil
+import tempfile
 from pathlib import Path
 
 from hscc.errors import ArtifactError, ParamsError, first_line
@@ -36,9 +37,11 @@ def weights_file(name: str, workspace: Path) -> Path:
         if not path.is_file():
             raise ParamsError(f"train.weights in params.yaml names {path}, which does not exist; correct one of them.")
         return path
-    folder = workspace / layout.SCRATCH / "weights" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    place = workspace / layout.SCRATCH / "weights"
+    place.mkdir(parents=True, exist_ok=True)
+    # Of its own: stages that run side by side fetch the same weights.
+    folder = Path(tempfile.mkdtemp(dir=place))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return _only_weights(_download(name, folder, tracking_uri(workspace)), name)
 
 

@@ -13,6 +13,7 @@ import yaml
 from hscc.errors import DataError, HSCCError, first_few
 from hscc.files import replace_text
 from hscc.pipeline import layout
+from hscc.pipeline.data.listing import list_files
 from hscc.pipeline.data.sources.pin import PIN, directory_hash, hash_files
 from hscc.pipeline.provenance import git
 
@@ -135,6 +136,7 @@ def bring_data(folder: Path, data: Path, *, copy: bool) -> None:
     if copy:
         run_dvc(folder, "add", "--quiet", str(layout.DATA))
         return
+    list_files(data)  # refuses what the pin would not see
     files = hash_files(data)
     size = sum((data / path).stat().st_size for path in files)
     out = {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hscc.errors import DataError
 from hscc.pipeline.data.images import labels_of, load_images
-from hscc.pipeline.data.listing import list_images
+from hscc.pipeline.data.listing import list_files, list_images
 from hscc.pipeline.data.manifest import group_near_copies, read_manifest, scan, write_manifest
 from hscc.pipeline.data.splits import assign_splits
 from hscc.pipeline.data_spec import DataSpec
@@ -142,3 +142,13 @@ def test_folders_without_an_official_split_hold_the_classes(tmp_path: Path) -> N
     assert listed["label"].tolist() == ["mole", "scar", "scar"]
     assert listed["official_split"].tolist() == ["", "", ""]
     assert listed["subject"].tolist() == ["p1", "", "p1"]
+
+
+def test_a_link_to_a_folder_is_refused_since_its_changes_would_not_be_seen(tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere/1.png", 1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mole").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(DataError, match="link"):
+        list_files(tmp_path / "data")
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert list_files(tmp_path / "linked") == ["1.png"]  # the data folder itself may be one

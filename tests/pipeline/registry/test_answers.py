@@ -41,6 +41,14 @@ def test_images_are_named_by_their_bytes_and_copies_are_distinguished(tmp_path: 
     pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.csv"), frame)
 
 
+def test_a_class_may_have_a_name_that_means_nothing_elsewhere(tmp_path: Path) -> None:
+    names = {"x": "None", "y": "NA"}
+    told = PREDICTIONS.replace({"label": names}).rename(columns={f"logit_{old}": f"logit_{names[old]}" for old in "xy"})
+    frame = evidence_frame(told, MANIFEST, "hscc-macs6-seed0", "grouped")
+    frame.to_csv(tmp_path / "evidence.csv", index=False)
+    pd.testing.assert_frame_equal(read_evidence(tmp_path / "evidence.csv"), frame)
+
+
 def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ArtifactError, match="tucker-6-0"):
         evidence_frame(PREDICTIONS, MANIFEST, "tucker-6-0", "grouped")

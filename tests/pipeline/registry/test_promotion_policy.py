@@ -79,6 +79,12 @@ def test_little_evidence_refuses_as_a_loss_does() -> None:
     assert "accuracy" in failed(judge(standing(wrong=ours), standing("1", theirs), RULES))
 
 
+def test_images_of_one_group_are_no_evidence() -> None:
+    one = evidence({1}).assign(group=7)
+    assert compare(standing(evidence=one), standing("1"), RULES)[0] is None
+    assert "accuracy" in failed(judge(standing(evidence=one), standing("1", evidence=one), RULES))
+
+
 def test_errors_that_both_make_cancel() -> None:
     both = set(range(0, 400, 8))
     difference, _ = compare(standing(wrong=both), standing("1", both), RULES)

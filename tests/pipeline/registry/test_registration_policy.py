@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hscc.pipeline.registry.registration_policy import decide
-from hscc.pipeline.statistics.schema import NetworkRow
+from hscc.pipeline.statistics.schema import Estimate, NetworkRow
 from tests.pipeline.rows import results, row
 
 LIMITS = ("accuracy", "MACs", "batch 1")
@@ -14,6 +14,14 @@ LIMITS = ("accuracy", "MACs", "batch 1")
 def shortfalls(**changes: object) -> list[str]:
     network = row(**changes)
     return results(network).shortfalls(network)
+
+
+def test_a_score_that_is_not_defined_is_no_pass() -> None:
+    network = row()
+    assert network.against_dense is not None
+    compared = network.against_dense.model_copy(update={"scores": {"accuracy": Estimate(value=None)}})
+    undefined = network.model_copy(update={"against_dense": compared})
+    assert any("not known" in reason for reason in results(undefined).shortfalls(undefined))
 
 
 def test_the_fastest_that_passes_is_registered() -> None:

@@ -49,6 +49,13 @@ def test_controls_and_further_seeds_are_no_candidates() -> None:
     assert [each.name for each in made(*rows).candidates()] == ["a-macs6-seed0"]
 
 
+def test_the_first_seed_is_that_of_a_method_at_a_budget() -> None:
+    rows = [row("a", seed=1), row("a", seed=2), row("b"), row("random", role="control")]
+    assert [each.name for each in made(*rows).candidates()] == ["a-macs6-seed1", "b-macs6-seed0"]
+    with pytest.raises(ArtifactError, match="controls only"):
+        made(row("random", role="control")).chosen()
+
+
 def test_the_test_split_does_not_choose_the_network() -> None:
     flattered = row("tucker", accuracy=Estimate(value=0.99), difference=(0.09, 0.05, 0.12), val_kl=0.2)
     assert made(flattered, row("hscc")).chosen().method == "hscc"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -187,6 +190,30 @@ def test_a_journal_cut_short_by_a_kill_is_read_up_to_there(
         run.metrics({"loss": 2.0}, step=0)
     (events,) = (tmp_path / JOURNALS).glob("*/events.jsonl")
     events.write_text(events.read_text() + '{"do": "metr')
+    client = come_back(monkeypatch, tmp_path)
+    send_backlog(tmp_path)
+    assert runs_of(client)["train-a"].data.metrics == {"loss": 2.0}
+
+
+def test_an_event_that_a_full_disk_cut_short_does_not_spoil_the_next(
+    down: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = Path.open
+
+    def cut_short(path: Path, *given: Any, **named: Any) -> Any:
+        file = real(path, *given, **named)
+        if path.name == "events.jsonl":
+            file.write('{"do": "metr')
+            file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    with stage_run("train", "a", {}, workspace=tmp_path) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", cut_short)
+            with suppress(OSError):
+                run.metrics({"loss": 3.0}, step=0)
+        run.metrics({"loss": 2.0}, step=1)
     client = come_back(monkeypatch, tmp_path)
     send_backlog(tmp_path)
     assert runs_of(client)["train-a"].data.metrics == {"loss": 2.0}

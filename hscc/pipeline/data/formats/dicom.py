@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,17 @@ from hscc.pipeline.data.formats.base import Format, Image, UnreadableError, Valu
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _ENDINGS = (".dcm", ".dicom", ".ima")
 # What pydicom and its decoders raise on damaged or unknown content.
-_DAMAGE = (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _GAP = 1.5  # of the usual distance of slices: a larger one lacks a slice
 
 
@@ -30,7 +42,8 @@ class Dicom(Format):
         """Decide by the name, where it has no ending by the first bytes; a folder is a series."""
         if path.suffix.lower() in _ENDINGS or path.is_dir():
             return True
-        if path.suffix or not path.is_file():
+        by_uid = path.suffix[1:].isdigit()  # 1.2.840.113619.2.55.3 has no ending
+        if (path.suffix and not by_uid) or not path.is_file():
             return False
         with path.open("rb") as file:
             return is_dicom(file.read(_MAGIC_AT + len(_MAGIC)))

@@ -24,19 +24,19 @@ def to_levels(image: Image, window: Window | None = None) -> Levels:
     image : Image
         With finite values.
     window : (float, float), optional
-        Values that become black and white; those outside are cut off. Without it uint8 stay as they are, other values
-        are scaled by the file's own window or, where it has none, from their percentile 0.5 to their percentile 99.5.
+        Values that become black and white; those outside are cut off. uint8 stay as they are; without a window other
+        values are scaled by the file's own window or, where it has none, from their percentile 0.5 to 99.5.
 
     Returns
     -------
     ndarray of uint8, shape of ``image.values``
     """
-    if window is not None:
+    if image.values.dtype == np.uint8:
+        levels = image.values
+    elif window is not None:
         levels = stretch(image.values, *window)
     elif image.shown is not None:
         levels = stretch(image.shown, float(image.shown.min()), float(image.shown.max()))
-    elif image.values.dtype == np.uint8:
-        levels = image.values
     else:
         low, high = np.percentile(image.values, _CONTRAST)
         levels = stretch(image.values, float(low), float(high))

@@ -12,6 +12,7 @@ import hashlib
 import io
 import threading
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from hscc.errors import DataError
 from hscc.pipeline.data.formats.base import Format, Image, UnreadableError, Values
 
 _IMAGES, _LABELS = "images", "labels"
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class NumpyArrays(Format):

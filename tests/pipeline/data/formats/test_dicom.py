@@ -41,6 +41,13 @@ def test_a_folder_is_one_volume_sorted_by_position(tmp_path: Path) -> None:
     assert size == sum(path.stat().st_size for path in folder.iterdir()) and len(digest) == 64
 
 
+def test_a_file_named_by_its_uid_is_known_by_its_bytes(tmp_path: Path) -> None:
+    found, other = tmp_path / "1.2.840.113619.2.55.3", tmp_path / "notes.2"
+    found.write_bytes(dicom(SLICES[0]))
+    other.write_text("not an image")
+    assert Dicom().takes(found) and not Dicom().takes(other)
+
+
 def test_slices_without_positions_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     folder = tmp_path / "p1"
     folder.mkdir()

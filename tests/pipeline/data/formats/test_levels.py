@@ -30,6 +30,7 @@ def test_levels_rise_with_the_values_and_end_at_the_window(values: np.ndarray, l
 
 def test_levels_of_8_bits_stay_and_16_bits_without_a_window_are_spread() -> None:
     assert to_levels(Image(VOLUME, "uint8")) is VOLUME
+    assert to_levels(Image(VOLUME, "uint8"), (-160, 240)) is VOLUME
     deep = to_levels(Image(VOLUME.astype(np.uint16) * 100, "uint16"))
     assert (deep.min(), deep.max()) == (0, 255)
 
