@@ -36,6 +36,8 @@ class Evidence:
         Number N of test images.
     primary : str
         Name of the primary score, one of `scores`.
+    groups : ndarray of int64, shape (N,), or None
+        Of images that belong together, where they are known.
     """
 
     scores: Mapping[str, Resampled]
@@ -43,6 +45,7 @@ class Evidence:
     correct: npt.NDArray[np.bool_] | None
     images: int
     primary: str = "accuracy"
+    groups: Ints | None = None
 
 
 def gather(
@@ -53,6 +56,7 @@ def gather(
     classes: Sequence[str],
     metrics: Sequence[str] = SCORES,
     primary: str = "accuracy",
+    groups: Ints | None = None,
 ) -> Evidence:
     """Score a classifier and resample its scores.
 
@@ -70,6 +74,8 @@ def gather(
         Names in `METRICS`.
     primary : str
         The one of them by which networks are judged.
+    groups : ndarray of int64, shape (N,), optional
+        Of images that belong together; each image alone where absent.
     """
     probabilities = softmax(logits.astype(np.float64), axis=1)
     predicted = logits.argmax(axis=1)
@@ -80,7 +86,7 @@ def gather(
         score: {name: Resampled.of(found[:, index]) for index, name in enumerate(classes)}
         for score, found in class_scores(labels, probabilities, weights).items()
     }
-    return Evidence(scores, by_class, predicted == labels, len(labels), primary)
+    return Evidence(scores, by_class, predicted == labels, len(labels), primary, groups)
 
 
 def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
@@ -98,7 +104,7 @@ def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
     f1, other = (each.by_class.get("f1", {}) for each in (first, second))
     p_value = None
     if first.primary == "accuracy" and first.correct is not None and second.correct is not None:
-        p_value = mcnemar(first.correct, second.correct)
+        p_value = mcnemar(first.correct, second.correct, first.groups)
     return Comparison(
         against=against,
         score=first.primary,
@@ -109,23 +115,31 @@ def compare(first: Evidence, second: Evidence, against: str) -> Comparison:
     )
 
 
-def mcnemar(first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_]) -> float:
+def mcnemar(
+    first_correct: npt.NDArray[np.bool_], second_correct: npt.NDArray[np.bool_], groups: Ints | None = None
+) -> float:
     """Exact McNemar test that two networks err equally often on the same images.
 
-    McNemar, Psychometrika 12 (1947); exact form as the binomial test of the images on which just one is right.
+    McNemar, Psychometrika 12 (1947); exact form as the binomial test of the images on which just one is right. Images
+    of one group, such as a patient's, tend to err together: each group has one vote, for the network that has more of
+    them right (a sign test over groups).
 
     Parameters
     ----------
     first_correct, second_correct : ndarray of bool, shape (N,)
         Whether either network has each image right.
+    groups : ndarray of int64, shape (N,), optional
+        Of the images; each alone where absent.
 
     Returns
     -------
     float
         Two-sided p value; 1 when the networks are right and wrong on the same images.
     """
-    only_first = int(np.sum(first_correct & ~second_correct))
-    only_second = int(np.sum(second_correct & ~first_correct))
+    more = first_correct.astype(np.int64) - second_correct.astype(np.int64)
+    if groups is not None:
+        more = np.bincount(np.unique(groups, return_inverse=True)[1], more)
+    only_first, only_second = int(np.sum(more > 0)), int(np.sum(more < 0))
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)

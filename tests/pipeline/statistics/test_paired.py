@@ -23,6 +23,15 @@ def test_mcnemar_is_a_symmetric_probability(first: np.ndarray, second: np.ndarra
     assert 0 < mcnemar(first, second) <= 1
 
 
+@given(BOOLS, BOOLS)
+def test_a_group_has_one_vote_however_many_images_it_has(first: np.ndarray, second: np.ndarray) -> None:
+    each = np.arange(len(first))
+    assert mcnemar(first, second, each) == mcnemar(first, second)
+    often = np.repeat(each, 7)
+    assert mcnemar(first[often], second[often], often) == mcnemar(first, second)
+    assert mcnemar(first, second, np.zeros(len(first), dtype=np.int64)) == 1.0
+
+
 @given(BOOLS)
 def test_mcnemar_finds_nothing_between_equals(correct: np.ndarray) -> None:
     assert mcnemar(correct, correct) == 1.0

@@ -42,7 +42,8 @@ class ClassificationAssessment(Assessment[Logits]):
         """See `Assessment`; with the metrics of ``evaluate.metrics``."""
         settings, classes = self.params.evaluate, self.params.data.classes
         metrics = (*self.metrics, *settings.metrics)
-        return gather(self._labels[rows], answers, dense, weights, classes, metrics, settings.score)
+        groups = self.manifest["group"].to_numpy(np.int64)[rows]
+        return gather(self._labels[rows], answers, dense, weights, classes, metrics, settings.score, groups)
 
     def sample(self, rows: Ints, count: int, seed: int) -> Ints:
         """See `Assessment`; balanced over the classes."""
