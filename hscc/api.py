@@ -30,6 +30,10 @@ from hscc.structures.dense import DENSE
 if TYPE_CHECKING:
     from hscc.budgets.latency_table import LatencyTable
 
+_GEOMETRY = (
+    "in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation",
+    "groups", "padding_mode",
+)  # fmt: skip
 _USED = 0.98  # of a limit: less needs a reason
 
 
@@ -233,6 +237,9 @@ def assemble(model: nn.Module, plan: Plan) -> nn.Module:
         if entry.layer.name in plan.weights:
             module.load_state_dict(plan.weights[entry.layer.name])
         module.to(old.weight.device).train(old.training).requires_grad_(old.weight.requires_grad)
+        for name in _GEOMETRY:  # a forward may read them
+            if hasattr(old, name) and not hasattr(module, name):
+                setattr(module, name, getattr(old, name))
         for name in [name for name, held in small.named_modules(remove_duplicate=False) if held is old]:
             small.set_submodule(name, module)
     small.hscc_plan = replace(plan, weights={})  # type: ignore[assignment]

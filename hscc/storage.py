@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from hscc.api import assemble
-from hscc.errors import ArtifactError, CompressionError
+from hscc.errors import ArtifactError, CompressionError, first_line
 from hscc.files import replace_text
 from hscc.networks.backbones import TORCHVISION, build
 from hscc.networks.cost import count_parameters
 from hscc.networks.weights import write_tensors
 from hscc.plans import Plan
+from hscc.structures.dense import DENSE
 
 WEIGHTS = "model.safetensors"
 PLAN = "plan.json"
@@ -89,14 +90,19 @@ def load(folder: Path | str, model: nn.Module | None = None) -> nn.Module:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             origin = Origin(**json.loads((file.metadata() or {}).get("origin", "{}")))
+        tensors = safetensors.torch.load_file(path)
         if model is None:
             if not origin.backbone:
                 raise ArtifactError(f"{folder} is a network of your own; pass the dense one: load(folder, model).")
-            model = build(origin.backbone, origin.classes)
+            kept = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
+            model = build(origin.backbone, origin.classes).to(kept)
         small = assemble(model, plan)
-        small.load_state_dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, RuntimeError, TypeError) as error:
-        raise ArtifactError(f"{path} does not fit its plan ({error}); compress again.") from error
+        small.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        raise ArtifactError(
+            f"{path} does not fit its plan or the dense network that was passed ({first_line(error)}); pass the dense "
+            "network, or compress again."
+        ) from error
     return small.eval()
 
 
@@ -104,11 +110,15 @@ def _recognise(model: nn.Module, plan: Plan) -> Origin:
     """Name one of torchvision's networks by its type, its number of parameters and the layers of the plan."""
     if not type(model).__module__.startswith("torchvision."):
         return Origin()
-    classes = int(list(model.state_dict().values())[-1].shape[0])  # bias of the last layer, dense or factored
+    last = list(model.state_dict().values())[-1]  # bias of the last layer, dense or factored
+    if not last.ndim:
+        return Origin()
+    classes = int(last.shape[0])
     for name in TORCHVISION:
         with torch.device("meta"):
             dense = build(name, classes)
-        if type(dense) is type(model) and count_parameters(dense) == plan.dense_params and _has_layers(dense, plan):
+        alike = type(dense) is type(model) and count_parameters(dense) == plan.dense_params
+        if alike and _has_layers(dense, plan) and _is_same_elsewhere(model, dense, plan):
             return Origin(name, classes)
     return Origin()
 
@@ -117,3 +127,19 @@ def _has_layers(dense: nn.Module, plan: Plan) -> bool:
     shapes = {name: parameter.shape for name, parameter in dense.named_parameters()}
     found = [(shapes.get(f"{entry.layer.name}.weight"), entry.layer) for entry in plan.layers]
     return all(shape is not None and shape.numel() == layer.weights for shape, layer in found)
+
+
+def _is_same_elsewhere(model: nn.Module, dense: nn.Module, plan: Plan) -> bool:
+    """Whether all that the plan left alone has the named network's kinds and settings: a user may have changed some."""
+    replaced = {entry.layer.name for entry in plan.layers if entry.structure != DENSE}
+    own = dict(model.named_modules(remove_duplicate=False))
+    for name, module in dense.named_modules(remove_duplicate=False):
+        found = own.get(name)
+        if name in replaced or (isinstance(module, nn.modules.batchnorm._BatchNorm) and isinstance(found, nn.Identity)):
+            continue
+        if type(found) is not type(module):
+            return False
+        first, second = (part.extra_repr().replace(", bias=False", "") for part in (found, module))  # folded: a bias
+        if first != second:
+            return False
+    return True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from hscc.calibration.cache import PlanningCache
 from hscc.calibration.layers import Layer, channels_first, find_layers, is_channels_last
@@ -149,7 +152,12 @@ def calibrate(
     collector: _Collector | None = None
     varied = False
     # The caller may be inside no_grad or inference_mode; gradients are needed here all the same.
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(folded := fold_batch_norms(model)):
+    with (
+        _differentiable(model),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluating(folded := fold_batch_norms(model)),
+    ):
         if output is not None and output.kind == "values" and not output.scale:
             images = list(images) if isinstance(images, Iterator) else images
             output = _measured(folded, images, output)
@@ -157,6 +165,7 @@ def calibrate(
             varied = varied or varies(batch)
             if collector is None:
                 collector = _Collector(folded, input_shape_of(batch), cells, output, probes, seed)
+                _check_folding(model, folded, next(parts(batch, 1)))
             for part in parts(batch, collector.at_once):
                 collector.add(part)
     if collector is None:
@@ -166,6 +175,35 @@ def calibrate(
     calibration = collector.result()
     _warn_if_few(calibration)
     return calibration
+
+
+@contextlib.contextmanager
+def _differentiable(model: nn.Module) -> Iterator[None]:
+    """Let recurrent layers on CUDA have gradients in evaluation mode: cuDNN's have them in training mode only."""
+    recurrent = torch.cuda.is_available() and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext():
+        yield
+
+
+def _check_folding(model: nn.Module, folded: nn.Module, image: Batch) -> None:
+    """Refuse a network in which other inputs than the ones without a default lead past what was folded."""
+    if folded is model:
+        return
+    with torch.no_grad(), evaluating(model):
+        wanted, found = (_tensors(run(network, as_input(network, image))) for network in (model, folded))
+    for own, other in zip(wanted, found, strict=True):
+        near = torch.finfo(own.dtype).eps ** 0.5 * float(own.abs().max())
+        if own.numel() and float((other - own).abs().max()) > near:
+            raise CompressionError(
+                "with these inputs the network takes another path than without its optional ones, and its BatchNorms "
+                "cannot be folded; give the inputs no default in forward."
+            )
+
+
+def _tensors(answer: Any) -> list[torch.Tensor]:
+    """Tensors of floats inside an answer."""
+    leaves = tree_leaves(answer)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -255,7 +293,9 @@ class _Collector:
         ]
         scalar = next(self._directions(centred))
         *gradients, own = torch.autograd.grad(scalar, [*(outputs[name] for name in names), answer], retain_graph=True)
-        return {name for name, gradient in zip(names, gradients, strict=True) if torch.equal(gradient, own)}
+        return {
+            name for name, gradient in zip(names, gradients, strict=True) if torch.equal(gradient, own.to(gradient))
+        }
 
     def _directions(self, centred: torch.Tensor) -> Iterator[torch.Tensor]:
         """Scalars of which the gradients' second moments add up to the sensitivity; see `calibrate`."""
@@ -328,6 +368,11 @@ class _Collector:
         if self.outputs is None:
             self.outputs = Outputs.infer(raw)
         answer = self.outputs.select(raw)
+        if len(answer) != count(batch):
+            raise CompressionError(
+                f"the network answers {count(batch)} images with shape {tuple(answer.shape)}; let its first dimension "
+                "be the images', as in answer.transpose(0, 1)."
+            )
         if not torch.isfinite(answer).all():
             raise CompressionError("the network's output holds NaN or infinity on the calibration images; check both.")
         return answer, outputs

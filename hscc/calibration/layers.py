@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hscc.errors import CompressionError, first_line
 from hscc.networks.inputs import InputShape, one_tensor, run, zeros
-from hscc.networks.inspection import WeightReaders, evaluating, intercepted
+from hscc.networks.inspection import WeightReaders, evaluating, held_aside, intercepted
 
 Box = tuple[int, ...]  # start and end along each axis: first row, end row, first column, end column in two dimensions
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -162,12 +162,14 @@ def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer],
     """
     grids, calls, read = _output_grids(model, input_shape)
     holders = Counter(id(tensor) for module in model.modules() for tensor in module.parameters(recurse=False))
-    layers, left_dense = [], {}
+    layers, left_dense, aside = [], {}, held_aside(model)
     for name, module in model.named_modules():
         if name not in grids:
             continue
         shared = any(holders[id(tensor)] > 1 for tensor in module.parameters(recurse=False))
         reason = _why_not(module, calls[name], grids[name][1], shared or id(module) in read)
+        if not reason and id(module) in aside:
+            reason = "held in a list or dict beside its name: replacing it would not reach that"
         if reason:
             left_dense[name] = reason
         else:

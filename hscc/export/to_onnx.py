@@ -163,7 +163,7 @@ def _operators_once() -> Iterator[None]:
         return _operators[version]
 
     with _exporting:
-        ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign, assignment]
+        ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign]
         try:
             yield
         finally:

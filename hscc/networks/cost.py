@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,13 +130,24 @@ def cost(
     return CostReport(tuple(rows))
 
 
+@contextlib.contextmanager
+def _counted_attention() -> Iterator[None]:
+    """Keep torch from its fused attention, which frozen networks take and its counter does not know."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def count_macs(model: nn.Module, input_shape: InputShape) -> int:
     """Multiply-accumulates of one image's forward pass, as torch's ``FlopCounterMode`` sees it.
 
     A floating-point operation is half a multiply-accumulate; biases, activations and pooling do not count, as is
     usual in the compression literature.
     """
-    with evaluating(model), FlopCounterMode(display=False) as counter:
+    with evaluating(model), _counted_attention(), FlopCounterMode(display=False) as counter:
         run(model, zeros(model, input_shape))
     return int(counter.get_total_flops()) // 2
 
@@ -193,6 +205,7 @@ def _macs_by_module(model: nn.Module, image: Batch) -> Counter[nn.Module]:
 
     with (
         evaluating(model),
+        _counted_attention(),
         FlopCounterMode(display=False) as counter,
         register_module_forward_pre_hook(enter),
         register_module_forward_hook(leave, always_call=True),

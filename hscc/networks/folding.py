@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from hscc.networks.inspection import intercepted
+from hscc.networks.inspection import held_aside, intercepted
 
 _NORM_OF = {
     nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d, nn.Linear: nn.BatchNorm1d,
@@ -85,7 +85,7 @@ def foldable(model: nn.Module) -> dict[str, str]:
         return {}
     modules = dict(model.named_modules())
     once = _run_once(graph)
-    holders = _holders(model)
+    holders, aside = _holders(model), held_aside(model)
     pairs = {}
     for node in graph.nodes:
         if node not in once or len(node.all_input_nodes) != 1:
@@ -94,7 +94,11 @@ def foldable(model: nn.Module) -> dict[str, str]:
         if before not in once or len(before.users) != 1:
             continue
         layer, norm = modules[before.target], modules[node.target]
-        if not _fit(layer, norm) or any(holders[id(tensor)] > 1 for tensor in _tensors(layer, norm)):
+        if (
+            not _fit(layer, norm)
+            or {id(layer), id(norm)} & aside
+            or any(holders[id(tensor)] > 1 for tensor in _tensors(layer, norm))
+        ):
             continue
         if isinstance(layer, _Conv) or _has_two_axes(before, modules):
             pairs[before.target] = node.target

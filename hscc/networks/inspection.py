@@ -28,6 +28,20 @@ def intercepted(module: nn.Module) -> bool:
     return bool(before or after or module._backward_pre_hooks or module._backward_hooks or "forward" in vars(module))
 
 
+def held_aside(model: nn.Module) -> set[int]:
+    """Ids of modules that plain attributes hold too, such as a list, which a replacement does not reach."""
+
+    def inside(value: Any) -> Iterator[int]:
+        if isinstance(value, nn.Module):
+            yield id(value)
+        elif isinstance(value, dict | list | tuple | set):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from inside(item)
+
+    held = (value for module in model.modules() for name, value in vars(module).items() if name != "_modules")
+    return {found for value in held for found in inside(value)}
+
+
 class WeightReaders(TorchFunctionMode):
     """Notes layers whose weight is read while another module, or none, runs."""
 

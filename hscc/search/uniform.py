@@ -87,8 +87,8 @@ def plan_uniform(
     """
     if not all(isinstance(limit.model, Counted) for limit in limits):
         raise BudgetError(
-            "this method has one rank ratio for all layers and cannot keep a latency budget; give it one of macs or "
-            "params, or take a method that searches, such as hscc or global_svd_adaptive."
+            "this method has one rank ratio for all layers and cannot be held to measured times; give it a budget of "
+            "macs or params without a latency table or with only=True, or take a method that searches, such as hscc."
         )
     structures = largest_ratio(calibration.layers, structure_at, limits)
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from hscc.api import compress
+from hscc.budgets.budget import Budget
 from hscc.calibration import moments as moments_module
 from hscc.calibration.collect import calibrate
 from hscc.calibration.layers import CONVOLUTIONS, Layer, find_layers, output_window, pad, spans, unfold
 from hscc.calibration.moments import region_moments, sampled_box
 from hscc.calibration.storage import load_calibration, save_calibration
 from hscc.errors import ArtifactError, CompressionError
+from hscc.methods import GlobalSVD
 from tests.tiny import tiny_images, tiny_network
 
 
@@ -203,3 +206,59 @@ def test_cells_are_two_positions_wide(axes: int, side: int, cells: int) -> None:
         moments = calibrate(model, [torch.randn(3, 2, *[side] * axes)], cells).moments["0"]
     halvings = [cells >> times for times in range(cells.bit_length())]
     assert moments.cells == next(number for number in halvings if number == 1 or side >= 2 * number)
+
+
+class Masked(nn.Module):
+    """A mask, which may be left out, between a convolution and its normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 3)
+        self.norm.running_mean.fill_(-0.7)
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.conv(image)
+        return self.head(torch.relu(self.norm(x if mask is None else x * mask)).mean((2, 3)))
+
+
+def test_an_optional_input_that_leads_past_what_was_folded_is_refused() -> None:
+    torch.manual_seed(0)
+    images, masks = torch.randn(8, 3, 6, 6), (torch.rand(8, 1, 4, 4) > 0.5).float()
+    calibrate(Masked(), [images])
+    with pytest.raises(CompressionError, match="path"):
+        calibrate(Masked(), [{"image": images, "mask": masks}])
+
+
+class TimeFirst(nn.Module):
+    """An answer whose first dimension is time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).mean(2).permute(2, 0, 1)
+
+
+def test_an_answer_without_the_images_first_is_refused() -> None:
+    with pytest.raises(CompressionError, match="first dimension"):
+        calibrate(TimeFirst(), [torch.randn(6, 3, 6, 6)])
+
+
+class Reading(nn.Module):
+    """A forward that reads a layer's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 16, 3), nn.Linear(16 * 16, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.relu(self.conv(x)).reshape(-1, self.linear.in_features))
+
+
+def test_a_forward_may_read_the_geometry_of_what_was_replaced() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(32, 3, 6, 6)
+    small = compress(Reading().eval(), [images], GlobalSVD(), Budget(macs=2, only=True), cells=1, refit=False)
+    assert not isinstance(small.linear, nn.Linear)
+    assert small(images).shape == (32, 12)

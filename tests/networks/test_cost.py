@@ -189,3 +189,9 @@ def test_a_report_is_frozen() -> None:
     report = cost(nn.Conv2d(3, 3, 1), SHAPE)
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.rows = ()  # type: ignore[misc]
+
+
+def test_macs_of_attention_do_not_depend_on_what_is_frozen() -> None:
+    network = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    free = count_macs(network, (5, 16))
+    assert count_macs(network.requires_grad_(False), (5, 16)) == free > 0

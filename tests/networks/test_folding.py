@@ -422,3 +422,24 @@ def test_names_of_modules_arguments_and_methods_do_not_mix() -> None:
             return self.conv(self.norm(conv))
 
     assert foldable(Named()) == {}
+
+
+class Listed(nn.Module):
+    """Layers that a plain list holds beside their names, and runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.steps = [self.conv, self.norm, torch.relu]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_what_a_list_holds_too_is_left_as_it_is() -> None:
+    network = randomise(Listed()).eval()
+    assert foldable(network) == {}
+    x = torch.randn(2, 3, 6, 6)
+    torch.testing.assert_close(fold_batch_norms(network)(x), network(x))
