@@ -86,6 +86,7 @@ class Engine:
         self.threads = _usable_threads() if threads is None else threads
         self._handle: int | None = _open(self._library, network, self.threads)
         self._close = weakref.finalize(self, self._library.hscc_close, self._handle)
+        self._close.atexit = False  # a daemon thread may be in a call then, and the system frees it all anyway
         self._lock = threading.Lock()  # close() must not free what a call uses
         self.input_shapes = self._shapes("input")
         self.output_shapes = self._shapes("output")
@@ -201,7 +202,7 @@ class Engine:
             array = _as_array(given)
             name = f"input {number}" if len(images) > 1 else "the input"
             wanted = f"(N, {', '.join(map(str, shape))})"
-            if array.ndim < 2 or _plain(array.shape[1:]) != _plain(shape):
+            if array.ndim < 2 or plain_shape(array.shape[1:]) != plain_shape(shape):
                 raise EngineError(f"{name} has the shape {array.shape}; the network takes {wanted}.")
             if array.dtype.kind != "f":
                 raise EngineError(f"{name} is of type {array.dtype}; give preprocessed images as float32.")
@@ -214,14 +215,14 @@ class Engine:
 def _card(text: bytes) -> dict[str, Any]:
     try:
         card = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError("the engine file's card is not JSON; export the network again.") from error
     if not isinstance(card, dict):
         raise ArtifactError("the engine file's card is no JSON object; export the network again.")
     return card
 
 
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Without the ones between the channels and the first longer axis, which the file does not tell apart."""
     channels, *positions = shape
     while positions and positions[0] == 1:
@@ -233,7 +234,7 @@ def _as_described(described: Any, shapes: Shapes) -> Shapes:
     """Shapes as the card has them: it also knows dimensions of size 1, where the file has channels and three sizes."""
     try:
         named = tuple(tuple(map(int, entry["shape"])) for entry in described)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return shapes
     same = [math.prod(shape) for shape in named] == [math.prod(shape) for shape in shapes]
     return named if same and all(shape and min(shape) > 0 for shape in named) else shapes
@@ -246,7 +247,7 @@ def _as_array(images: Images) -> npt.NDArray[Any]:
         if isinstance(images, torch.Tensor):
             if images.device.type != "cpu":
                 raise EngineError(f"the images are on {images.device}; move them with .cpu().")
-            return images.detach().numpy()
+            return (images.float() if images.dtype == torch.bfloat16 else images).detach().numpy()
     return np.asarray(images)
 
 

@@ -148,7 +148,7 @@ def read_program(content: bytes, name: str = "the program") -> Program:
         reader = _ProgramReader(memoryview(content)[card_end : card_end + program_size], content, weights_start)
         program = reader.program(card)
         check_program(program)
-    except (ValueError, struct.error, OverflowError, MemoryError) as error:
+    except (ValueError, struct.error, OverflowError, MemoryError, RecursionError) as error:
         raise ArtifactError(f"{name} is not consistent, {error}; export it again.") from error
     return program
 

@@ -22,6 +22,7 @@ from hscc.engine.program import (
     Array,
     Convolution,
     Linear,
+    Matrix,
     Operation,
     Program,
     Quantisation,
@@ -44,6 +45,7 @@ _SHARES = np.linspace(1.0, 0.3, 15)  # of a range, tried as its end
 _NEW_VALUES = 1e6  # of a channel, that a range shall hold
 _DEVIATIONS = 3.0  # from zero, that a channel is expected to reach
 _SAMPLE = 1 << 17  # numbers kept per stage
+_MOST_INPUTS = 65793  # of a sum: that many products of 255 and 128 fit into 32 bits, see native/src/quantised.cpp
 _LEAST_GROUP = 3  # inputs: integer products take them in fours, so depthwise layers gain nothing
 _Layer = TypeVar("_Layer", bound=Operation)
 
@@ -328,13 +330,19 @@ def _integers(rows: Array, scale: Array) -> Array:
 
 
 def _gains(operation: Operation) -> bool:
-    """Whether integer products may be faster."""
+    """Whether integer products may be faster, and their sums fit."""
     if isinstance(operation, Linear):
-        return True
+        return _sums_fit(operation.encoder, operation.weight)
     if not isinstance(operation, Convolution) or all(region.core is None for region in operation.regions):
+        return False
+    if not _sums_fit(operation.projection, *(part for each in operation.regions for part in (each.core, each.decoder))):
         return False
     cores = [region.core for region in operation.regions if region.core is not None]
     return operation.groups == 1 or all(core.shape[-1] >= _LEAST_GROUP for core in cores)
+
+
+def _sums_fit(*matrices: Matrix | None) -> bool:
+    return all(matrix is None or matrix[0].size <= _MOST_INPUTS for matrix in matrices)
 
 
 def _with(program: Program, small: dict[int, Operation], places: Sequence[int]) -> Program:

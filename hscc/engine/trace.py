@@ -187,7 +187,11 @@ class _Tracer:
     def _called(self, node: Node) -> Any:
         args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), lambda given: self.known[given])
         if node.target is operator.getitem:
-            return args[0][args[1]]  # type: ignore[index]
+            parts, place = args
+            if isinstance(parts, list) and isinstance(place, int) and place >= len(parts):
+                self._refuse(_short(node.args[0]), node, "with its indices or other further results")
+                return self._stand_in(_sizes(node.meta.get("val")))
+            return parts[place]  # type: ignore[index]
         if not any(isinstance(item, View) for item in _leaves((args, kwargs))):
             return node.target(*args, **kwargs)  # type: ignore[operator]  # depends on constants alone
         sizes = _sizes(node.meta.get("val"))

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from hscc.engine.engine import Engine
+from hscc.engine.engine import Engine, plain_shape
 from hscc.engine.library import NATIVE, library_path
 from hscc.errors import ExportError
 
@@ -40,7 +40,9 @@ def engine_onnx(path: Path | str) -> onnx.ModelProto:
         Inputs ``input`` (``input_0``, ... if there are several) and outputs ``output`` of float32, any batch.
     """
     with Engine(path) as engine:
-        shapes = {"input": engine.input_shapes, "output": engine.output_shapes}
+        # As the C interface has them, with which the operations compare.
+        named = {"input": engine.input_shapes, "output": engine.output_shapes}
+    shapes = {role: [plain_shape(shape) for shape in found] for role, found in named.items()}
     values = {
         role: [
             helper.make_tensor_value_info(

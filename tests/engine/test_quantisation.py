@@ -167,6 +167,13 @@ def test_layers_that_cost_too_much_stay_float() -> None:
     assert some.divergence.kl is not None and some.divergence.kl <= free.divergence.kl * 0.9
 
 
+def test_a_layer_whose_sums_would_not_fit_stays_float() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(70_000, 2), nn.ReLU(), nn.Linear(2, 4)).eval()
+    done = quantise_program(trace(network, [(1, 70_000)]), [[torch.randn(4, 1, 70_000)]], **ALL)
+    kinds = [type(operation) for operation in done.program.operations if isinstance(operation, Linear)]
+    assert kinds == [Linear, QuantisedLinear]
+
+
 def test_depthwise_layers_stay_float() -> None:
     network = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)).eval()
     done = quantise_program(trace(network, [(8, 9, 9)]), [[torch.randn(2, 8, 9, 9)]], **ALL)

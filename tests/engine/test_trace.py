@@ -225,6 +225,12 @@ def test_all_that_is_missing_is_named() -> None:
         assert part in str(error.value)
 
 
+def _written_into_zeros(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(x.shape)
+    out[:, 1:] = x[:, :-1]
+    return out
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -235,11 +241,25 @@ def test_all_that_is_missing_is_named() -> None:
         Function(lambda x: torch.zeros(2, 3)),
         Function(lambda x: x * torch.arange(30.0).view(6, 5)),
         Function(lambda x: x.view(-1, 2, 6, 5).relu().mean((2, 3))),
+        Function(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)),
+        Function(_written_into_zeros),
+        Function(lambda x: torch.stack([x, torch.ones(1, 4, 6, 5).expand(len(x), -1, -1, -1)], 1)),
+        Function(lambda x: F.dropout(x, 0.5)),
+        Function(lambda x: (x * 255).to(torch.uint8).float()),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused(network: nn.Module) -> None:
     with pytest.raises(ExportError, match="does not support"):
         trace(network, [(4, 6, 5)])
+
+
+@pytest.mark.parametrize("scale", [1.7, 0.7, 2.3])
+def test_resizing_by_a_scale_that_single_precision_does_not_hold(scale: float) -> None:
+    assert_traced(nn.Upsample(scale_factor=scale), (2, 11, 23))
+
+
+def test_a_transposed_convolution_whose_padding_cuts_beyond_the_kernel() -> None:
+    assert_traced(nn.ConvTranspose2d(4, 4, 1, padding=1), (4, 6, 5))
 
 
 def test_a_network_that_cannot_be_traced() -> None:

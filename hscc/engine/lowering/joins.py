@@ -78,6 +78,8 @@ def _cat(values: Values, sizes: Sequence[int], parts: Sequence[Any], dim: int = 
 def _stack(values: Values, sizes: Sequence[int], parts: Sequence[View], dim: int = 0) -> View:
     if dim % len(sizes) == 0:
         raise UnsupportedError("a stack of batches")
+    if not all(isinstance(part, View) for part in parts):
+        raise UnsupportedError("a stack with a constant")
     dim %= len(sizes)
     return _cat(values, sizes, [part.moved(part.index().unsqueeze(dim)) for part in parts], dim)
 
@@ -88,7 +90,7 @@ def _slice_scatter(
     end: int | None = None, step: int = 1,
 ) -> View:  # fmt: skip
     first, last, _ = slice(start, end).indices(sizes[dim])
-    if step != 1 or not isinstance(part, View):
+    if step != 1 or not isinstance(given, View) or not isinstance(part, View):
         raise UnsupportedError("writing into a part of a tensor")
     index = given.index()
     pieces = [

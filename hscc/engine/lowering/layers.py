@@ -138,7 +138,7 @@ def _phases(kernel: int, stride: int, padding: int, dilation: int) -> tuple[list
             offset, rest = divmod(phase + padding - tap * dilation, stride)
             if not rest:
                 found.setdefault(offset, {})[phase] = tap
-    lowest, highest = min(found), max(found)
+    lowest, highest = min(0, *found), max(found)  # more padding than the kernel reaches leaves taps without weights
     return [found.get(offset, {}) for offset in range(lowest, highest + 1)], -lowest
 
 

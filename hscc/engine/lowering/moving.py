@@ -29,9 +29,8 @@ _RESHAPING = (
 
 
 _SAME = (
-    "contiguous.default", "clone.default", "detach.default", "alias.default", "dropout.default",
-    "feature_dropout.default", "alpha_dropout.default", "lift_fresh_copy.default", "_to_copy.default", "to.dtype",
-    "to.device", "to.dtype_layout", "type_as.default", "positive.default",
+    "contiguous.default", "clone.default", "detach.default", "alias.default", "lift_fresh_copy.default",
+    "type_as.default", "positive.default",
 )  # fmt: skip
 
 
@@ -59,4 +58,19 @@ def moved(
 
 @lowers(*_SAME)
 def _same(values: Values, sizes: Sequence[int], given: View, *args: Any, **options: Any) -> View:
+    return given
+
+
+@lowers("dropout.default", "feature_dropout.default", "alpha_dropout.default")
+def _dropout(values: Values, sizes: Sequence[int], given: View, rate: float, train: bool) -> View:
+    if train and rate:
+        raise UnsupportedError("that is active in evaluation mode")
+    return given
+
+
+@lowers("_to_copy.default", "to.dtype", "to.device", "to.dtype_layout")
+def _converted(values: Values, sizes: Sequence[int], given: View, *args: Any, **options: Any) -> View:
+    for wanted in (*args, *options.values()):
+        if isinstance(wanted, torch.dtype) and not wanted.is_floating_point:
+            raise UnsupportedError(f"a conversion to {wanted}")
     return given

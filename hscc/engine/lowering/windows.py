@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from hscc.engine.lowering.arguments import per_axis, spatial
@@ -146,6 +147,17 @@ def _resized(values: Values, sizes: Sequence[int], given: View, mode: str, align
     rank = len(sizes) - 2
     each = [0.0] * 3
     if scales is not None:
-        each[3 - rank :] = [float(scale or 0.0) for scale in scales]
+        each[3 - rank :] = [_stored(float(scale or 0.0)) for scale in scales]
     values.add(Resize((given.value,), output.value, mode, bool(align), (each[0], each[1], each[2])))
     return output
+
+
+def _stored(scale: float) -> float:
+    """A float32, as files hold, with the reciprocal of a scale in float32, which is what torch multiplies by."""
+    if not scale:
+        return 0.0
+    near, wanted = np.float32(scale), np.float32(1.0 / scale)
+    for each in (near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))):
+        if np.float32(1.0 / float(each)) == wanted:
+            return float(each)
+    return float(near)
