@@ -137,7 +137,7 @@ def _is_same_elsewhere(model: nn.Module, dense: nn.Module, plan: Plan) -> bool:
         found = own.get(name)
         if name in replaced or (isinstance(module, nn.modules.batchnorm._BatchNorm) and isinstance(found, nn.Identity)):
             continue
-        if type(found) is not type(module):
+        if found is None or type(found) is not type(module):
             return False
         first, second = (part.extra_repr().replace(", bias=False", "") for part in (found, module))  # folded: a bias
         if first != second:

@@ -189,7 +189,8 @@ class _Tracer:
         if node.target is operator.getitem:
             parts, place = args
             if isinstance(parts, list) and isinstance(place, int) and place >= len(parts):
-                self._refuse(_short(node.args[0]), node, "with its indices or other further results")
+                (made,) = node.all_input_nodes
+                self._refuse(_short(made), node, "with its indices or other further results")
                 return self._stand_in(_sizes(node.meta.get("val")))
             return parts[place]  # type: ignore[index]
         if not any(isinstance(item, View) for item in _leaves((args, kwargs))):
