@@ -105,6 +105,9 @@ def _compression(profile: _Profile, params: Params, dense: nn.Module, train: Spl
                 plans[name] = hscc.plan(dense, calibration, hscc.METHODS[name], hscc.Budget(ratio))
     plan = plans["hscc"]
     small = hscc.apply(dense, plan)
+    refitting = to_input(train.batch(balanced_sample(train.labels, params.compress.refit.images, 0))[0]).split(32)
+    with profile.row(f"refit hscc at {plan.budget}", f"{params.compress.refit.images} images", "per cell"):
+        hscc.refit(small, dense, calibration, refitting)
     with profile.row("export to ONNX", f"{backbone} at {plan.budget}", "per cell"):
         to_onnx(small, (3, side, side))
     return small
@@ -118,6 +121,8 @@ def _training(profile: _Profile, params: Params, dense: nn.Module, small: nn.Mod
         batches = list(Views(few, size, 0)(0))
     with profile.row("the baseline's logits", f"{len(val)} validation images", "per cell"):
         split_logits(dense, val)
+    with profile.row("a compressed network's logits", f"{len(val)} validation images", "ten times per cell"):
+        split_logits(small, val)
     with profile.row("the baseline's answers", steps, "per epoch of a seed's first cell"):
         known = [(inputs, answers(dense, [inputs], output)) for inputs, _ in batches]
     precision = params.train.precision
