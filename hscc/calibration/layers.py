@@ -167,9 +167,7 @@ def find_layers(model: nn.Module, input_shape: InputShape) -> tuple[list[Layer],
         if name not in grids:
             continue
         shared = any(holders[id(tensor)] > 1 for tensor in module.parameters(recurse=False))
-        reason = _why_not(module, calls[name], grids[name][1], shared or id(module) in read)
-        if not reason and id(module) in aside:
-            reason = "held in a list or dict beside its name: replacing it would not reach that"
+        reason = _why_not(module, calls[name], grids[name][1], shared or id(module) in read, id(module) in aside)
         if reason:
             left_dense[name] = reason
         else:
@@ -290,7 +288,7 @@ def cells_of(tile: Box, cells: int) -> list[int]:
     return found
 
 
-def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) -> str:
+def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool, aside: bool) -> str:
     """Return why a layer cannot be factored, or an empty string."""
     if isinstance(module, Transposed):
         return "a transposed convolution: only plain ones are factored"
@@ -307,6 +305,8 @@ def _why_not(module: nn.Module, calls: int, output: torch.Size, shared: bool) ->
     lengths = (2 + len(module.kernel_size),) if isinstance(module, Conv) else (2, *_MAPS)
     if output[0] != 1 or len(output) not in lengths:
         return f"its output for one image is {tuple(output)}: it runs on tokens or on several inputs"
+    if aside:
+        return "held in a list or dict beside its name: replacing it would not reach that"
     return ""
 
 

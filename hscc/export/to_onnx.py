@@ -146,9 +146,7 @@ def _operators_once() -> Iterator[None]:
     """
     try:
         from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-        made_by = ONNXRegistry.__dict__["from_torchlib"]
-    except (ImportError, KeyError):
+    except ImportError:
         yield
         return
 
@@ -156,13 +154,14 @@ def _operators_once() -> Iterator[None]:
 
     def once(*args: Any, **named: Any) -> Any:
         if threading.get_ident() != ours or args or set(named) != {"opset_version"}:  # another's, who may add to it
-            return made_by.__func__(ONNXRegistry, *args, **named)
+            return make(*args, **named)
         version = named["opset_version"]
         if version not in _operators:
-            _operators[version] = made_by.__func__(ONNXRegistry, opset_version=version)
+            _operators[version] = make(opset_version=version)
         return _operators[version]
 
-    with _exporting:
+    with _exporting:  # read inside: outside it may be what another thread has put there
+        made_by, make = ONNXRegistry.__dict__["from_torchlib"], ONNXRegistry.from_torchlib
         ONNXRegistry.from_torchlib = staticmethod(once)  # type: ignore[method-assign]
         try:
             yield

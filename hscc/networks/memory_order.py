@@ -32,16 +32,15 @@ def lay_out(model: nn.Module, inputs: Batch) -> bool:
         return False
     two = convert(next(parts(inputs, 1)), lambda tensor: torch.cat((tensor, tensor)))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    runs = False
-    with contextlib.suppress(RuntimeError):
-        try:
-            with torch.no_grad(), evaluating(model):
-                run(model, as_input(model, two))
-            runs = True
-        finally:
-            if not runs:
-                model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return runs
+    try:
+        with torch.no_grad(), evaluating(model):
+            run(model, as_input(model, two))
+    except BaseException as error:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if isinstance(error, RuntimeError):
+            return False
+        raise
+    return True
 
 
 @contextlib.contextmanager

@@ -121,7 +121,8 @@ def fit(
     store = Checkpoint(checkpoint, identity_of(*parts))
     device = pick_device()
     model.to(device)
-    lay_out(model, next(iter(epochs(0)))[0])
+    first = next(iter(epochs(0)))
+    lay_out(model, first[0])
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
     )
@@ -137,7 +138,7 @@ def fit(
     if not state.history:
         state.precision = _usable_precision(recipe.precision, model, device)
         if state.precision == "auto":
-            state.precision = faster_precision(model, loss, next(iter(epochs(0))))
+            state.precision = faster_precision(model, loss, first)
         if recipe.keep_start:
             state.best = sign * evaluate(model)[recipe.select]
             store.keep_best(model)

@@ -127,10 +127,11 @@ def test_an_export_is_the_same_after_another_network_and_leaves_torch_as_it_was(
 
 
 def test_exports_in_two_threads_leave_the_output_as_it_was(network: nn.Module) -> None:
-    before = sys.stdout, sys.stderr
+    before, make = (sys.stdout, sys.stderr), ONNXRegistry.from_torchlib
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: to_onnx(network.eval(), (3, SIDE, SIDE)), range(2))
     assert (sys.stdout, sys.stderr) == before
+    assert ONNXRegistry.from_torchlib == make
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
 
 

@@ -191,7 +191,9 @@ def test_shared_weights_are_tuned_and_saved(tmp_path: Path) -> None:
 def test_a_warm_up_of_one_step_is_no_division_by_zero(
     epochs: int, warm_up: float, small: nn.Module, dense: nn.Module
 ) -> None:
-    finetune(small, dense, BATCHES[:1], VALIDATION, replace(SHORT, epochs=epochs, warm_up=warm_up))
+    tuned = finetune(small, dense, BATCHES[:1], VALIDATION, replace(SHORT, epochs=epochs, warm_up=warm_up))
+    assert tuned.history
+    assert all(0 < row["learning_rate"] <= SHORT.learning_rates[0] for row in tuned.history)
 
 
 class _TwoInputs(nn.Module):
